@@ -1,0 +1,94 @@
+//! The trait that an application implements, and what it may do while it is called.
+
+use crate::flows::FlowId;
+use crate::tcp::CloseReason;
+
+use super::{Batch, CloseHow, PushError, Ticket};
+
+/// An application over a shard. Every call belongs to the batch that is open: what it does through `context` is
+/// committed with that batch or not at all.
+pub trait Service {
+    /// A connection is established.
+    fn opened(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let _ = (context, flow);
+    }
+
+    /// Bytes have arrived in order. Returns how many of them were consumed; the rest stays in the arena, closes the
+    /// window, and is offered again after the peer has acknowledged something of ours.
+    fn received(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: &[u8]) -> usize;
+
+    /// The peer's TCP has acknowledged the last byte of the push that has this ticket.
+    fn delivered(&mut self, context: &mut Context<'_>, flow: FlowId, ticket: Ticket) {
+        let _ = (context, flow, ticket);
+    }
+
+    /// The peer has sent its FIN and everything before it was consumed. Unless told otherwise we close too, after
+    /// what is queued.
+    fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let _ = context.close(flow, CloseHow::Fin);
+    }
+
+    /// The connection is over; `flow` is no longer a connection.
+    fn closed(&mut self, context: &mut Context<'_>, flow: FlowId, reason: CloseReason) {
+        let _ = (context, flow, reason);
+    }
+
+    /// The process has started again on a state that holds this connection. Rebuild here what the service keeps in
+    /// its own fields.
+    fn resumed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let _ = (context, flow);
+    }
+}
+
+impl<S: Service + ?Sized> Service for Box<S> {
+    fn opened(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        (**self).opened(context, flow);
+    }
+    fn received(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: &[u8]) -> usize {
+        (**self).received(context, flow, bytes)
+    }
+    fn delivered(&mut self, context: &mut Context<'_>, flow: FlowId, ticket: Ticket) {
+        (**self).delivered(context, flow, ticket);
+    }
+    fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        (**self).peer_closed(context, flow);
+    }
+    fn closed(&mut self, context: &mut Context<'_>, flow: FlowId, reason: CloseReason) {
+        (**self).closed(context, flow, reason);
+    }
+    fn resumed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        (**self).resumed(context, flow);
+    }
+}
+
+/// The open batch, as a service sees it.
+pub struct Context<'a> {
+    pub(super) batch: &'a mut Batch,
+}
+
+impl Context<'_> {
+    /// How many bytes `push` would take for this flow now; 0 for a flow that is gone.
+    pub fn push_room(&mut self, flow: FlowId) -> usize {
+        self.batch.push_room(flow)
+    }
+
+    /// Queues bytes on the flow, all of them or none. Errors as in [`PushError`].
+    pub fn push(&mut self, flow: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
+        self.batch.push_from_service(flow, bytes)
+    }
+
+    /// Closes the flow: by FIN after what is queued, or by RST now.
+    pub fn close(&mut self, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
+        self.batch.close(flow, how)
+    }
+
+    /// The 64 bits that a service keeps with a flow; they are committed and survive the process with it.
+    pub fn word(&mut self, flow: FlowId) -> Option<u64> {
+        self.batch.word(flow)
+    }
+
+    /// Sets them. Does nothing for a flow that is gone.
+    pub fn set_word(&mut self, flow: FlowId, word: u64) {
+        self.batch.set_word(flow, word);
+    }
+}
