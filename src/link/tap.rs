@@ -138,7 +138,11 @@ impl Link for Tap {
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
         match self.device.write(frame) {
-            Ok(_) => Ok(true),
+            Ok(bytes) => {
+                // A device takes a frame whole or not at all.
+                self.frames_lost += u64::from(bytes < frame.len());
+                Ok(true)
+            }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
                 Some(Errno::EBADFD) => Err(self.gone()),
