@@ -96,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let options = Options { notices_max: 0, interrupt, ..Options::default() };
     let server = Server::start(config(arguments), storage, Box::new(tap), service, options)?;
     let resumption = server.resumption();
-    if !resumption.fresh {
+    if !resumption.is_fresh {
         eprintln!(
             "resumed {} connections; records discarded: {}, applied again: {}",
             resumption.connections, resumption.records_discarded, resumption.records_applied_again

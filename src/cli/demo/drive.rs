@@ -341,7 +341,7 @@ impl<'a> Drive<'a> {
         self.pushes -= 1;
         match error {
             PushError::FlowFull | PushError::ShardFull => self.again.push(flow),
-            PushError::Unknown | PushError::Gone | PushError::TooLarge => {
+            PushError::Unknown | PushError::Gone | PushError::Empty | PushError::TooLarge => {
                 self.troubles.push(format!("a push to {flow} was refused: {error}"));
             }
         }
