@@ -1,0 +1,481 @@
+//! A stage: one shard in memory on which one script is played.
+//!
+//! Lines go in, a failure by line comes out, or which rules the script has shown.
+//!
+//! Sequence numbers of the stack's side are spoken of as the script's `iss` has them. The stack draws its own initial
+//! sequence number, but from a clock (MUST-8): a first run learns it, and a second begins at the time at which it is
+//! the script's. So what a script says of the wrap of the stack's side is true, not a translation; where a later
+//! connection has another number, `iss` names it anew and the stage translates.
+//!
+//! Invariant: what comes out and is not expected is a failure.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use holdline::flows::{Capacity, FlowId, Storage};
+use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
+use holdline::tcp::{Rule, Time};
+use strum::IntoEnumIterator;
+
+use super::application::{Application, client_byte, server_byte};
+use super::frame::{Ends, build, parse};
+use super::packet::{Packet, Tcp};
+use super::script::{Listen, Script, Step, Told};
+
+/// What a script has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// Rules that a `!!` line named, rightly.
+    pub named: BTreeSet<&'static str>,
+    /// Rules that were counted, named or not.
+    pub counted: BTreeSet<&'static str>,
+}
+
+/// What a client offered in its latest SYN.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offered {
+    mss: Option<u16>,
+    has_window_scale: bool,
+}
+
+/// One client port: what was agreed in its latest handshake, and what holds since.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    offered: Offered,
+    /// The client's initial sequence number.
+    irs: u32,
+    /// The largest segment it takes, in bytes (MUST-15 where it said nothing).
+    mss: u16,
+    /// The stack's initial sequence number, and what the script calls it.
+    iss: Option<(u32, u32)>,
+    /// By how much the stack's windows are scaled.
+    shift: u8,
+    /// The right edge of the stack's window, promised.
+    edge: Option<u32>,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client { offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
+    }
+}
+
+impl Client {
+    /// A SYN-ACK with the initial sequence number `iss` began a connection; the script calls that number `called`.
+    fn begin(&mut self, iss: u32, called: u32, syn_ack: &Tcp) {
+        self.irs = syn_ack.ack.unwrap_or(0).wrapping_sub(1);
+        self.mss = self.offered.mss.unwrap_or(536);
+        self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
+        self.iss = Some((iss, called));
+        self.edge = None;
+    }
+
+    /// A number of the stack's side as the script calls it.
+    fn shown(&self, real: u32) -> u32 {
+        self.iss.map_or(real, |(iss, called)| real.wrapping_sub(iss).wrapping_add(called))
+    }
+
+    /// A number of the stack's side that the script wrote, as it is on the wire.
+    fn real(&self, shown: u32) -> u32 {
+        self.iss.map_or(shown, |(iss, called)| shown.wrapping_sub(called).wrapping_add(iss))
+    }
+}
+
+/// A frame that came out.
+struct Came {
+    packet: Packet,
+    payload: Vec<u8>,
+    to: Ipv4Addr,
+}
+
+/// The stage.
+pub struct Stage {
+    shard: Shard<Application>,
+    ends: Ends,
+    listen: Listen,
+    start: Time,
+    now: Time,
+    came: VecDeque<Came>,
+    clients: HashMap<u16, Client>,
+    /// The connection that a client port last opened.
+    opened: HashMap<u16, FlowId>,
+    /// What the application was told and no `app` line has named yet.
+    notices: Vec<(u16, String)>,
+    /// Counts by rule before the last thing that happened, and whether its rules were looked at.
+    counts_before: Vec<(Rule, u64)>,
+    rules_left: Option<Vec<&'static str>>,
+    shown: Shown,
+}
+
+/// Plays a script to its end. The error names the line, and what was wrong there.
+pub fn play(script: &Script) -> Result<Shown, (usize, String)> {
+    let first = Time::from_ms(1_000);
+    let start = match probe(script, first)? {
+        Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
+        None => first,
+    };
+    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
+    for (line, step) in &script.steps {
+        stage.step(step).map_err(|what| (*line, what))?;
+    }
+    let last = script.steps.last().map_or(1, |(line, _)| *line);
+    stage.expect_silence().map_err(|what| (last, format!("{what}, and the script is over")))?;
+    Ok(stage.shown)
+}
+
+/// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
+fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
+    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
+    for (line, step) in &script.steps {
+        if !matches!(step, Step::Into(_) | Step::At(_) | Step::Tick | Step::Drain) {
+            continue;
+        }
+        stage.act(step).map_err(|what| (*line, what))?;
+        for came in stage.came.drain(..) {
+            if let Packet::Tcp(Tcp { syn: true, seq, .. }) = came.packet {
+                return Ok(seq);
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Stage {
+    fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
+        let ends = Ends {
+            server_mac: [0x02, 0, 0, 0, 0, 0x01],
+            client_mac: [0x02, 0, 0, 0, 0, 0x02],
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            client: Ipv4Addr::new(10, 0, 0, 2),
+            server_port: listen.port,
+        };
+        let mut config = Config::new(ends.server, 24, &[listen.port]);
+        config.mac = ends.server_mac;
+        config.mtu = listen.mtu.unwrap_or(config.mtu);
+        config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
+        config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
+        config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
+        config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
+        config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
+        config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
+        config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
+        let mut capacity = Capacity::for_connections(1_000);
+        capacity.flows = listen.flows.unwrap_or(capacity.flows);
+        capacity.actives = listen.actives.unwrap_or(capacity.actives);
+        capacity.blocks = listen.blocks.unwrap_or(capacity.blocks);
+        let storage = Storage::in_memory(capacity).map_err(|error| error.to_string())?;
+        let application = Application::new(listen.behaviour);
+        let shard = Shard::new(config, storage, application, [7; 32], start).map_err(|error| error.to_string())?;
+        Ok(Stage {
+            shard,
+            ends,
+            listen: listen.clone(),
+            start,
+            now: start,
+            came: VecDeque::new(),
+            clients: HashMap::new(),
+            opened: HashMap::new(),
+            notices: Vec::new(),
+            counts_before: Vec::new(),
+            rules_left: None,
+            shown: Shown::default(),
+        })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::OutOf(expected) => self.expect(expected),
+            Step::Rule(name) => self.expect_rule(name),
+            Step::State { port, name } => self.expect_state(*port, name),
+            Step::App { port, told } => self.expect_told(*port, told),
+            Step::Into(_)
+            | Step::At(_)
+            | Step::Push { .. }
+            | Step::Close { .. }
+            | Step::Abort { .. }
+            | Step::Behave(_)
+            | Step::Tick
+            | Step::Drain => {
+                self.expect_silence()?;
+                self.expect_rules_named()?;
+                self.act(step)
+            }
+        }
+    }
+
+    /// Does what a line says, and takes up everything that it leads to.
+    fn act(&mut self, step: &Step) -> Result<(), String> {
+        self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
+        self.rules_left = None;
+        match step {
+            Step::Into(packet) => self.put_in(packet),
+            Step::At(time_us) => self.move_clock(*time_us)?,
+            Step::Push { port, bytes } => self.push(*port, *bytes)?,
+            Step::Close { port } => self.close(*port, CloseHow::Fin)?,
+            Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
+            Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
+            Step::Tick => self.shard.tick(self.now),
+            Step::Drain => self.shard.refuse_new(),
+            Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. } => {}
+        }
+        self.take_up()
+    }
+
+    fn put_in(&mut self, packet: &Packet) {
+        let mut packet = packet.clone();
+        let mut payload = Vec::new();
+        match &mut packet {
+            Packet::Tcp(tcp) => {
+                let client = self.clients.entry(tcp.port).or_default();
+                let seq = tcp.seq.expect("a segment that goes in has a sequence number");
+                let mut offset = seq.wrapping_sub(client.irs.wrapping_add(1));
+                if tcp.syn {
+                    client.offered = Offered { mss: tcp.mss, has_window_scale: tcp.window_scale.is_some() };
+                    offset = 0;
+                }
+                tcp.ack = tcp.ack.map(|ack| client.real(ack));
+                payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
+            }
+            Packet::Icmp { quotes, port, .. } => {
+                *quotes = self.clients.entry(*port).or_default().real(*quotes);
+            }
+            Packet::Arp { .. } | Packet::Echo { .. } | Packet::Bytes(_) => {}
+        }
+        let frame = build(&packet, &self.ends, &payload);
+        self.shard.receive(self.now, &[&frame]);
+    }
+
+    fn move_clock(&mut self, time_us: u64) -> Result<(), String> {
+        let target = Time(self.start.0 + time_us);
+        if target < self.now {
+            return Err("the clock does not go back".into());
+        }
+        for _ in 0..10_000 {
+            match self.shard.next_deadline() {
+                Some(deadline) if deadline <= target => {
+                    self.now = self.now.max(deadline);
+                    self.shard.tick(self.now);
+                    self.take_up()?;
+                }
+                _ => {
+                    self.now = target;
+                    self.shard.tick(self.now);
+                    return Ok(());
+                }
+            }
+        }
+        Err("a deadline stays due however often the shard is called".into())
+    }
+
+    fn push(&mut self, port: u16, bytes: u32) -> Result<(), String> {
+        let flow = self.flow_of(port)?;
+        let sent = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.sent.len() as u32);
+        let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
+        let ticket = Ticket(u64::from(sent) + 1);
+        let refused = self.refusals();
+        self.shard.push(self.now, &[Push { flow, ticket, bytes: &bytes }]);
+        self.take_up()?;
+        if self.refusals() == refused
+            && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
+        {
+            streams.sent.extend(bytes);
+        }
+        Ok(())
+    }
+
+    fn refusals(&self) -> usize {
+        self.notices.iter().filter(|(_, notice)| notice.starts_with("refused")).count()
+    }
+
+    fn close(&mut self, port: u16, how: CloseHow) -> Result<(), String> {
+        let flow = self.flow_of(port)?;
+        self.shard.close(self.now, flow, how).map_err(|error| error.to_string())
+    }
+
+    /// The connection of a client port, or the one that it had.
+    fn flow_of(&mut self, port: u16) -> Result<FlowId, String> {
+        match self.view(port) {
+            Some(view) => Ok(view.id),
+            None => self.opened.get(&port).copied().ok_or(format!("port {port} never had a connection")),
+        }
+    }
+
+    fn view(&mut self, port: u16) -> Option<FlowView> {
+        let mut found = None;
+        self.shard.flows(self.now, 0, |view| {
+            if view.remote.port() == port {
+                found = Some(view);
+            }
+            true
+        });
+        found
+    }
+
+    /// Takes frames and notices out of the shard.
+    fn take_up(&mut self) -> Result<(), String> {
+        let mut frames = Vec::new();
+        self.shard.transmit(|frame| {
+            frames.push(frame.to_vec());
+            true
+        });
+        for frame in frames {
+            let came = parse(&frame, &self.ends).map_err(|what| format!("out came {what}: {frame:02x?}"))?;
+            self.came.push_back(Came { packet: came.0, payload: came.1, to: came.2 });
+        }
+        let (notices, opened) = (&mut self.notices, &mut self.opened);
+        self.shard.drain_notices(|notice| {
+            let port_of = |flow: FlowId| opened.iter().find(|(_, id)| **id == flow).map_or(0, |(port, _)| *port);
+            let (port, name) = match notice {
+                Notice::Opened { flow, remote, .. } => {
+                    opened.insert(remote.port(), flow);
+                    (remote.port(), "opened".into())
+                }
+                Notice::Queued { .. } => return,
+                Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
+                Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
+                Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),
+                Notice::Closed { flow, reason } => (port_of(flow), format!("closed {reason:?}")),
+            };
+            notices.push((port, name));
+        });
+        match self.shard.service_mut().wrong.pop() {
+            Some(wrong) => Err(wrong),
+            None => Ok(()),
+        }
+    }
+
+    fn expect(&mut self, expected: &Packet) -> Result<(), String> {
+        let Some(mut came) = self.came.pop_front() else {
+            return Err("nothing came out".into());
+        };
+        if let (Packet::Tcp(expected), Packet::Tcp(actual)) = (expected, &mut came.packet) {
+            let client = self.clients.entry(actual.port).or_default();
+            let real = actual.seq.expect("a segment that was parsed has a sequence number");
+            if actual.syn {
+                if let Some(called) = expected.iss.or(client.iss.is_none().then_some(self.listen.iss)) {
+                    client.begin(real, called, actual);
+                }
+            }
+            actual.seq = Some(client.shown(real));
+            if let Some(difference) = expected.difference(actual) {
+                return Err(format!("out came `<< {actual}`: {difference}"));
+            }
+            if came.to != self.ends.client {
+                return Err(format!("out came a segment to {}", came.to));
+            }
+            let actual = actual.clone();
+            return self.check_segment(&actual, real, &came.payload);
+        }
+        match *expected == came.packet {
+            true => Ok(()),
+            false => Err(format!("out came `<< {}`", came.packet)),
+        }
+    }
+
+    /// What holds for every segment that comes out, whatever the script compares.
+    fn check_segment(&mut self, tcp: &Tcp, real: u32, payload: &[u8]) -> Result<(), String> {
+        let client = self.clients.entry(tcp.port).or_default();
+        if payload.len() > usize::from(client.mss) {
+            return Err(format!("a segment of {} bytes for a peer that takes {}", payload.len(), client.mss));
+        }
+        if let (Some(ack), Some(window), false) = (tcp.ack, tcp.window, tcp.rst) {
+            let shift = if tcp.syn { 0 } else { client.shift };
+            let edge = ack.wrapping_add(u32::from(window) << shift);
+            if client.edge.is_some_and(|promised| (edge.wrapping_sub(promised) as i32) < 0) {
+                return Err(format!("the right edge of the window moved left, to {edge} (SHLD-14)"));
+            }
+            client.edge = Some(edge);
+        }
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let (iss, _) = client.iss.ok_or("data before a SYN-ACK")?;
+        let offset = real.wrapping_sub(iss.wrapping_add(1)) as usize;
+        let flow = self.opened.get(&tcp.port).ok_or("data on a connection that was never opened")?;
+        let sent = &self.shard.service().streams[flow].sent;
+        match sent.get(offset..offset + payload.len()) == Some(payload) {
+            true => Ok(()),
+            false => Err("the data is not what was pushed".into()),
+        }
+    }
+
+    fn expect_silence(&mut self) -> Result<(), String> {
+        match self.came.front_mut() {
+            None => Ok(()),
+            Some(came) => {
+                if let Packet::Tcp(tcp) = &mut came.packet {
+                    let client = self.clients.entry(tcp.port).or_default();
+                    tcp.seq = tcp.seq.map(|seq| client.shown(seq));
+                }
+                Err(format!("before this line came out, unexpected, `<< {}`", came.packet))
+            }
+        }
+    }
+
+    /// Rules counted since the last thing that happened, once for each count.
+    fn rules_counted(&mut self) -> &mut Vec<&'static str> {
+        let (shard, before, shown) = (&self.shard, &self.counts_before, &mut self.shown);
+        self.rules_left.get_or_insert_with(|| {
+            let mut counted = Vec::new();
+            for (rule, count) in before {
+                let name: &'static str = rule.into();
+                counted.extend((*count..shard.rule_count(*rule)).map(|_| name));
+            }
+            shown.counted.extend(&counted);
+            counted
+        })
+    }
+
+    fn expect_rule(&mut self, name: &str) -> Result<(), String> {
+        let counted = self.rules_counted();
+        let Some(at) = counted.iter().position(|rule| *rule == name) else {
+            return Err(format!("rule {name} was not counted; counted and not yet named: {counted:?}"));
+        };
+        let rule = counted.remove(at);
+        self.shown.named.insert(rule);
+        Ok(())
+    }
+
+    /// Where a `!!` line names a rule, all that were counted are named.
+    fn expect_rules_named(&mut self) -> Result<(), String> {
+        match self.rules_left.take() {
+            Some(left) if !left.is_empty() => Err(format!("before this line rules were counted unnamed: {left:?}")),
+            Some(_) => Ok(()),
+            None => {
+                self.rules_counted();
+                Ok(())
+            }
+        }
+    }
+
+    fn expect_state(&mut self, port: u16, name: &str) -> Result<(), String> {
+        let state = self.view(port).map_or("LISTEN".to_string(), |view| view.state.to_string());
+        match state == name {
+            true => Ok(()),
+            false => Err(format!("the connection is in {state}")),
+        }
+    }
+
+    fn expect_told(&mut self, port: u16, told: &Told) -> Result<(), String> {
+        match told {
+            Told::Received(bytes) => {
+                let flow = self.flow_of(port)?;
+                let received = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.received_bytes);
+                match received == *bytes {
+                    true => Ok(()),
+                    false => Err(format!("the application has received {received} bytes")),
+                }
+            }
+            Told::Silent => match self.notices.is_empty() {
+                true => Ok(()),
+                false => Err(format!("the application was told {:?}", self.notices)),
+            },
+            Told::Notice(name) => {
+                let at = self.notices.iter().position(|notice| *notice == (port, name.clone()));
+                let at = at.ok_or(format!("the application was told only {:?}", self.notices))?;
+                self.notices.remove(at);
+                Ok(())
+            }
+        }
+    }
+}
