@@ -4,6 +4,8 @@
 //! built and taken apart by the tests' own code. A failure names the file and the line. The language is in `script`.
 
 mod application;
+mod client;
+mod expect;
 mod frame;
 mod packet;
 mod reader;

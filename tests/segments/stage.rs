@@ -18,9 +18,10 @@ use holdline::tcp::{Rule, Time};
 use strum::IntoEnumIterator;
 
 use super::application::{Application, client_byte, server_byte};
+use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
 use super::packet::{Packet, Tcp};
-use super::script::{Listen, Script, Step, Told};
+use super::script::{Listen, Script, Step};
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -31,80 +32,30 @@ pub struct Shown {
     pub counted: BTreeSet<&'static str>,
 }
 
-/// What a client offered in its latest SYN.
-#[derive(Clone, Copy, Debug, Default)]
-struct Offered {
-    mss: Option<u16>,
-    has_window_scale: bool,
-}
-
-/// One client port: what was agreed in its latest handshake, and what holds since.
-#[derive(Clone, Copy, Debug)]
-struct Client {
-    offered: Offered,
-    /// The client's initial sequence number.
-    irs: u32,
-    /// The largest segment it takes, in bytes (MUST-15 where it said nothing).
-    mss: u16,
-    /// The stack's initial sequence number, and what the script calls it.
-    iss: Option<(u32, u32)>,
-    /// By how much the stack's windows are scaled.
-    shift: u8,
-    /// The right edge of the stack's window, promised.
-    edge: Option<u32>,
-}
-
-impl Default for Client {
-    fn default() -> Client {
-        Client { offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
-    }
-}
-
-impl Client {
-    /// A SYN-ACK with the initial sequence number `iss` began a connection; the script calls that number `called`.
-    fn begin(&mut self, iss: u32, called: u32, syn_ack: &Tcp) {
-        self.irs = syn_ack.ack.unwrap_or(0).wrapping_sub(1);
-        self.mss = self.offered.mss.unwrap_or(536);
-        self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
-        self.iss = Some((iss, called));
-        self.edge = None;
-    }
-
-    /// A number of the stack's side as the script calls it.
-    fn shown(&self, real: u32) -> u32 {
-        self.iss.map_or(real, |(iss, called)| real.wrapping_sub(iss).wrapping_add(called))
-    }
-
-    /// A number of the stack's side that the script wrote, as it is on the wire.
-    fn real(&self, shown: u32) -> u32 {
-        self.iss.map_or(shown, |(iss, called)| shown.wrapping_sub(called).wrapping_add(iss))
-    }
-}
-
 /// A frame that came out.
-struct Came {
-    packet: Packet,
-    payload: Vec<u8>,
-    to: Ipv4Addr,
+pub(super) struct Came {
+    pub(super) packet: Packet,
+    pub(super) payload: Vec<u8>,
+    pub(super) to: Ipv4Addr,
 }
 
 /// The stage.
 pub struct Stage {
-    shard: Shard<Application>,
-    ends: Ends,
-    listen: Listen,
-    start: Time,
-    now: Time,
-    came: VecDeque<Came>,
-    clients: HashMap<u16, Client>,
+    pub(super) shard: Shard<Application>,
+    pub(super) ends: Ends,
+    pub(super) listen: Listen,
+    pub(super) start: Time,
+    pub(super) now: Time,
+    pub(super) came: VecDeque<Came>,
+    pub(super) clients: HashMap<u16, Client>,
     /// The connection that a client port last opened.
-    opened: HashMap<u16, FlowId>,
+    pub(super) opened: HashMap<u16, FlowId>,
     /// What the application was told and no `app` line has named yet.
-    notices: Vec<(u16, String)>,
+    pub(super) notices: Vec<(u16, String)>,
     /// Counts by rule before the last thing that happened, and whether its rules were looked at.
-    counts_before: Vec<(Rule, u64)>,
-    rules_left: Option<Vec<&'static str>>,
-    shown: Shown,
+    pub(super) counts_before: Vec<(Rule, u64)>,
+    pub(super) rules_left: Option<Vec<&'static str>>,
+    pub(super) shown: Shown,
 }
 
 /// Plays a script to its end. The error names the line, and what was wrong there.
@@ -293,14 +244,14 @@ impl Stage {
     }
 
     /// The connection of a client port, or the one that it had.
-    fn flow_of(&mut self, port: u16) -> Result<FlowId, String> {
+    pub(super) fn flow_of(&mut self, port: u16) -> Result<FlowId, String> {
         match self.view(port) {
             Some(view) => Ok(view.id),
             None => self.opened.get(&port).copied().ok_or(format!("port {port} never had a connection")),
         }
     }
 
-    fn view(&mut self, port: u16) -> Option<FlowView> {
+    pub(super) fn view(&mut self, port: u16) -> Option<FlowView> {
         let mut found = None;
         self.shard.flows(self.now, 0, |view| {
             if view.remote.port() == port {
@@ -341,141 +292,6 @@ impl Stage {
         match self.shard.service_mut().wrong.pop() {
             Some(wrong) => Err(wrong),
             None => Ok(()),
-        }
-    }
-
-    fn expect(&mut self, expected: &Packet) -> Result<(), String> {
-        let Some(mut came) = self.came.pop_front() else {
-            return Err("nothing came out".into());
-        };
-        if let (Packet::Tcp(expected), Packet::Tcp(actual)) = (expected, &mut came.packet) {
-            let client = self.clients.entry(actual.port).or_default();
-            let real = actual.seq.expect("a segment that was parsed has a sequence number");
-            if actual.syn {
-                if let Some(called) = expected.iss.or(client.iss.is_none().then_some(self.listen.iss)) {
-                    client.begin(real, called, actual);
-                }
-            }
-            actual.seq = Some(client.shown(real));
-            if let Some(difference) = expected.difference(actual) {
-                return Err(format!("out came `<< {actual}`: {difference}"));
-            }
-            if came.to != self.ends.client {
-                return Err(format!("out came a segment to {}", came.to));
-            }
-            let actual = actual.clone();
-            return self.check_segment(&actual, real, &came.payload);
-        }
-        match *expected == came.packet {
-            true => Ok(()),
-            false => Err(format!("out came `<< {}`", came.packet)),
-        }
-    }
-
-    /// What holds for every segment that comes out, whatever the script compares.
-    fn check_segment(&mut self, tcp: &Tcp, real: u32, payload: &[u8]) -> Result<(), String> {
-        let client = self.clients.entry(tcp.port).or_default();
-        if payload.len() > usize::from(client.mss) {
-            return Err(format!("a segment of {} bytes for a peer that takes {}", payload.len(), client.mss));
-        }
-        if let (Some(ack), Some(window), false) = (tcp.ack, tcp.window, tcp.rst) {
-            let shift = if tcp.syn { 0 } else { client.shift };
-            let edge = ack.wrapping_add(u32::from(window) << shift);
-            if client.edge.is_some_and(|promised| (edge.wrapping_sub(promised) as i32) < 0) {
-                return Err(format!("the right edge of the window moved left, to {edge} (SHLD-14)"));
-            }
-            client.edge = Some(edge);
-        }
-        if payload.is_empty() {
-            return Ok(());
-        }
-        let (iss, _) = client.iss.ok_or("data before a SYN-ACK")?;
-        let offset = real.wrapping_sub(iss.wrapping_add(1)) as usize;
-        let flow = self.opened.get(&tcp.port).ok_or("data on a connection that was never opened")?;
-        let sent = &self.shard.service().streams[flow].sent;
-        match sent.get(offset..offset + payload.len()) == Some(payload) {
-            true => Ok(()),
-            false => Err("the data is not what was pushed".into()),
-        }
-    }
-
-    fn expect_silence(&mut self) -> Result<(), String> {
-        match self.came.front_mut() {
-            None => Ok(()),
-            Some(came) => {
-                if let Packet::Tcp(tcp) = &mut came.packet {
-                    let client = self.clients.entry(tcp.port).or_default();
-                    tcp.seq = tcp.seq.map(|seq| client.shown(seq));
-                }
-                Err(format!("before this line came out, unexpected, `<< {}`", came.packet))
-            }
-        }
-    }
-
-    /// Rules counted since the last thing that happened, once for each count.
-    fn rules_counted(&mut self) -> &mut Vec<&'static str> {
-        let (shard, before, shown) = (&self.shard, &self.counts_before, &mut self.shown);
-        self.rules_left.get_or_insert_with(|| {
-            let mut counted = Vec::new();
-            for (rule, count) in before {
-                let name: &'static str = rule.into();
-                counted.extend((*count..shard.rule_count(*rule)).map(|_| name));
-            }
-            shown.counted.extend(&counted);
-            counted
-        })
-    }
-
-    fn expect_rule(&mut self, name: &str) -> Result<(), String> {
-        let counted = self.rules_counted();
-        let Some(at) = counted.iter().position(|rule| *rule == name) else {
-            return Err(format!("rule {name} was not counted; counted and not yet named: {counted:?}"));
-        };
-        let rule = counted.remove(at);
-        self.shown.named.insert(rule);
-        Ok(())
-    }
-
-    /// Where a `!!` line names a rule, all that were counted are named.
-    fn expect_rules_named(&mut self) -> Result<(), String> {
-        match self.rules_left.take() {
-            Some(left) if !left.is_empty() => Err(format!("before this line rules were counted unnamed: {left:?}")),
-            Some(_) => Ok(()),
-            None => {
-                self.rules_counted();
-                Ok(())
-            }
-        }
-    }
-
-    fn expect_state(&mut self, port: u16, name: &str) -> Result<(), String> {
-        let state = self.view(port).map_or("LISTEN".to_string(), |view| view.state.to_string());
-        match state == name {
-            true => Ok(()),
-            false => Err(format!("the connection is in {state}")),
-        }
-    }
-
-    fn expect_told(&mut self, port: u16, told: &Told) -> Result<(), String> {
-        match told {
-            Told::Received(bytes) => {
-                let flow = self.flow_of(port)?;
-                let received = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.received_bytes);
-                match received == *bytes {
-                    true => Ok(()),
-                    false => Err(format!("the application has received {received} bytes")),
-                }
-            }
-            Told::Silent => match self.notices.is_empty() {
-                true => Ok(()),
-                false => Err(format!("the application was told {:?}", self.notices)),
-            },
-            Told::Notice(name) => {
-                let at = self.notices.iter().position(|notice| *notice == (port, name.clone()));
-                let at = at.ok_or(format!("the application was told only {:?}", self.notices))?;
-                self.notices.remove(at);
-                Ok(())
-            }
         }
     }
 }

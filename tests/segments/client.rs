@@ -1,0 +1,53 @@
+//! Clients of a script: what each port said of itself, and how the script calls the stack's numbers.
+
+use super::packet::Tcp;
+
+/// What a client offered in its latest SYN.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offered {
+    pub mss: Option<u16>,
+    pub has_window_scale: bool,
+}
+
+/// One client port: what was agreed in its latest handshake, and what holds since.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub offered: Offered,
+    /// The client's initial sequence number.
+    pub irs: u32,
+    /// The largest segment it takes, in bytes (MUST-15 where it said nothing).
+    pub mss: u16,
+    /// The stack's initial sequence number, and what the script calls it.
+    pub iss: Option<(u32, u32)>,
+    /// By how much the stack's windows are scaled.
+    pub shift: u8,
+    /// The right edge of the stack's window, promised.
+    pub edge: Option<u32>,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client { offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
+    }
+}
+
+impl Client {
+    /// A SYN-ACK with the initial sequence number `iss` began a connection; the script calls that number `called`.
+    pub fn begin(&mut self, iss: u32, called: u32, syn_ack: &Tcp) {
+        self.irs = syn_ack.ack.unwrap_or(0).wrapping_sub(1);
+        self.mss = self.offered.mss.unwrap_or(536);
+        self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
+        self.iss = Some((iss, called));
+        self.edge = None;
+    }
+
+    /// A number of the stack's side as the script calls it.
+    pub fn shown(&self, real: u32) -> u32 {
+        self.iss.map_or(real, |(iss, called)| real.wrapping_sub(iss).wrapping_add(called))
+    }
+
+    /// A number of the stack's side that the script wrote, as it is on the wire.
+    pub fn real(&self, shown: u32) -> u32 {
+        self.iss.map_or(shown, |(iss, called)| shown.wrapping_sub(called).wrapping_add(iss))
+    }
+}
