@@ -150,13 +150,14 @@ fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
     }
 }
 
-/// The service has consumed what waited: whether the peer should be told of the room at once.
+/// The service has consumed what waited: whether the peer should be told of the room at once. Only as much of it counts
+/// as the window field can say.
 pub fn is_window_update_due(flow: &Flow, active: &Active, offer: Offer) -> bool {
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
+    let largest = offer.window_bytes.min(u32::from(u16::MAX) << flow.our_shift());
+    let free = offer.window_bytes.saturating_sub(active.recv_bytes).min(largest);
+    let step = (2 * u32::from(offer.mss)).min(largest / 2);
     let promised = flow.receive_window();
-    !flow.has_peer_fin()
-        && promised < offer.window_bytes / 2
-        && free >= promised.saturating_add(2 * u32::from(offer.mss))
+    !flow.has_peer_fin() && promised < largest / 2 && free >= promised.saturating_add(step)
 }
 
 /// Grows the congestion window for newly acknowledged bytes (RFC 5681 §3.1).
