@@ -6,7 +6,16 @@ use super::packet::Tcp;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offered {
     pub mss: Option<u16>,
+    /// Whether it had options that the script wrote byte by byte, which may be anything.
+    pub has_option_bytes: bool,
     pub has_window_scale: bool,
+}
+
+impl Offered {
+    /// The largest segment that the client takes (MUST-15 where it said nothing).
+    fn mss_or_default(&self) -> u16 {
+        self.mss.unwrap_or(if self.has_option_bytes { u16::MAX } else { 536 })
+    }
 }
 
 /// One client port: what was agreed in its latest handshake, and what holds since.
@@ -15,7 +24,7 @@ pub struct Client {
     pub offered: Offered,
     /// The client's initial sequence number.
     pub irs: u32,
-    /// The largest segment it takes, in bytes (MUST-15 where it said nothing).
+    /// The largest segment it takes, in bytes.
     pub mss: u16,
     /// The stack's initial sequence number, and what the script calls it.
     pub iss: Option<(u32, u32)>,
@@ -35,7 +44,7 @@ impl Client {
     /// A SYN-ACK with the initial sequence number `iss` began a connection; the script calls that number `called`.
     pub fn begin(&mut self, iss: u32, called: u32, syn_ack: &Tcp) {
         self.irs = syn_ack.ack.unwrap_or(0).wrapping_sub(1);
-        self.mss = self.offered.mss.unwrap_or(536);
+        self.mss = self.offered.mss_or_default();
         self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
         self.iss = Some((iss, called));
         self.edge = None;

@@ -181,7 +181,11 @@ impl Stage {
                 let seq = tcp.seq.expect("a segment that goes in has a sequence number");
                 let mut offset = seq.wrapping_sub(client.irs.wrapping_add(1));
                 if tcp.syn {
-                    client.offered = Offered { mss: tcp.mss, has_window_scale: tcp.window_scale.is_some() };
+                    client.offered = Offered {
+                        mss: tcp.mss,
+                        has_option_bytes: !tcp.option_bytes.is_empty(),
+                        has_window_scale: tcp.window_scale.is_some(),
+                    };
                     offset = 0;
                 }
                 tcp.ack = tcp.ack.map(|ack| client.real(ack));
