@@ -222,9 +222,14 @@ pub fn on_close(flow: &mut Flow) -> bool {
     }
 }
 
-/// The RST by which the application aborts (RFC 9293 §3.10.5).
+/// The application aborts: RST, but where both sides have closed only the connection goes (RFC 9293 §3.10.5).
 pub fn abort(flow: &Flow) -> (Effects, Reply) {
-    let reply = Reply::Reset { seq: flow.snd_nxt };
+    let reply = match flow.state() {
+        State::Free | State::Closing | State::LastAck | State::TimeWait => Reply::None,
+        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => {
+            Reply::Reset { seq: flow.snd_nxt }
+        }
+    };
     (Effects::closed(Rule::AbortSent, CloseReason::Aborted), reply)
 }
 
