@@ -113,13 +113,15 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
 }
 
 /// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
-/// or anything at all where nothing is in flight that would bring an acknowledgment.
+/// or what is sent again. Otherwise it waits for an acknowledgment or, where nothing is in flight, for the time-out.
 fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bool {
     if take == 0 {
         return false;
     }
-    let is_idle = active.in_flight(flow) == 0 || active.resend_nxt == active.snd_una;
-    take == waiting || take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2 || is_idle
+    let is_again = active.resend_nxt == active.snd_una && active.in_flight(flow) > 0;
+    let is_overdue = active.in_flight(flow) == 0 && active.retries > 0;
+    let is_large = take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2;
+    take == waiting || is_large || is_again || is_overdue
 }
 
 fn on_fin_sent(flow: &mut Flow) {
@@ -179,6 +181,9 @@ pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: 
     }
     if active.in_flight(flow) == 0 {
         active.back_off();
+        if flow.send_window() > 0 {
+            return (Effects::only(Rule::SillyWindowOverridden), None);
+        }
         active.arm(now);
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
     }
