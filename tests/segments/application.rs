@@ -31,6 +31,11 @@ impl Application {
     pub fn new(behaviour: Behaviour) -> Application {
         Application { behaviour, streams: HashMap::new(), wrong: Vec::new() }
     }
+
+    /// The application with all that it remembers, taken out of here.
+    pub fn taken(&mut self) -> Application {
+        std::mem::replace(self, Application::new(Behaviour::Keep))
+    }
 }
 
 impl Service for Application {

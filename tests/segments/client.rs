@@ -1,5 +1,7 @@
 //! Clients of a script: what each port said of itself, and how the script calls the stack's numbers.
 
+use std::net::Ipv4Addr;
+
 use super::packet::Tcp;
 
 /// What a client offered in its latest SYN.
@@ -21,6 +23,8 @@ impl Offered {
 /// One client port: what was agreed in its latest handshake, and what holds since.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
+    /// Where its last segment came from.
+    pub address: Option<Ipv4Addr>,
     pub offered: Offered,
     /// The client's initial sequence number.
     pub irs: u32,
@@ -36,7 +40,7 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Client {
-        Client { offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
+        Client { address: None, offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
     }
 }
 

@@ -1,10 +1,34 @@
 //! Expectations: what a script says must have come out, been counted, or been told.
 
 use super::packet::{Packet, Tcp};
-use super::script::Told;
+use super::script::{Step, Told};
 use super::stage::Stage;
 
 impl Stage {
+    /// Holds a line that says what must be so.
+    pub(super) fn expect_step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::OutOf(expected) => self.expect(expected),
+            Step::Rule(name) => self.expect_rule(name),
+            Step::State { port, name } => self.expect_state(*port, name),
+            Step::App { port, told } => self.expect_told(*port, told),
+            Step::Into(_)
+            | Step::At(_)
+            | Step::Push { .. }
+            | Step::Close { .. }
+            | Step::Abort { .. }
+            | Step::Behave(_)
+            | Step::Tick
+            | Step::Drain => Err("this line does something".into()),
+        }
+    }
+
+    /// Holds that everything that came of the last thing that happened was spoken of.
+    pub(super) fn expect_no_more(&mut self) -> Result<(), String> {
+        self.expect_silence()?;
+        self.expect_rules_named()
+    }
+
     pub(super) fn expect(&mut self, expected: &Packet) -> Result<(), String> {
         let Some(mut came) = self.came.pop_front() else {
             return Err("nothing came out".into());
@@ -21,7 +45,7 @@ impl Stage {
             if let Some(difference) = expected.difference(actual) {
                 return Err(format!("out came `<< {actual}`: {difference}"));
             }
-            if came.to != self.ends.client {
+            if came.to != client.address.unwrap_or(self.ends.client) {
                 return Err(format!("out came a segment to {}", came.to));
             }
             let actual = actual.clone();

@@ -124,6 +124,13 @@ pub enum Step {
     App { port: u16, told: Told },
 }
 
+impl Step {
+    /// Whether the line says what must be so; the others make something happen.
+    pub fn is_expectation(&self) -> bool {
+        matches!(self, Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. })
+    }
+}
+
 /// A file, understood.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Script {

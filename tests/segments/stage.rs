@@ -20,7 +20,7 @@ use strum::IntoEnumIterator;
 use super::application::{Application, client_byte, server_byte};
 use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
-use super::packet::{Packet, Tcp};
+use super::packet::{Fault, Packet, Tcp};
 use super::script::{Listen, Script, Step};
 
 /// What a script has shown.
@@ -46,6 +46,7 @@ pub struct Stage {
     pub(super) listen: Listen,
     pub(super) start: Time,
     pub(super) now: Time,
+    pub(super) is_draining: bool,
     pub(super) came: VecDeque<Came>,
     pub(super) clients: HashMap<u16, Client>,
     /// The connection that a client port last opened.
@@ -58,20 +59,38 @@ pub struct Stage {
     pub(super) shown: Shown,
 }
 
+/// What becomes of the process that runs the shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Process {
+    /// It lives as long as the script.
+    Lasts,
+    /// It dies before each thing that happens, and another goes on with the state.
+    DiesBeforeEachStep,
+}
+
 /// Plays a script to its end. The error names the line, and what was wrong there.
-pub fn play(script: &Script) -> Result<Shown, (usize, String)> {
+pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)> {
     let first = Time::from_ms(1_000);
     let start = match probe(script, first)? {
         Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
         None => first,
     };
     let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
+    let mut last = 1;
     for (line, step) in &script.steps {
-        stage.step(step).map_err(|what| (*line, what))?;
+        let at_line = |what| (*line, what);
+        if step.is_expectation() {
+            stage.expect_step(step).map_err(at_line)?;
+        } else {
+            stage.expect_no_more().map_err(at_line)?;
+            if process == Process::DiesBeforeEachStep {
+                stage = stage.restarted().map_err(at_line)?;
+            }
+            stage.act(step).map_err(at_line)?;
+        }
+        last = *line;
     }
-    let last = script.steps.last().map_or(1, |(line, _)| *line);
-    stage.expect_silence().map_err(|what| (last, format!("{what}, and the script is over")))?;
-    Ok(stage.shown)
+    stage.finish().map_err(|what| (last, format!("{what}, and the script is over")))
 }
 
 /// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
@@ -91,6 +110,20 @@ fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
     Ok(None)
 }
 
+fn config(listen: &Listen, ends: &Ends) -> Config {
+    let mut config = Config::new(ends.server, 24, &[listen.port]);
+    config.mac = ends.server_mac;
+    config.mtu = listen.mtu.unwrap_or(config.mtu);
+    config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
+    config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
+    config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
+    config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
+    config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
+    config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
+    config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
+    config
+}
+
 impl Stage {
     fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
         let ends = Ends {
@@ -100,29 +133,21 @@ impl Stage {
             client: Ipv4Addr::new(10, 0, 0, 2),
             server_port: listen.port,
         };
-        let mut config = Config::new(ends.server, 24, &[listen.port]);
-        config.mac = ends.server_mac;
-        config.mtu = listen.mtu.unwrap_or(config.mtu);
-        config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
-        config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
-        config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
-        config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
-        config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
-        config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
-        config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
         let mut capacity = Capacity::for_connections(1_000);
         capacity.flows = listen.flows.unwrap_or(capacity.flows);
         capacity.actives = listen.actives.unwrap_or(capacity.actives);
         capacity.blocks = listen.blocks.unwrap_or(capacity.blocks);
-        let storage = Storage::in_memory(capacity).map_err(|error| error.to_string())?;
+        let storage = Storage::in_memory_logged(capacity).map_err(|error| error.to_string())?;
         let application = Application::new(listen.behaviour);
-        let shard = Shard::new(config, storage, application, [7; 32], start).map_err(|error| error.to_string())?;
+        let shard = Shard::new(config(listen, &ends), storage, application, [7; 32], start)
+            .map_err(|error| error.to_string())?;
         Ok(Stage {
             shard,
             ends,
             listen: listen.clone(),
             start,
             now: start,
+            is_draining: false,
             came: VecDeque::new(),
             clients: HashMap::new(),
             opened: HashMap::new(),
@@ -133,24 +158,36 @@ impl Stage {
         })
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), String> {
-        match step {
-            Step::OutOf(expected) => self.expect(expected),
-            Step::Rule(name) => self.expect_rule(name),
-            Step::State { port, name } => self.expect_state(*port, name),
-            Step::App { port, told } => self.expect_told(*port, told),
-            Step::Into(_)
-            | Step::At(_)
-            | Step::Push { .. }
-            | Step::Close { .. }
-            | Step::Abort { .. }
-            | Step::Behave(_)
-            | Step::Tick
-            | Step::Drain => {
-                self.expect_silence()?;
-                self.expect_rules_named()?;
-                self.act(step)
-            }
+    /// The same stage with another process that goes on with the shard's state.
+    fn restarted(mut self) -> Result<Stage, String> {
+        let application = self.shard.service_mut().taken();
+        let storage = self.shard.into_storage();
+        let shard = Shard::new(config(&self.listen, &self.ends), storage, application, [9; 32], self.now);
+        let mut shard = shard.map_err(|error| error.to_string())?;
+        if self.is_draining {
+            shard.refuse_new();
+        }
+        let mut stage = Stage { shard, ..self };
+        stage.take_up()?;
+        stage.expect_silence().map_err(|what| format!("after a restart {what}"))?;
+        Ok(stage)
+    }
+
+    /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
+    fn finish(mut self) -> Result<Shown, String> {
+        self.expect_no_more()?;
+        let mut ids = Vec::new();
+        self.shard.flows(self.now, 0, |view| {
+            ids.push(view.id);
+            true
+        });
+        for id in ids {
+            self.shard.close(self.now, id, CloseHow::Reset).map_err(|error| format!("no abort: {error}"))?;
+        }
+        let stats = self.shard.stats();
+        match (stats.flows, stats.actives, stats.spans, stats.blocks) {
+            (0, 0, 0, 0) => Ok(self.shown),
+            left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
         }
     }
 
@@ -166,7 +203,10 @@ impl Stage {
             Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
             Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
             Step::Tick => self.shard.tick(self.now),
-            Step::Drain => self.shard.refuse_new(),
+            Step::Drain => {
+                self.is_draining = true;
+                self.shard.refuse_new();
+            }
             Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. } => {}
         }
         self.take_up()
@@ -178,6 +218,11 @@ impl Stage {
         match &mut packet {
             Packet::Tcp(tcp) => {
                 let client = self.clients.entry(tcp.port).or_default();
+                let elsewhere = tcp.faults.iter().find_map(|fault| match fault {
+                    Fault::FromIp(address) => Some(*address),
+                    _ => None,
+                });
+                client.address = elsewhere;
                 let seq = tcp.seq.expect("a segment that goes in has a sequence number");
                 let mut offset = seq.wrapping_sub(client.irs.wrapping_add(1));
                 if tcp.syn {
