@@ -193,6 +193,9 @@ impl Batch {
         match wire::parse(frame, &self.tables.config.mac) {
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
+            Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
+                self.tables.count(Rule::SourceAddressInvalid);
+            }
             Ok(Packet::Echo(echo)) if self.tables.local_index(echo.local).is_some() => {
                 self.tables.count(Rule::IcmpEchoAnswers);
                 let mac = self.tables.config.mac;
@@ -205,7 +208,7 @@ impl Batch {
                     self.tables.count(Rule::FrameNotForUs);
                     return None;
                 };
-                if self.tables.local_index(packet.remote).is_some() {
+                if self.tables.is_no_peer(packet.remote) {
                     self.tables.count(Rule::SourceAddressInvalid);
                     return None;
                 }
