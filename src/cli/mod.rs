@@ -1,0 +1,2 @@
+//! The command line, for trying out the simulation.
+pub mod sim;
