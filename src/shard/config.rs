@@ -2,6 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use super::StartError;
+use crate::flows::LOCALS_MAX;
+
+/// Smallest MTU that a link of IPv4 may have (RFC 791).
+const MTU_MIN: u16 = 68;
+
 /// A shard's configuration. Addresses and ports are holdline's own: the kernel must not have them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -48,5 +54,32 @@ impl Config {
             time_wait_s: 60,
             fin_wait_2_s: 60,
         }
+    }
+}
+
+impl Config {
+    /// Whether a shard can run with it. Errors name what is wrong.
+    pub(super) fn check(&self) -> Result<(), StartError> {
+        let wrong = |what: String| Err(StartError::Config(what));
+        if self.addresses.is_empty() || self.addresses.len() > LOCALS_MAX {
+            return wrong(format!("a server has 1 to {LOCALS_MAX} addresses; give --address ADDR/PREFIX"));
+        }
+        if let Some((address, prefix)) = self.addresses.iter().find(|(_, prefix)| *prefix > 32) {
+            return wrong(format!("{address}/{prefix}: an IPv4 prefix has at most 32 bits"));
+        }
+        let is_bad = |it: &Ipv4Addr| it.is_multicast() || it.is_broadcast() || it.is_unspecified() || it.is_loopback();
+        if let Some((address, _)) = self.addresses.iter().find(|(address, _)| is_bad(address)) {
+            return wrong(format!("{address} cannot be the address of a server"));
+        }
+        if self.ports.is_empty() || self.ports.contains(&0) {
+            return wrong("a server listens on at least one port, 1 to 65535; give --listen PORT".into());
+        }
+        if self.mtu < MTU_MIN {
+            return wrong(format!("the link's MTU is {}; IPv4 needs at least {MTU_MIN}", self.mtu));
+        }
+        if self.window_bytes < u32::from(self.mtu) || self.send_queue_bytes == 0 {
+            return wrong("windows and send queues must hold at least one segment".into());
+        }
+        Ok(())
     }
 }

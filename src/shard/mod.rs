@@ -1,98 +1,177 @@
-//! A shard: the unit that owns connections. Sans-I/O: frames, pushes and the time come in, frames and notices go out.
-//! (skeleton)
+//! A shard: the owner of connections, sans-I/O.
+//!
+//! In: frames, pushes, closes, the time. Out: frames and notices, after their batch is committed. It is driven by one
+//! thread (`server`, `sim`, your own loop) and calls one [`Service`].
+//!
+//! ```text
+//! receive / push / close / tick
+//!    -> batch: copies of the flows it touches are stepped     (receive, tick, batch)
+//!    -> commit: record, apply                                 (commit)
+//!    -> gate: may this batch speak?                           (gate)
+//! transmit / drain_notices
+//! ```
+//!
+//! `tables` is what it keeps, `resume` how it starts on a state that another process left.
+//!
+//! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
+
+mod batch;
+mod commit;
 mod config;
+mod gate;
+mod receive;
+mod resume;
 mod service;
+mod tables;
+mod tick;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use batch::Batch;
+pub use commit::Interrupt;
 pub use config::Config;
 pub use service::{Context, Service};
+pub use types::{CloseHow, CommitPoint, FlowView, Notice, Push, PushError, Resumption, Stats, Ticket};
+
 use crate::flows::{FlowId, Storage, StorageError};
-use crate::tcp::{CloseReason, Rule, State, Time};
-use std::net::SocketAddrV4;
+use crate::tcp::{Rule, Time};
 
-/// Names one push, so that its delivery can be told. Unique over the life of a state.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket(pub u64);
-impl Ticket { pub const NONE: Ticket = Ticket(0); }
+/// Frames, pushes or expirations that one batch takes in.
+const BATCH_MAX: usize = 64;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseHow { Fin, Reset }
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, strum::IntoStaticStr)]
-pub enum PushError {
-    #[error("no connection ever had this id")] Unknown,
-    #[error("the connection is gone")] Gone,
-    #[error("the push is larger than a flow's send queue")] TooLarge,
-    #[error("this flow's send queue is full")] FlowFull,
-    #[error("the shard has no room for more payload or active connections")] ShardFull,
-}
-pub struct Push<'a> { pub flow: FlowId, pub ticket: Ticket, pub bytes: &'a [u8] }
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Notice {
-    Opened { flow: FlowId, local: SocketAddrV4, remote: SocketAddrV4 },
-    /// A push was committed.
-    Queued { flow: FlowId, ticket: Ticket },
-    /// A push was refused.
-    Refused { flow: FlowId, ticket: Ticket, error: PushError },
-    /// peer's TCP acknowledged the last byte
-    Delivered { flow: FlowId, ticket: Ticket },
-    PeerClosed { flow: FlowId },
-    Closed { flow: FlowId, reason: CloseReason },
-}
-/// Where in the commit of a batch an interrupt is offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::IntoStaticStr)]
-pub enum CommitPoint { BeforeRecord, WithinRecord, BeforeApply, WithinApply, BeforeGate }
-
-/// How a flow looks from outside
-#[derive(Clone, Copy, Debug)]
-pub struct FlowView { pub id: FlowId, pub local: SocketAddrV4, pub remote: SocketAddrV4, pub state: State, pub opened_s_ago: u32, pub idle_s: u32, pub srtt_us: Option<u32>, pub unacked_bytes: u32 }
-
-/// What the start on a storage found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Resumption { pub connections: u32, pub records_discarded: u32, pub records_applied_again: u32, pub fresh: bool }
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats { pub established: u32, pub half_open: u32, pub closing: u32, pub flows: u32, pub actives: u32, pub spans: u32, pub blocks: u32, pub batches: u64, pub frames_in: u64, pub frames_out: u64 }
-
-pub struct Shard<S> { service: S }
+/// Why a shard cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError { #[error(transparent)] Storage(#[from] StorageError), #[error("{0}")] Config(String) }
+pub enum StartError {
+    /// Its storage cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its configuration cannot be.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// See the module.
+pub struct Shard<S> {
+    batch: Batch,
+    service: S,
+    resumption: Resumption,
+    /// Used again: acknowledged tickets, bytes offered to the service, expired active blocks.
+    tickets: Vec<Ticket>,
+    piece: Vec<u8>,
+    due: Vec<u32>,
+    arp_at: Time,
+    trim_at: Time,
+    /// Memory was used since the last trim.
+    has_untrimmed: bool,
+}
 
 impl<S: Service> Shard<S> {
-    /// `secret` is used only when the storage is fresh.
-    pub fn new(config: Config, storage: Storage, service: S, secret: [u8; 32], start: Time) -> Result<Self, StartError> { todo!() }
-    pub fn resumption(&self) -> Resumption { todo!() }
-    /// Takes in frames: one batch for each 64.
-    pub fn receive(&mut self, now: Time, frames: &[&[u8]]) { todo!() }
-    /// each answered by a Notice (Queued or Refused)
-    pub fn push(&mut self, now: Time, pushes: &[Push<'_>]) { todo!() }
-    pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> { todo!() }
-    /// Fires due timers and moves the clock hand.
-    pub fn tick(&mut self, now: Time) { todo!() }
-    /// When tick wants to be called next.
-    pub fn next_deadline(&self) -> Option<Time> { todo!() }
-    /// Hands out frames that passed the gate, in order, until `send` answers false (that frame is kept).
-    pub fn transmit(&mut self, send: impl FnMut(&[u8]) -> bool) { todo!() }
-    pub fn has_frames(&self) -> bool { todo!() }
-    pub fn drain_notices(&mut self, take: impl FnMut(Notice)) { todo!() }
-    /// No new connections from now on: SYNs are refused by RST
-    pub fn refuse_new(&mut self) { todo!() }
-    pub fn flow(&self, now: Time, id: FlowId) -> Option<FlowView> { todo!() }
-    /// Live flows from `slot` on: calls `take` until it answers false; returns the slot to go on from.
-    pub fn flows(&self, now: Time, from_slot: u32, take: impl FnMut(FlowView) -> bool) -> Option<u32> { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
-    pub fn rule_count(&self, rule: Rule) -> u64 { todo!() }
-    /// Offered each commit point: for fault injection
-    pub fn set_interrupt(&mut self, interrupt: Option<Box<dyn FnMut(CommitPoint) + Send>>) { todo!() }
-    /// Gives up everything that can be rebuilt and returns the state as a killed process would leave it.
-    pub fn into_storage(self) -> Storage { todo!() }
-    pub fn service(&self) -> &S { &self.service }
-    pub fn service_mut(&mut self) -> &mut S { &mut self.service }
-}
-pub(crate) struct Batch;
-impl Batch {
- fn push_room(&mut self, flow: FlowId) -> usize { todo!() }
- fn push_from_service(&mut self, flow: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> { todo!() }
- fn close(&mut self, flow: FlowId, how: CloseHow) -> Result<(), PushError> { todo!() }
- fn word(&mut self, flow: FlowId) -> Option<u64> { todo!() }
- fn set_word(&mut self, flow: FlowId, word: u64) { todo!() }
+    /// What the start found.
+    pub fn resumption(&self) -> Resumption {
+        self.resumption
+    }
+
+    /// The service.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The service, to be changed from outside of a batch.
+    pub fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Takes pushes, 64 to a batch. Each is answered by a notice, `Queued` or `Refused`.
+    pub fn push(&mut self, now: Time, pushes: &[Push<'_>]) {
+        for chunk in pushes.chunks(BATCH_MAX) {
+            self.batch.begin(now);
+            for push in chunk {
+                self.batch.tables.storage.flows.prefetch(push.flow.slot());
+            }
+            for push in chunk {
+                let (flow, ticket) = (push.flow, push.ticket);
+                let notice = match self.batch.push(flow, ticket, push.bytes) {
+                    Ok(()) => Notice::Queued { flow, ticket },
+                    Err(error) => Notice::Refused { flow, ticket, error },
+                };
+                self.batch.gate.put_notice(self.batch.number, notice);
+            }
+            self.batch.commit();
+        }
+        self.has_untrimmed = true;
+    }
+
+    /// Closes a connection. Errors: as for a push.
+    pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.close(flow, how);
+        self.batch.commit();
+        result
+    }
+
+    /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
+    /// an acknowledgment.
+    pub fn offer(&mut self, now: Time, flow: FlowId) {
+        self.batch.begin(now);
+        if let Ok(position) = self.batch.position_of(flow) {
+            self.offer_again(position);
+        }
+        self.batch.commit();
+    }
+
+    /// Whether frames wait for `transmit`.
+    pub fn has_frames(&self) -> bool {
+        self.batch.gate.has_frames()
+    }
+
+    /// Hands out frames in order until `send` answers false; that frame and those behind it stay.
+    pub fn transmit(&mut self, send: impl FnMut(&[u8]) -> bool) {
+        self.batch.gate.take_frames(send);
+    }
+
+    /// Hands out notices in order.
+    pub fn drain_notices(&mut self, take: impl FnMut(Notice)) {
+        self.batch.gate.take_notices(take);
+    }
+
+    /// From now on SYNs are answered by RST.
+    pub fn refuse_new(&mut self) {
+        self.batch.is_draining = true;
+    }
+
+    /// A connection; `None` if it is gone.
+    pub fn flow(&self, now: Time, id: FlowId) -> Option<FlowView> {
+        self.batch.tables.view(id.slot(), now).filter(|view| view.id == id)
+    }
+
+    /// Calls `take` with each connection from a slot on until it answers false. Returns the slot to go on from; `None`
+    /// at the end of the table.
+    pub fn flows(&self, now: Time, from_slot: u32, mut take: impl FnMut(FlowView) -> bool) -> Option<u32> {
+        let end = self.batch.tables.storage.head().flows_end;
+        (from_slot..end)
+            .find(|&slot| self.batch.tables.view(slot, now).is_some_and(|view| !take(view)))
+            .map(|slot| slot + 1)
+    }
+
+    /// The counts.
+    pub fn stats(&self) -> Stats {
+        Stats { frames_out: self.batch.frames_out, ..self.batch.tables.stats() }
+    }
+
+    /// How often a rule decided since the start.
+    pub fn rule_count(&self, rule: Rule) -> u64 {
+        self.batch.tables.rules[rule as usize]
+    }
+
+    /// Calls `interrupt` at each commit point from now on: for the injection of faults.
+    pub fn set_interrupt(&mut self, interrupt: Option<Interrupt>) {
+        self.batch.interrupt = interrupt;
+    }
+
+    /// Gives up all that is rebuilt and returns the state as a killed process would leave it.
+    pub fn into_storage(self) -> Storage {
+        self.batch.tables.storage.used()
+    }
 }

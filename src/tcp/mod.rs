@@ -1,19 +1,40 @@
-//! skeleton
-mod seq; mod time;
-pub use seq::SeqNum; pub use time::Time;
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
-pub enum State {
-    #[strum(to_string = "FREE")] Free,
-    #[strum(to_string = "SYN-RECEIVED")] SynReceived,
-    #[strum(to_string = "ESTABLISHED")] Established,
-    #[strum(to_string = "FIN-WAIT-1")] FinWait1,
-    #[strum(to_string = "FIN-WAIT-2")] FinWait2,
-    #[strum(to_string = "CLOSE-WAIT")] CloseWait,
-    #[strum(to_string = "CLOSING")] Closing,
-    #[strum(to_string = "LAST-ACK")] LastAck,
-    #[strum(to_string = "TIME-WAIT")] TimeWait,
-}
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
-pub enum CloseReason { BothClosed, PeerReset, Aborted, TimedOut, HandshakeFailed }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, strum::EnumIter, strum::IntoStaticStr, strum::EnumCount)]
-pub enum Rule { ListenAcceptsSyn, ListenRejectsAck, ListenIgnoresReset, ClosedResets }
+//! The protocol: `(flow, active, segment, now) -> effects`, and nothing else.
+//!
+//! In: a connection's record, what arrived or expired, the time. Out: the record changed, and [`Effects`] or
+//! [`Outgoing`] segments that say what the caller is to do. It is called by `shard`, on copies.
+//!
+//! Reading order: `seq`, `time`, `segment`, `flow`, `active`, `queue`, then the machine: `open` (no connection yet),
+//! `receive` (a segment arrives), `send` (what may leave, and when), with every outcome named in `rule`.
+//!
+//! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
+//! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
+
+mod active;
+mod effects;
+mod flow;
+mod open;
+mod queue;
+mod receive;
+mod rule;
+mod segment;
+mod send;
+mod seq;
+mod time;
+
+pub use active::Active;
+pub use effects::{CloseReason, Effects, Reply};
+pub use flow::{Flow, State};
+pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
+pub use queue::{
+    NO_SPAN, Span, Spans, append_to_recv_queue, append_to_send_queue, consume_recv_queue, gather, release_acknowledged,
+    release_all,
+};
+pub use receive::{is_reopening, on_payload, on_segment};
+pub use rule::Rule;
+pub use segment::{Control, Outgoing, Segment};
+pub use send::{
+    abort, immediate_ack, is_open_for_push, is_window_update_due, on_close, on_sweep, on_timer, poll_segment,
+    window_probe,
+};
+pub use seq::SeqNum;
+pub use time::Time;

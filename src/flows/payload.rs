@@ -1,0 +1,271 @@
+//! Payload: spans and the blocks that they name.
+//!
+//! Bytes are written into free blocks and named by free spans before anything committed knows of them, so neither needs
+//! to be logged. What a batch releases stays untouched until the batch is applied (`reclaim`): the state before it may
+//! still be needed. Blocks are counted, so that one payload can stand in many queues.
+//!
+//! Invariant: a block or span that a committed queue names is never written, but for the `next` of a queue's tail.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::arena::Arena;
+use super::slots::Slots;
+use crate::tcp::{Active, NO_SPAN, Span, Spans};
+
+/// Payload bytes.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Block(pub [u8; BLOCK_BYTES]);
+/// How many bytes a block holds: a full segment of an Ethernet, with room.
+pub const BLOCK_BYTES: usize = 2048;
+
+/// A chain of spans that belongs to no queue yet, in order.
+pub type Chain<'a> = &'a [u32];
+
+/// Why a committed queue cannot be right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BrokenQueue;
+
+/// Owner of spans and blocks.
+pub struct Payload {
+    spans: Arena<Span>,
+    blocks: Arena<Block>,
+    taken_spans: Slots,
+    taken_blocks: Slots,
+    /// How many spans name each block.
+    references: Vec<u32>,
+    /// How far each block is written.
+    filled: Vec<u16>,
+    released: Vec<u32>,
+    /// Spans of the chain that was stored last.
+    stored: Vec<u32>,
+}
+
+impl Payload {
+    /// Over these arenas, with nothing taken.
+    pub fn new(spans: Arena<Span>, blocks: Arena<Block>, spans_max: u32, blocks_max: u32) -> Payload {
+        Payload {
+            spans,
+            blocks,
+            taken_spans: Slots::new(spans_max),
+            taken_blocks: Slots::new(blocks_max),
+            references: Vec::new(),
+            filled: Vec::new(),
+            released: Vec::new(),
+            stored: Vec::new(),
+        }
+    }
+
+    /// Forgets what is taken, as a process that ends does; `adopt` finds it again.
+    pub fn forget(&mut self) {
+        self.taken_spans = Slots::new(self.taken_spans.capacity());
+        self.taken_blocks = Slots::new(self.taken_blocks.capacity());
+        self.references.clear();
+        self.filled.clear();
+        self.released.clear();
+    }
+
+    /// How many spans and blocks are taken.
+    pub fn used(&self) -> (u32, u32) {
+        (self.taken_spans.used(), self.taken_blocks.used())
+    }
+
+    /// Copies bytes behind those of the queue's `tail` where its block has room, the rest into free blocks, and names
+    /// them by new spans. `reserve` blocks and spans are left free for others. `None` where there is no room for all of
+    /// them; then nothing is taken.
+    pub fn store(&mut self, bytes: &[u8], ticket: u64, tail: u32, reserve: u32) -> Option<Chain<'_>> {
+        let (tail_block, tail_room) = self.room_behind(tail);
+        let (first, rest) = bytes.split_at(bytes.len().min(tail_room));
+        let blocks = rest.len().div_ceil(BLOCK_BYTES) as u32;
+        let spans = blocks + u32::from(!first.is_empty());
+        self.stored.clear();
+        if self.taken_blocks.free() < blocks.saturating_add(reserve)
+            || self.taken_spans.free() < spans.saturating_add(reserve)
+        {
+            return None;
+        }
+        if !first.is_empty() {
+            self.name_piece(tail_block, first, ticket);
+        }
+        for piece in rest.chunks(BLOCK_BYTES) {
+            let block = self.taken_blocks.take_lowest().expect("as many as needed were free");
+            self.name_piece(block, piece, ticket);
+        }
+        let last = *self.stored.last()?;
+        self.spans.records_mut()[last as usize].is_last_of_push = 1;
+        Some(&self.stored)
+    }
+
+    /// The block of a queue's tail and how many bytes fit behind it: none where somebody else has written on.
+    fn room_behind(&self, tail: u32) -> (u32, usize) {
+        if tail == NO_SPAN {
+            return (0, 0);
+        }
+        let span = self.spans.records()[tail as usize];
+        let end = span.offset + span.bytes;
+        let is_last_writer = self.filled[span.block as usize] == end;
+        (span.block, if is_last_writer { BLOCK_BYTES - usize::from(end) } else { 0 })
+    }
+
+    /// Writes a piece into a block, behind what is in it, and names it by a new span of the chain.
+    fn name_piece(&mut self, block: u32, piece: &[u8], ticket: u64) {
+        let index = self.taken_spans.take_lowest().expect("as many as needed were free");
+        self.touch(index, block);
+        let offset = self.filled[block as usize];
+        let start = usize::from(offset);
+        self.blocks.records_mut()[block as usize].0[start..start + piece.len()].copy_from_slice(piece);
+        self.filled[block as usize] = offset + piece.len() as u16;
+        self.references[block as usize] += 1;
+        self.spans.records_mut()[index as usize] =
+            Span { block, offset, bytes: piece.len() as u16, next: NO_SPAN, is_last_of_push: 0, ticket };
+        self.stored.push(index);
+    }
+
+    /// How many bytes could be stored with this reserve.
+    pub fn room_bytes(&self, reserve: u32) -> usize {
+        let blocks = self.taken_blocks.free().min(self.taken_spans.free()).saturating_sub(reserve);
+        blocks as usize * BLOCK_BYTES
+    }
+
+    /// The bytes that a span names, from an offset on.
+    pub fn bytes(&self, span: &Span, from: u32) -> &[u8] {
+        let start = usize::from(span.offset) + from as usize;
+        let end = usize::from(span.offset) + usize::from(span.bytes);
+        self.piece(span.block, start, end - start)
+    }
+
+    /// A piece of a block.
+    pub fn piece(&self, block: u32, offset: usize, bytes: usize) -> &[u8] {
+        &self.blocks.records()[block as usize].0[offset..offset + bytes]
+    }
+
+    /// The batch is applied: what it released may be used again.
+    pub fn reclaim(&mut self) {
+        for position in 0..self.released.len() {
+            let index = self.released[position];
+            let block = self.spans.records()[index as usize].block;
+            self.taken_spans.give_back(index);
+            self.references[block as usize] -= 1;
+            if self.references[block as usize] == 0 {
+                self.filled[block as usize] = 0;
+                self.taken_blocks.give_back(block);
+            }
+        }
+        self.released.clear();
+    }
+
+    /// Counts what an active block's queues name; called for each at a start. Errors: the queues are not possible.
+    pub fn adopt(&mut self, active: &Active) -> Result<(), BrokenQueue> {
+        let send = self.adopt_queue(active.send_head, active.send_tail)?;
+        let recv = self.adopt_queue(active.recv_head, active.recv_tail)?;
+        let send_bytes = if active.send_head == NO_SPAN { 0 } else { active.snd_end.since(active.send_head_seq) };
+        let recv_bytes = if active.recv_head == NO_SPAN { 0 } else { active.recv_bytes + active.recv_head_offset };
+        if send == send_bytes && recv == recv_bytes { Ok(()) } else { Err(BrokenQueue) }
+    }
+
+    fn adopt_queue(&mut self, head: u32, tail: u32) -> Result<u32, BrokenQueue> {
+        let mut bytes = 0u32;
+        let mut index = head;
+        while index != NO_SPAN {
+            if index >= self.taken_spans.capacity() || !self.taken_spans.take(index) {
+                return Err(BrokenQueue);
+            }
+            let span = self.spans.records()[index as usize];
+            let is_inside = usize::from(span.offset) + usize::from(span.bytes) <= BLOCK_BYTES;
+            if span.block >= self.taken_blocks.capacity() || span.bytes == 0 || !is_inside {
+                return Err(BrokenQueue);
+            }
+            self.touch(index, span.block);
+            self.taken_blocks.take(span.block);
+            self.references[span.block as usize] += 1;
+            let filled = &mut self.filled[span.block as usize];
+            *filled = (*filled).max(span.offset + span.bytes);
+            bytes = bytes.wrapping_add(u32::from(span.bytes));
+            index = if index == tail { NO_SPAN } else { span.next };
+        }
+        Ok(bytes)
+    }
+
+    fn touch(&mut self, span: u32, block: u32) {
+        self.spans.touch(span);
+        self.blocks.touch(block);
+        if block as usize >= self.references.len() {
+            self.references.resize(block as usize + 1, 0);
+            self.filled.resize(block as usize + 1, 0);
+        }
+    }
+
+    /// Gives memory behind the last used span and block back to the system.
+    pub fn trim(&mut self) {
+        let end = self.taken_spans.end_of_used(self.spans.touched_end());
+        self.spans.release_from(end);
+        let end = self.taken_blocks.end_of_used(self.blocks.touched_end());
+        self.blocks.release_from(end);
+        self.references.truncate(end as usize);
+        self.references.shrink_to_fit();
+        self.filled.truncate(end as usize);
+        self.filled.shrink_to_fit();
+    }
+}
+
+impl Spans for Payload {
+    fn span(&self, index: u32) -> Span {
+        self.spans.records()[index as usize]
+    }
+
+    fn link(&mut self, index: u32, next: u32) {
+        self.spans.records_mut()[index as usize].next = next;
+    }
+
+    fn release(&mut self, index: u32) {
+        self.released.push(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(count: u32) -> Payload {
+        let spans = Arena::anonymous(count, false).unwrap();
+        Payload::new(spans, Arena::anonymous(count, false).unwrap(), count, count)
+    }
+
+    #[test]
+    fn stored_bytes_are_read_back_piece_by_piece() {
+        let mut payload = payload(8);
+        let bytes: Vec<u8> = (0..5_000u32).map(|i| (i / 7) as u8).collect();
+        let chain = payload.store(&bytes, 9, NO_SPAN, 0).unwrap().to_vec();
+        let read: Vec<u8> = chain.iter().flat_map(|&index| payload.bytes(&payload.span(index), 0).to_vec()).collect();
+        assert_eq!(read, bytes);
+        let ends: Vec<u32> = chain.iter().map(|&index| payload.span(index).is_last_of_push).collect();
+        assert_eq!(ends, [0, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_released_is_used_again_only_after_the_batch() {
+        let mut payload = payload(2);
+        let first = payload.store(&[1; 10], 0, NO_SPAN, 0).unwrap()[0];
+        assert!(payload.store(&[2; 10], 0, NO_SPAN, 1).is_none(), "a reserve is left");
+        payload.store(&[2; 10], 0, NO_SPAN, 0).unwrap();
+        payload.release(first);
+        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0).is_none());
+        payload.reclaim();
+        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0).is_some());
+        assert_eq!(payload.used(), (2, 2));
+    }
+
+    #[test]
+    fn small_pieces_share_a_block_until_it_is_full() {
+        let mut payload = payload(8);
+        let mut tail = NO_SPAN;
+        for round in 0..3u8 {
+            tail = *payload.store(&[round; 800], 0, tail, 0).unwrap().last().unwrap();
+        }
+        assert_eq!(payload.used(), (4, 2), "the third piece is cut at the end of the first block");
+        let stranger = payload.store(&[9; 10], 0, NO_SPAN, 0).unwrap()[0];
+        let own = payload.store(&[8; 10], 0, tail, 0).unwrap()[0];
+        assert_eq!(payload.bytes(&payload.span(own), 0), [8; 10]);
+        assert_eq!(payload.bytes(&payload.span(stranger), 0), [9; 10]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Slots: which places of an arena are taken, as a tree of bits.
+//!
+//! ```text
+//! top      1 word    bit = "the word below is full"
+//! ...
+//! bottom   n words   bit = "the slot is taken"
+//! ```
+//!
+//! The lowest free slot is handed out first, so that an arena that empties does so from its end and its memory can be
+//! given back. It is rebuilt at each start from what the flows name, and never logged.
+
+const NONE_FREE: u64 = u64::MAX;
+
+/// The taken slots among `capacity`.
+#[derive(Debug)]
+pub struct Slots {
+    levels: Vec<Vec<u64>>,
+    capacity: u32,
+    used: u32,
+}
+
+impl Slots {
+    /// All free. Costs a bit for each slot, of address space until they are touched.
+    pub fn new(capacity: u32) -> Slots {
+        let mut levels = Vec::new();
+        let mut words = capacity.div_ceil(64).max(1) as usize;
+        loop {
+            levels.push(vec![0; words]);
+            if words == 1 {
+                return Slots { levels, capacity, used: 0 };
+            }
+            words = words.div_ceil(64);
+        }
+    }
+
+    /// How many there are.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// How many are taken.
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// How many are free.
+    pub fn free(&self) -> u32 {
+        self.capacity - self.used
+    }
+
+    /// Takes the lowest free slot; `None` when all are taken.
+    pub fn take_lowest(&mut self) -> Option<u32> {
+        if self.used == self.capacity {
+            return None;
+        }
+        let mut position = 0usize;
+        for level in self.levels.iter().rev() {
+            position = position * 64 + level[position].trailing_ones() as usize;
+        }
+        let slot = position as u32;
+        assert!(slot < self.capacity, "with one free below the capacity the lowest free one is below it");
+        self.take(slot);
+        Some(slot)
+    }
+
+    /// Takes a certain slot. Returns whether it was free.
+    pub fn take(&mut self, slot: u32) -> bool {
+        if self.is_taken(slot) {
+            return false;
+        }
+        self.used += 1;
+        let mut position = slot as usize;
+        for level in &mut self.levels {
+            let word = &mut level[position / 64];
+            *word |= 1 << (position % 64);
+            if *word != NONE_FREE {
+                break;
+            }
+            position /= 64;
+        }
+        true
+    }
+
+    /// Whether a slot is taken.
+    pub fn is_taken(&self, slot: u32) -> bool {
+        self.levels[0][slot as usize / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// Gives a slot back. Panics if it was not taken.
+    pub fn give_back(&mut self, slot: u32) {
+        assert!(self.is_taken(slot), "a slot is given back once");
+        self.used -= 1;
+        let mut position = slot as usize;
+        for level in &mut self.levels {
+            let word = &mut level[position / 64];
+            let was_full = *word == NONE_FREE;
+            *word &= !(1 << (position % 64));
+            if !was_full {
+                break;
+            }
+            position /= 64;
+        }
+    }
+
+    /// One past the highest taken slot, searched downward from `below`.
+    pub fn end_of_used(&self, below: u32) -> u32 {
+        let words = below.min(self.capacity).div_ceil(64) as usize;
+        let highest = self.levels[0][..words].iter().rposition(|&word| word != 0);
+        highest.map_or(0, |index| index as u32 * 64 + 64 - self.levels[0][index].leading_zeros())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_slot_comes_first_and_the_capacity_holds() {
+        for capacity in [1, 63, 64, 65, 4_096, 5_000] {
+            let mut slots = Slots::new(capacity);
+            for expected in 0..capacity {
+                assert_eq!(slots.take_lowest(), Some(expected));
+            }
+            assert_eq!(slots.take_lowest(), None);
+            slots.give_back(capacity / 2);
+            assert_eq!(slots.take_lowest(), Some(capacity / 2));
+            assert_eq!((slots.used(), slots.free()), (capacity, 0));
+        }
+    }
+
+    #[test]
+    fn the_end_of_used_follows_what_is_given_back() {
+        let mut slots = Slots::new(1_000);
+        assert_eq!(slots.end_of_used(1_000), 0);
+        for slot in [0, 3, 700] {
+            assert!(slots.take(slot));
+            assert!(!slots.take(slot));
+        }
+        assert_eq!(slots.end_of_used(1_000), 701);
+        slots.give_back(700);
+        assert_eq!(slots.end_of_used(701), 4);
+    }
+}

@@ -1,0 +1,190 @@
+//! The wheel: deadlines of active blocks.
+//!
+//! Four levels of 64 slots; a slot of the first spans 4 ms, of each further one 64 times as much (18 hours in all).
+//!
+//! Nothing is ever taken out: a block has at most one entry that counts, the earliest that was asked for; the others are
+//! recognised by their tick when they come up. The caller then looks at the block's real deadline and enters it again, or
+//! not. So a timer that is set and cancelled for each push costs a comparison. It is rebuilt at each start and never logged.
+
+use crate::tcp::Time;
+
+const LEVELS: usize = 4;
+const SLOTS: usize = 64;
+const TICK_MS: u64 = 4;
+const NOT_ENTERED: u64 = 0;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    active: u32,
+    /// Low bits of the tick that it was entered for.
+    tick: u32,
+}
+
+/// Deadlines by active block.
+pub struct Wheel {
+    /// All ticks up to here have come up.
+    now: u64,
+    slots: Vec<Vec<Entry>>,
+    /// A bit for each slot that is not empty.
+    occupied: [u64; LEVELS],
+    /// The tick that counts, for each block.
+    entered: Vec<u64>,
+    entries: usize,
+}
+
+impl Wheel {
+    /// Empty, at a time.
+    pub fn new(now: Time) -> Wheel {
+        Wheel {
+            now: now.ms() / TICK_MS,
+            slots: vec![Vec::new(); LEVELS * SLOTS],
+            occupied: [0; LEVELS],
+            entered: Vec::new(),
+            entries: 0,
+        }
+    }
+
+    /// Enters block `active` for a deadline in ms, unless it is entered for an earlier one.
+    #[inline]
+    pub fn enter(&mut self, active: u32, deadline_ms: u64) {
+        let index = active as usize;
+        if index >= self.entered.len() {
+            self.entered.resize(index + 1, NOT_ENTERED);
+        }
+        let tick = deadline_ms.div_ceil(TICK_MS).max(self.now + 1);
+        let entered = self.entered[index];
+        if entered != NOT_ENTERED && entered <= tick {
+            return;
+        }
+        self.entered[index] = tick;
+        self.place(active, tick);
+    }
+
+    fn place(&mut self, active: u32, tick: u64) {
+        let distance = tick - self.now;
+        let level = (0..LEVELS - 1).find(|&level| distance < 64u64 << (6 * level)).unwrap_or(LEVELS - 1);
+        // What lies beyond the last level waits in its farthest slot and is placed again from there.
+        let reachable = tick.min(self.now + (63 << (6 * level)));
+        let slot = (reachable >> (6 * level)) as usize % SLOTS;
+        self.slots[level * SLOTS + slot].push(Entry { active, tick: tick as u32 });
+        self.occupied[level] |= 1 << slot;
+        self.entries += 1;
+    }
+
+    /// Moves on to a time and adds to `due` the blocks whose entries come up.
+    pub fn advance(&mut self, now: Time, due: &mut Vec<u32>) {
+        let target = now.ms() / TICK_MS;
+        while self.now < target {
+            if self.entries == 0 {
+                self.now = target;
+                return;
+            }
+            self.now += 1;
+            for level in (1..LEVELS).rev() {
+                if self.now.is_multiple_of(1 << (6 * level)) {
+                    for entry in self.empty_slot(level, (self.now >> (6 * level)) as usize % SLOTS) {
+                        self.come_up(entry, due);
+                    }
+                }
+            }
+            for entry in self.empty_slot(0, self.now as usize % SLOTS) {
+                self.come_up(entry, due);
+            }
+        }
+    }
+
+    fn empty_slot(&mut self, level: usize, slot: usize) -> Vec<Entry> {
+        if self.occupied[level] >> slot & 1 == 0 {
+            return Vec::new();
+        }
+        self.occupied[level] &= !(1 << slot);
+        let entries = std::mem::take(&mut self.slots[level * SLOTS + slot]);
+        self.entries -= entries.len();
+        entries
+    }
+
+    fn come_up(&mut self, entry: Entry, due: &mut Vec<u32>) {
+        let tick = self.entered[entry.active as usize];
+        if tick == NOT_ENTERED || tick as u32 != entry.tick {
+            return;
+        }
+        if tick > self.now {
+            self.place(entry.active, tick);
+        } else {
+            self.entered[entry.active as usize] = NOT_ENTERED;
+            due.push(entry.active);
+        }
+    }
+
+    /// A time by which `advance` should be called: no entry comes up before it. `None` while the wheel is empty.
+    pub fn next(&self) -> Option<Time> {
+        let mut next = None;
+        for level in 0..LEVELS {
+            let shift = 6 * level;
+            let position = self.now >> shift;
+            let ahead = self.occupied[level].rotate_right((position + 1) as u32 % 64);
+            if ahead != 0 {
+                let tick = (position + 1 + u64::from(ahead.trailing_zeros())) << shift;
+                next = Some(next.map_or(tick, |other: u64| other.min(tick)));
+            }
+        }
+        next.map(|tick| Time::from_ms(tick * TICK_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due_at(wheel: &mut Wheel, ms: u64) -> Vec<u32> {
+        let mut due = Vec::new();
+        wheel.advance(Time::from_ms(ms), &mut due);
+        due
+    }
+
+    #[test]
+    fn an_entry_comes_up_at_its_time_and_never_before() {
+        let start_ms = 123_456;
+        for delay_ms in
+            [1, 4, 200, 255, 256, 257, 16_383, 16_384, 70_000, 1_000_000, 5_000_000, 70_000_000, 200_000_000]
+        {
+            let mut wheel = Wheel::new(Time::from_ms(start_ms));
+            wheel.enter(5, start_ms + delay_ms);
+            let mut now = Time::from_ms(start_ms);
+            let mut due = Vec::new();
+            while due.is_empty() {
+                now = wheel.next().expect("an entry is due some time").max(now.plus_ms(1));
+                wheel.advance(now, &mut due);
+            }
+            assert_eq!(due, [5]);
+            let late_ms = now.ms() as i64 - (start_ms + delay_ms) as i64;
+            assert!((0..2 * TICK_MS as i64).contains(&late_ms), "{delay_ms} ms came up {late_ms} ms late");
+            assert_eq!(wheel.next(), None);
+        }
+    }
+
+    #[test]
+    fn the_earliest_entry_counts() {
+        let mut wheel = Wheel::new(Time::from_ms(0));
+        wheel.enter(1, 1_000);
+        wheel.enter(1, 5_000);
+        wheel.enter(2, 5_000);
+        wheel.enter(2, 100);
+        assert_eq!(due_at(&mut wheel, 999), [2]);
+        assert_eq!(due_at(&mut wheel, 1_004), [1]);
+        assert_eq!(due_at(&mut wheel, 100_000), [], "the later ones are forgotten: the caller enters anew");
+        wheel.enter(1, 100_100);
+        assert_eq!(due_at(&mut wheel, 100_104), [1]);
+    }
+
+    #[test]
+    fn a_long_jump_brings_everything_up() {
+        let mut wheel = Wheel::new(Time::from_ms(0));
+        for active in 0..1_000 {
+            wheel.enter(active, u64::from(active) * 977);
+        }
+        let mut due = due_at(&mut wheel, 2_000_000);
+        due.sort_unstable();
+        assert_eq!(due, (0..1_000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,425 @@
+//! The open batch: copies of what it changes, and what may be done to them.
+//!
+//! In: segments, pushes, closes, expired timers. They step the copies; the tables stay as they are until the batch is
+//! committed (see `commit`). What is written to the tables before that is only what nothing committed names: payload in
+//! free blocks, new active blocks, the key of a free flow slot.
+//!
+//! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
+
+use super::commit::Interrupt;
+use super::gate::Gate;
+use super::tables::Tables;
+use super::types::{CloseHow, Notice, PushError, Ticket};
+use crate::flows::FlowId;
+use crate::tcp::{self, Active, CloseReason, Flow, Outgoing, Reply, Rule, State, Time};
+use crate::wire::{self, Addressing};
+
+/// How many flows one batch may change. Its record holds three lines of each.
+pub(super) const TOUCHED_MAX: usize = 1_024;
+
+/// A flow that the batch has changed, or may have.
+#[derive(Clone, Copy)]
+pub(super) struct Touched {
+    pub slot: u32,
+    pub flow: Flow,
+    pub active: Active,
+    /// The active block that is borrowed, and whether this batch borrowed it.
+    pub active_index: Option<u32>,
+    pub is_active_new: bool,
+}
+
+/// See the module.
+pub(crate) struct Batch {
+    pub(super) tables: Tables,
+    pub(super) gate: Gate,
+    pub(super) number: u64,
+    pub(super) now: Time,
+    pub(super) touched: Vec<Touched>,
+    positions: Positions,
+    pub(super) freed_flows: Vec<u32>,
+    pub(super) freed_actives: Vec<u32>,
+    /// SYNs accepted in this batch, on top of the committed half-open connections.
+    pub(super) half_open_new: u32,
+    pub(super) frames_out: u64,
+    pub(super) is_draining: bool,
+    /// A FIN waits for an active block: the clock hand is to look for it.
+    pub(super) has_starved: bool,
+    service_tickets: u64,
+    pub(super) interrupt: Option<Interrupt>,
+}
+
+impl Batch {
+    /// Over tables, with no batch open.
+    pub(super) fn new(tables: Tables) -> Batch {
+        let head = tables.storage.head();
+        let (number, starts) = (head.applied, head.starts);
+        Batch {
+            tables,
+            gate: Gate::default(),
+            number,
+            now: Time(0),
+            touched: Vec::with_capacity(128),
+            positions: Positions::default(),
+            freed_flows: Vec::new(),
+            freed_actives: Vec::new(),
+            half_open_new: 0,
+            frames_out: 0,
+            is_draining: false,
+            has_starved: false,
+            service_tickets: (starts & 0x7fff) << 48,
+            interrupt: None,
+        }
+    }
+
+    /// Opens a batch.
+    pub fn begin(&mut self, now: Time) {
+        assert!(self.touched.is_empty(), "a batch is committed before the next is opened");
+        self.number += 1;
+        self.now = now;
+        self.half_open_new = 0;
+    }
+
+    /// The batch's copy of a flow. Panics beyond `TOUCHED_MAX`; see `has_room`.
+    pub fn touch(&mut self, slot: u32) -> usize {
+        if let Some(position) = self.positions.find(slot, &self.touched) {
+            return position;
+        }
+        let flow = self.tables.storage.flows.records()[slot as usize];
+        let active = self.tables.active_of(slot, &flow);
+        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false })
+    }
+
+    fn add(&mut self, touched: Touched) -> usize {
+        assert!(self.touched.len() < TOUCHED_MAX, "a batch touches a bounded number of flows");
+        let position = self.touched.len();
+        self.positions.insert(touched.slot, position);
+        self.touched.push(touched);
+        position
+    }
+
+    /// Whether one more flow may be touched.
+    pub fn has_room(&self) -> bool {
+        self.touched.len() < TOUCHED_MAX
+    }
+
+    /// Takes a free slot for a new connection whose key `flow` has. `None` where there is none.
+    pub fn add_flow(&mut self, hash: u64, mut flow: Flow) -> Option<usize> {
+        if !self.has_room() {
+            return None;
+        }
+        let slot = self.tables.flow_slots.take_lowest()?;
+        let storage = &mut self.tables.storage;
+        storage.flows.touch(slot);
+        let end = storage.head().flows_end.max(slot + 1);
+        storage.head_mut().flows_end = end;
+        // The free record gets the key at once, so that the index finds it; it stays free until the batch is applied.
+        let record = &mut storage.flows.records_mut()[slot as usize];
+        flow.set_generation(record.generation());
+        let mut keyed = flow;
+        keyed.set_state(State::Free);
+        *record = keyed;
+        self.tables.insert(hash, slot);
+        let active = Active::quiet(slot, &flow);
+        Some(self.add(Touched { slot, flow, active, active_index: None, is_active_new: false }))
+    }
+
+    /// Makes sure that the flow has an active block. Returns false where none is free.
+    pub fn borrow_active(&mut self, position: usize) -> bool {
+        let touched = &mut self.touched[position];
+        if touched.active_index.is_none() {
+            touched.active_index = self.tables.active_slots.take_lowest();
+            touched.is_active_new = touched.active_index.is_some();
+        }
+        touched.active_index.is_some()
+    }
+
+    /// The id of a touched flow.
+    pub fn id(&self, position: usize) -> FlowId {
+        let touched = &self.touched[position];
+        self.tables.id_of(touched.slot, &touched.flow)
+    }
+
+    /// The position of the connection with this id, touched by now.
+    pub fn position_of(&mut self, id: FlowId) -> Result<usize, PushError> {
+        let end = self.tables.storage.head().flows_end;
+        if id.shard() != self.tables.config.shard || id.slot() >= end {
+            return Err(PushError::Unknown);
+        }
+        if self.positions.find(id.slot(), &self.touched).is_none() && !self.has_room() {
+            return Err(PushError::ShardFull);
+        }
+        let position = self.touch(id.slot());
+        let flow = &self.touched[position].flow;
+        if flow.generation() == id.generation() && flow.is_live() {
+            return Ok(position);
+        }
+        // Generations only grow; one that the slot has not reached was never given out.
+        let is_past = id.generation() < flow.generation();
+        Err(if is_past { PushError::Gone } else { PushError::Unknown })
+    }
+
+    /// Sends a segment of a touched flow.
+    pub fn emit(&mut self, position: usize, outgoing: &Outgoing) {
+        let touched = &self.touched[position];
+        let hop = self.tables.next_hop(touched.flow.next_hop);
+        if hop.is_known == 0 {
+            return;
+        }
+        let ends = Addressing {
+            source_mac: self.tables.config.mac,
+            destination_mac: hop.mac,
+            local: self.tables.local(touched.flow.local_index()),
+            remote: touched.flow.remote_address,
+            local_port: touched.flow.local_port,
+            remote_port: touched.flow.remote_port,
+        };
+        let payload = &self.tables.storage.payload;
+        self.gate.put_frame(self.number, |out| {
+            wire::emit_tcp(out, &ends, outgoing, |out| {
+                tcp::gather(&touched.active, payload, outgoing.seq, outgoing.payload_bytes, |block, offset, bytes| {
+                    out.extend_from_slice(payload.piece(block, offset, bytes));
+                });
+            });
+        });
+        self.frames_out += 1;
+    }
+
+    /// Sends the control segment that effects ask for, on a touched flow.
+    pub fn reply(&mut self, position: usize, reply: Reply) {
+        let offer = self.tables.offer;
+        let touched = &mut self.touched[position];
+        let outgoing = match reply {
+            Reply::None => return,
+            Reply::Ack => tcp::immediate_ack(&mut touched.flow, &mut touched.active, offer),
+            Reply::Reset { .. } | Reply::ResetAck { .. } => match reset_of(reply) {
+                Some(outgoing) => outgoing,
+                None => return,
+            },
+        };
+        self.emit(position, &outgoing);
+    }
+
+    /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
+    pub fn end_flow(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        let hash = self.tables.hash(&Tables::key_of(&touched.flow));
+        self.tables.index.remove(hash, touched.slot);
+        tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
+        touched.flow = Flow::free(touched.flow.generation().wrapping_add(1) & 0xff_ffff);
+        self.freed_flows.push(touched.slot);
+        self.freed_actives.extend(touched.active_index.take());
+        touched.is_active_new = false;
+    }
+
+    /// Queues a push and counts how it went.
+    pub fn push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
+        let result = self.try_push(id, ticket, bytes);
+        self.tables.count(if result.is_ok() { Rule::PushQueued } else { Rule::PushRefused });
+        result
+    }
+
+    fn try_push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
+        let queue_bytes = self.tables.config.send_queue_bytes as usize;
+        if bytes.is_empty() {
+            return Err(PushError::Empty);
+        }
+        if bytes.len() > queue_bytes {
+            return Err(PushError::TooLarge);
+        }
+        let position = self.position_of(id)?;
+        let touched = &self.touched[position];
+        if !tcp::is_open_for_push(&touched.flow) {
+            return Err(PushError::Gone);
+        }
+        if touched.active.queued_bytes() as usize + bytes.len() > queue_bytes {
+            return Err(PushError::FlowFull);
+        }
+        if !self.borrow_active(position) {
+            return Err(PushError::ShardFull);
+        }
+        let active = &mut self.touched[position].active;
+        let payload = &mut self.tables.storage.payload;
+        let tail = if active.send_head == tcp::NO_SPAN { tcp::NO_SPAN } else { active.send_tail };
+        let chain = payload.store(bytes, ticket.0, tail, 0).ok_or(PushError::ShardFull)?.to_vec();
+        for index in chain {
+            let span_bytes = tcp::Spans::span(payload, index).bytes;
+            tcp::append_to_send_queue(active, payload, index, span_bytes);
+        }
+        Ok(())
+    }
+
+    /// A push by the service, which gets a ticket of its own.
+    pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
+        let ticket = Ticket(self.service_tickets + 1);
+        self.push(id, ticket, bytes)?;
+        self.service_tickets += 1;
+        Ok(ticket)
+    }
+
+    /// How many bytes a push to this flow may have now.
+    pub fn push_room(&mut self, id: FlowId) -> usize {
+        let Ok(position) = self.position_of(id) else { return 0 };
+        if !tcp::is_open_for_push(&self.touched[position].flow) || !self.borrow_active(position) {
+            return 0;
+        }
+        let queued = self.touched[position].active.queued_bytes() as usize;
+        let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
+        room.min(self.tables.storage.payload.room_bytes(1))
+    }
+
+    /// Closes a connection.
+    pub fn close(&mut self, id: FlowId, how: CloseHow) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        match how {
+            CloseHow::Fin => {
+                if !tcp::on_close(&mut self.touched[position].flow) {
+                    return Err(PushError::Gone);
+                }
+                self.tables.count(Rule::CloseQueued);
+            }
+            CloseHow::Reset => {
+                let (effects, reply) = tcp::abort(&self.touched[position].flow);
+                self.tables.count(effects.rule);
+                self.reply(position, reply);
+                self.end_flow(position);
+                self.gate.put_notice(self.number, Notice::Closed { flow: id, reason: CloseReason::Aborted });
+            }
+        }
+        Ok(())
+    }
+
+    /// The service's word.
+    pub fn word(&mut self, id: FlowId) -> Option<u64> {
+        let position = self.position_of(id).ok()?;
+        let [low, high] = self.touched[position].flow.word;
+        Some(u64::from(low) | u64::from(high) << 32)
+    }
+
+    /// Sets it.
+    pub fn set_word(&mut self, id: FlowId, word: u64) {
+        if let Ok(position) = self.position_of(id) {
+            self.touched[position].flow.word = [word as u32, (word >> 32) as u32];
+        }
+    }
+
+    /// Sends what each touched flow may send now, and gives back the active blocks of those that fell quiet.
+    pub fn finish_flows(&mut self) {
+        for position in 0..self.touched.len() {
+            if !self.touched[position].flow.is_live() {
+                continue;
+            }
+            let touched = &self.touched[position];
+            if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
+                // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
+                self.has_starved = true;
+                if self.touched[position].active.is_ack_owed == 1 {
+                    self.reply(position, Reply::Ack);
+                }
+                continue;
+            }
+            self.send_all(position);
+            self.settle(position);
+        }
+    }
+
+    fn send_all(&mut self, position: usize) {
+        let (offer, now) = (self.tables.offer, self.now);
+        loop {
+            let touched = &mut self.touched[position];
+            let Some(outgoing) = tcp::poll_segment(&mut touched.flow, &mut touched.active, offer, now) else { return };
+            self.emit(position, &outgoing);
+        }
+    }
+
+    fn settle(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        if touched.active.is_quiet(&touched.flow) {
+            if let Some(index) = touched.active_index.take() {
+                self.freed_actives.push(index);
+                touched.is_active_new = false;
+                let (srtt_ms, rttvar_ms) = touched.active.path_memory();
+                touched.flow.set_path_memory(srtt_ms, rttvar_ms);
+            }
+            return;
+        }
+        let index = touched.active_index.expect("whoever made the flow busy borrowed a block");
+        touched.flow.set_active(index);
+        if touched.is_active_new {
+            self.tables.storage.actives.touch(index);
+            self.tables.storage.actives.records_mut()[index as usize] = touched.active;
+        }
+    }
+
+    /// Forgets the copies.
+    pub fn clear(&mut self) {
+        self.positions.clear(&self.touched);
+        self.touched.clear();
+        self.freed_flows.clear();
+        self.freed_actives.clear();
+    }
+}
+
+/// The RST that a reply asks for.
+pub(super) fn reset_of(reply: Reply) -> Option<Outgoing> {
+    use tcp::{Control, SeqNum};
+    match reply {
+        Reply::None | Reply::Ack => None,
+        Reply::Reset { seq } => Some(Outgoing::bare(seq, SeqNum(0), Control::RST, 0)),
+        Reply::ResetAck { ack } => Some(Outgoing::bare(SeqNum(0), ack, Control::RST.with(Control::ACK), 0)),
+    }
+}
+
+/// Where the copy of a slot is: an open-addressed table four times as large as it may get full.
+struct Positions {
+    entries: Vec<u16>,
+}
+
+const VACANT: u16 = u16::MAX;
+
+impl Default for Positions {
+    fn default() -> Self {
+        Positions { entries: vec![VACANT; TOUCHED_MAX * 4] }
+    }
+}
+
+impl Positions {
+    fn start(&self, slot: u32) -> usize {
+        slot.wrapping_mul(0x9e37_79b9) as usize >> 7 & (self.entries.len() - 1)
+    }
+
+    fn find(&self, slot: u32, touched: &[Touched]) -> Option<usize> {
+        let mut at = self.start(slot);
+        loop {
+            let entry = self.entries[at];
+            if entry == VACANT {
+                return None;
+            }
+            if touched[usize::from(entry)].slot == slot {
+                return Some(usize::from(entry));
+            }
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+    }
+
+    fn insert(&mut self, slot: u32, position: usize) {
+        let mut at = self.start(slot);
+        while self.entries[at] != VACANT {
+            at = (at + 1) & (self.entries.len() - 1);
+        }
+        self.entries[at] = position as u16;
+    }
+
+    fn clear(&mut self, touched: &[Touched]) {
+        if touched.len() > 256 {
+            self.entries.fill(VACANT);
+            return;
+        }
+        for entry in touched {
+            let mut at = self.start(entry.slot);
+            while self.entries[at] != VACANT {
+                self.entries[at] = VACANT;
+                at = (at + 1) & (self.entries.len() - 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Commit: record, apply, gate.
+//!
+//! ```text
+//! head.begun = n   lines into the log   head.completed = n   lines into the arenas   head.applied = n   gate opens
+//! -----------------------------------------|----------------------------------------------------------------------
+//!   killed here: the record is discarded   |   killed here: the record is applied again, which changes nothing twice
+//! ```
+//!
+//! A record is the after-image of every line that the batch changed. Without a log there is nobody to read it and the
+//! lines go straight to the arenas.
+//!
+//! Invariant: nothing of a batch is let out before all of it is applied.
+
+use std::sync::atomic::{Ordering, compiler_fence};
+
+use super::batch::{Batch, Touched};
+use super::types::CommitPoint;
+use crate::flows::{Arena, Line, LoggedLine, RECORD_LINES_MAX, Storage};
+use crate::tcp::{Active, Flow};
+
+/// Called at each commit point; it may end the process, or unwind.
+pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
+
+/// The arenas whose lines are logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Logged {
+    Flows = 0,
+    Actives = 1,
+}
+
+const ACTIVE_LINES: usize = size_of::<Active>() / size_of::<Line>();
+
+impl Batch {
+    /// Commits the open batch.
+    pub fn commit(&mut self) {
+        self.finish_flows();
+        self.offer_interrupt(CommitPoint::BeforeRecord);
+        self.tables.storage.head_mut().time_us = self.now.0;
+        if self.tables.storage.log.is_some() {
+            self.record();
+        }
+        self.offer_interrupt(CommitPoint::BeforeApply);
+        self.apply();
+        self.reclaim();
+        self.offer_interrupt(CommitPoint::BeforeGate);
+        self.gate.open_up_to(self.number);
+    }
+
+    fn offer_interrupt(&mut self, point: CommitPoint) {
+        if let Some(interrupt) = &mut self.interrupt {
+            interrupt(point);
+        }
+    }
+
+    fn record(&mut self) {
+        let storage = &mut self.tables.storage;
+        storage.head_mut().begun = self.number;
+        compiler_fence(Ordering::SeqCst);
+        let mut count = 0;
+        for position in 0..self.touched.len() {
+            if position == self.touched.len() / 2 {
+                self.offer_interrupt(CommitPoint::WithinRecord);
+            }
+            let storage = &mut self.tables.storage;
+            let Storage { flows, actives, log, .. } = storage;
+            let log = log.as_mut().expect("a record is made where there is a log").records_mut();
+            for_each_changed_line(&self.touched[position], flows, actives, |arena, line, image| {
+                assert!(count < RECORD_LINES_MAX, "a batch touches fewer flows than fill the log");
+                log[count as usize] = LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
+                count += 1;
+            });
+        }
+        let head = self.tables.storage.head_mut();
+        head.lines = count;
+        compiler_fence(Ordering::SeqCst);
+        head.completed = self.number;
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    fn apply(&mut self) {
+        for position in 0..self.touched.len() {
+            if position == self.touched.len() / 2 {
+                self.offer_interrupt(CommitPoint::WithinApply);
+            }
+            let Touched { slot, flow, active, active_index, is_active_new } = self.touched[position];
+            let storage = &mut self.tables.storage;
+            let old = &mut storage.flows.records_mut()[slot as usize];
+            self.tables.states[old.state() as usize] =
+                self.tables.states[old.state() as usize].saturating_sub(u32::from(old.is_live()));
+            self.tables.states[flow.state() as usize] += u32::from(flow.is_live());
+            *old = flow;
+            if let Some(index) = active_index {
+                if !is_active_new {
+                    storage.actives.records_mut()[index as usize] = active;
+                }
+                if let Some(deadline_ms) = active.deadline_at(self.now) {
+                    self.tables.wheel.enter(index, deadline_ms);
+                }
+            }
+        }
+        compiler_fence(Ordering::SeqCst);
+        self.tables.storage.head_mut().applied = self.number;
+    }
+
+    fn reclaim(&mut self) {
+        for slot in self.freed_flows.drain(..) {
+            self.tables.flow_slots.give_back(slot);
+        }
+        for index in self.freed_actives.drain(..) {
+            self.tables.active_slots.give_back(index);
+        }
+        self.tables.storage.payload.reclaim();
+        self.clear();
+    }
+}
+
+/// Calls `take` with each line of the committed state that the batch's copies differ from.
+fn for_each_changed_line(
+    touched: &Touched,
+    flows: &Arena<Flow>,
+    actives: &Arena<Active>,
+    mut take: impl FnMut(Logged, u32, &Line),
+) {
+    let image: &Line = bytemuck::cast_ref(&touched.flow);
+    if flows.lines()[touched.slot as usize] != *image {
+        take(Logged::Flows, touched.slot, image);
+    }
+    // An active block that the batch has borrowed was written where it belongs: no committed flow names it yet.
+    if let (Some(index), false) = (touched.active_index, touched.is_active_new) {
+        let images: &[Line; ACTIVE_LINES] = bytemuck::cast_ref(&touched.active);
+        for (part, image) in images.iter().enumerate() {
+            let line = index as usize * ACTIVE_LINES + part;
+            if actives.lines()[line] != *image {
+                take(Logged::Actives, line as u32, image);
+            }
+        }
+    }
+}
+
+/// What a start found in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LogEnd {
+    /// Every record was applied.
+    Clean,
+    /// The last record was not complete; it is as if its batch had never been.
+    Discarded,
+    /// The last record was complete and is applied now.
+    AppliedAgain,
+}
+
+/// Brings the arenas to the end of the last complete record. Errors say what is impossible in the log.
+pub(super) fn recover(storage: &mut Storage) -> Result<LogEnd, String> {
+    let head = *storage.head();
+    if head.completed == head.applied {
+        storage.head_mut().begun = head.applied;
+        return Ok(if head.begun == head.applied { LogEnd::Clean } else { LogEnd::Discarded });
+    }
+    if head.completed != head.applied + 1 || head.begun != head.completed || head.lines > RECORD_LINES_MAX {
+        return Err(format!("record {} is complete but {} was applied last", head.completed, head.applied));
+    }
+    let capacity = head.capacity();
+    let Storage { flows, actives, log, .. } = storage;
+    let log = log.as_ref().ok_or("a record without a log")?.records();
+    for logged in &log[..head.lines as usize] {
+        let image: Line = bytemuck::cast(logged.image);
+        let line = logged.line as usize;
+        if logged.arena == Logged::Flows as u32 && logged.line < capacity.flows {
+            flows.lines_mut()[line] = image;
+        } else if logged.arena == Logged::Actives as u32 && line < capacity.actives as usize * ACTIVE_LINES {
+            actives.lines_mut()[line] = image;
+        } else {
+            return Err(format!("record {} names line {line} of arena {}", head.completed, logged.arena));
+        }
+    }
+    compiler_fence(Ordering::SeqCst);
+    storage.head_mut().applied = head.completed;
+    Ok(LogEnd::AppliedAgain)
+}

@@ -1,0 +1,356 @@
+//! Frames come in: parse, look up, step on copies.
+//!
+//! A batch of up to 64 frames is parsed and hashed first, then its flows are asked for, then it is stepped, so that the
+//! memory of one flow comes while others are worked on.
+
+use super::batch::{Batch, reset_of};
+use super::service::{Context, Service};
+use super::types::{Notice, Ticket};
+use super::{BATCH_MAX, Shard};
+use crate::flows::FlowKey;
+use crate::tcp::{self, CloseReason, Flow, Reply, Rule, State, Time, Unmatched};
+use crate::wire::{self, Addressing, ArpMessage, Packet, TcpPacket};
+
+/// A segment on its way to its flow.
+struct Prepared<'a> {
+    packet: TcpPacket<'a>,
+    key: FlowKey,
+    hash: u64,
+}
+
+impl<S: Service> Shard<S> {
+    /// Takes in frames, 64 to a batch.
+    pub fn receive(&mut self, now: Time, frames: &[&[u8]]) {
+        for chunk in frames.chunks(BATCH_MAX) {
+            self.batch.begin(now);
+            self.receive_batch(chunk);
+            self.batch.commit();
+        }
+        self.has_untrimmed = true;
+    }
+
+    fn receive_batch(&mut self, frames: &[&[u8]]) {
+        let mut prepared = [const { None }; BATCH_MAX];
+        self.batch.tables.frames_in += frames.len() as u64;
+        for (place, frame) in prepared.iter_mut().zip(frames) {
+            *place = self.batch.prepare(frame);
+        }
+        self.batch.prefetch(&prepared);
+        for segment in prepared.iter().flatten() {
+            self.receive_segment(segment);
+        }
+    }
+
+    fn receive_segment(&mut self, prepared: &Prepared<'_>) {
+        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key) else {
+            self.batch.receive_unmatched(prepared, None);
+            return;
+        };
+        let position = self.batch.touch(slot);
+        let touched = &self.batch.touched[position];
+        if tcp::is_reopening(&touched.flow, &prepared.packet.segment) {
+            let old = touched.flow;
+            self.batch.tables.count(Rule::TimeWaitReopened);
+            self.close_flow(position, CloseReason::BothClosed);
+            self.batch.receive_unmatched(prepared, Some(&old));
+            return;
+        }
+        self.step(position, &prepared.packet);
+    }
+
+    /// Steps a connection over a segment and applies the effects.
+    fn step(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        let now = self.batch.now;
+        let touched = &mut self.batch.touched[position];
+        let effects = tcp::on_segment(&mut touched.flow, &mut touched.active, &packet.segment, now);
+        self.batch.tables.count(effects.rule);
+        if effects.rule == Rule::HandshakeAckRejected {
+            // To where the segment came from, which need not be where the SYN came from.
+            self.batch.reply_unmatched(packet, effects.reply);
+            return;
+        }
+        self.batch.reply(position, effects.reply);
+        if effects.is_opened {
+            self.open_flow(position);
+        }
+        if effects.is_acknowledged {
+            self.batch.follow_next_hop(position, packet);
+            self.release_acknowledged(position);
+        }
+        if effects.payload_take > 0 || effects.has_fin {
+            let start = effects.payload_skip as usize;
+            let payload = &packet.payload[start..start + effects.payload_take as usize];
+            self.take_payload(position, payload, effects.has_fin);
+        }
+        if effects.is_acknowledged {
+            self.offer_again(position);
+        }
+        if let Some(reason) = effects.closed {
+            self.close_flow(position, reason);
+        }
+    }
+
+    fn open_flow(&mut self, position: usize) {
+        let id = self.batch.id(position);
+        let (local, remote) = self.batch.tables.ends_of(&self.batch.touched[position].flow);
+        self.batch.gate.put_notice(self.batch.number, Notice::Opened { flow: id, local, remote });
+        self.service.opened(&mut Context { batch: &mut self.batch }, id);
+    }
+
+    /// Releases what was acknowledged and tells of the pushes that end there.
+    fn release_acknowledged(&mut self, position: usize) {
+        let mut tickets = std::mem::take(&mut self.tickets);
+        let touched = &mut self.batch.touched[position];
+        tcp::release_acknowledged(&mut touched.active, &mut self.batch.tables.storage.payload, |ticket| {
+            tickets.push(Ticket(ticket));
+        });
+        for ticket in tickets.drain(..) {
+            let flow = self.batch.id(position);
+            self.batch.gate.put_notice(self.batch.number, Notice::Delivered { flow, ticket });
+            self.service.delivered(&mut Context { batch: &mut self.batch }, flow, ticket);
+        }
+        self.tickets = tickets;
+    }
+
+    /// Offers in-order payload to the service, stores what it leaves, and takes the FIN behind it.
+    fn take_payload(&mut self, position: usize, payload: &[u8], has_fin: bool) {
+        let now = self.batch.now;
+        if !self.batch.touched[position].flow.is_live() {
+            return;
+        }
+        let mut consumed = 0;
+        if !payload.is_empty() && self.batch.touched[position].active.recv_bytes == 0 {
+            let id = self.batch.id(position);
+            consumed = self.service.received(&mut Context { batch: &mut self.batch }, id, payload);
+            assert!(consumed <= payload.len(), "a service consumes no more than it was offered");
+            if !self.batch.touched[position].flow.is_live() {
+                return;
+            }
+        }
+        let is_stored = self.batch.store_received(position, &payload[consumed..]);
+        let taken = if is_stored { payload.len() } else { consumed };
+        let touched = &mut self.batch.touched[position];
+        let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
+        self.batch.tables.count(rule);
+        if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
+            self.tell_peer_closed(position);
+        }
+    }
+
+    /// Offers what waits in the receive queue once more.
+    pub(super) fn offer_again(&mut self, position: usize) {
+        let offer = self.batch.tables.offer;
+        let mut piece = std::mem::take(&mut self.piece);
+        while self.batch.touched[position].active.recv_bytes > 0 {
+            let active = &self.batch.touched[position].active;
+            let payload = &self.batch.tables.storage.payload;
+            let span = tcp::Spans::span(payload, active.recv_head);
+            piece.clear();
+            piece.extend_from_slice(payload.bytes(&span, active.recv_head_offset));
+            let id = self.batch.id(position);
+            let consumed = self.service.received(&mut Context { batch: &mut self.batch }, id, &piece);
+            assert!(consumed <= piece.len(), "a service consumes no more than it was offered");
+            let touched = &mut self.batch.touched[position];
+            if consumed == 0 || !touched.flow.is_live() {
+                break;
+            }
+            tcp::consume_recv_queue(&mut touched.active, &mut self.batch.tables.storage.payload, consumed as u32);
+            if touched.active.recv_bytes == 0 && touched.flow.has_peer_fin() {
+                self.tell_peer_closed(position);
+            }
+        }
+        self.piece = piece;
+        let touched = &mut self.batch.touched[position];
+        if touched.flow.is_live() && tcp::is_window_update_due(&touched.flow, &touched.active, offer) {
+            touched.active.is_ack_owed = 1;
+        }
+    }
+
+    fn tell_peer_closed(&mut self, position: usize) {
+        let id = self.batch.id(position);
+        self.batch.gate.put_notice(self.batch.number, Notice::PeerClosed { flow: id });
+        self.service.peer_closed(&mut Context { batch: &mut self.batch }, id);
+    }
+
+    /// Ends a connection and tells whoever knows of it.
+    pub(super) fn close_flow(&mut self, position: usize, reason: CloseReason) {
+        if !self.batch.touched[position].flow.is_live() {
+            return;
+        }
+        let id = self.batch.id(position);
+        self.batch.end_flow(position);
+        if reason == CloseReason::HandshakeFailed {
+            return;
+        }
+        self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow: id, reason });
+        self.service.closed(&mut Context { batch: &mut self.batch }, id, reason);
+    }
+}
+
+impl Batch {
+    /// Parses a frame, deals with all that is not TCP, and finds the key of what is.
+    fn prepare<'a>(&mut self, frame: &'a [u8]) -> Option<Prepared<'a>> {
+        match wire::parse(frame, &self.tables.config.mac) {
+            Err(rule) => self.tables.count(rule),
+            Ok(Packet::Arp(message)) => self.receive_arp(&message),
+            Ok(Packet::Echo(echo)) if self.tables.local_index(echo.local).is_some() => {
+                self.tables.count(Rule::IcmpEchoAnswers);
+                let mac = self.tables.config.mac;
+                self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, &echo));
+                self.frames_out += 1;
+            }
+            Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
+            Ok(Packet::Tcp(packet)) => {
+                let Some(key) = self.tables.key_of_packet(&packet) else {
+                    self.tables.count(Rule::FrameNotForUs);
+                    return None;
+                };
+                if self.tables.local_index(packet.remote).is_some() {
+                    self.tables.count(Rule::SourceAddressInvalid);
+                    return None;
+                }
+                return Some(Prepared { hash: self.tables.hash(&key), key, packet });
+            }
+        }
+        None
+    }
+
+    fn prefetch(&self, prepared: &[Option<Prepared<'_>>]) {
+        let storage = &self.tables.storage;
+        let mut slots = [u32::MAX; BATCH_MAX];
+        for (slot, segment) in slots.iter_mut().zip(prepared) {
+            if let Some(candidate) = segment.as_ref().and_then(|it| self.tables.index.candidate(it.hash)) {
+                *slot = candidate;
+                storage.flows.prefetch(candidate);
+            }
+        }
+        for slot in slots {
+            if let Some(active) = storage.flows.records().get(slot as usize).and_then(Flow::active) {
+                storage.actives.prefetch(active);
+            }
+        }
+    }
+
+    fn receive_arp(&mut self, message: &ArpMessage) {
+        let is_from_gateway = self.tables.config.gateway.is_some_and(|gateway| gateway.to_bits() == message.sender);
+        let is_for_us = self.tables.local_index(message.target).is_some();
+        if is_from_gateway && is_for_us {
+            self.tables.learn_gateway(message.sender_mac, true);
+        }
+        if !(message.is_request && is_for_us) {
+            self.tables.count(if is_from_gateway && is_for_us { Rule::ArpLearns } else { Rule::ArpIgnored });
+            return;
+        }
+        self.tables.count(Rule::ArpAnswers);
+        let answer = ArpMessage {
+            is_request: false,
+            sender_mac: self.tables.config.mac,
+            sender: message.target,
+            target_mac: message.sender_mac,
+            target: message.sender,
+        };
+        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
+        self.frames_out += 1;
+    }
+
+    /// A segment that belongs to no connection; `old` is the one in TIME-WAIT whose place it takes.
+    fn receive_unmatched(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) {
+        let packet = &prepared.packet;
+        let is_listening = self.tables.config.ports.contains(&packet.local_port);
+        let unmatched = if is_listening {
+            tcp::on_listen(&packet.segment)
+        } else {
+            Unmatched::Ends(tcp::on_closed(&packet.segment))
+        };
+        match unmatched {
+            Unmatched::Opens if self.is_draining => {
+                self.tables.count(Rule::ListenDraining);
+                self.reply_unmatched(packet, tcp::reset_for(&packet.segment));
+            }
+            Unmatched::Opens => {
+                let is_open = self.accept(prepared, old).is_some();
+                self.tables.count(if is_open { Rule::ListenAcceptsSyn } else { Rule::ListenNoRoom });
+            }
+            Unmatched::Ends(effects) => {
+                self.tables.count(effects.rule);
+                self.reply_unmatched(packet, effects.reply);
+            }
+        }
+    }
+
+    /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
+    fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
+        let Prepared { packet, key, hash } = prepared;
+        let half_open = self.tables.in_state(State::SynReceived) + self.half_open_new;
+        if half_open >= self.tables.config.half_open_max || self.tables.active_slots.free() == 0 {
+            return None;
+        }
+        let mut flow = Flow::free(0);
+        flow.remote_address = key.remote;
+        flow.remote_port = key.remote_port;
+        flow.local_port = key.local_port;
+        flow.set_local_index(key.local_index);
+        flow.next_hop = self.tables.next_hop_for(packet.remote, packet.source_mac)?;
+        let mut iss = self.tables.initial_sequence_number(key, self.now);
+        if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
+            // What the old connection sent must not be taken for the new one's (RFC 9293 §3.4.3).
+            iss = old.snd_nxt.plus(1 << 20);
+        }
+        let position = self.add_flow(*hash, flow)?;
+        self.half_open_new += 1;
+        let (offer, now) = (self.tables.offer, self.now);
+        let touched = &mut self.touched[position];
+        touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
+        assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
+        Some(())
+    }
+
+    /// Stores bytes that the service has not consumed. Some blocks are left to those who send: they bring blocks back.
+    fn store_received(&mut self, position: usize, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let waiting = self.touched[position].active.recv_bytes as usize;
+        if waiting + bytes.len() > self.tables.config.window_bytes as usize || !self.borrow_active(position) {
+            return false;
+        }
+        let reserve = self.tables.storage.capacity().blocks / 8;
+        let active = &mut self.touched[position].active;
+        let payload = &mut self.tables.storage.payload;
+        let tail = if active.recv_head == tcp::NO_SPAN { tcp::NO_SPAN } else { active.recv_tail };
+        let Some(chain) = payload.store(bytes, Ticket::NONE.0, tail, reserve).map(<[u32]>::to_vec) else {
+            return false;
+        };
+        for index in chain {
+            let span_bytes = tcp::Spans::span(payload, index).bytes;
+            tcp::append_to_recv_queue(active, payload, index, span_bytes);
+        }
+        true
+    }
+
+    /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.
+    fn follow_next_hop(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        let next_hop = self.touched[position].flow.next_hop;
+        if self.tables.next_hop(next_hop).mac == packet.source_mac {
+            return;
+        }
+        if let Some(next_hop) = self.tables.next_hop_for(packet.remote, packet.source_mac) {
+            self.touched[position].flow.next_hop = next_hop;
+        }
+    }
+
+    /// Answers a segment that has no connection, to where it came from.
+    fn reply_unmatched(&mut self, packet: &TcpPacket<'_>, reply: Reply) {
+        let Some(outgoing) = reset_of(reply) else { return };
+        let ends = Addressing {
+            source_mac: self.tables.config.mac,
+            destination_mac: packet.source_mac,
+            local: packet.local,
+            remote: packet.remote,
+            local_port: packet.local_port,
+            remote_port: packet.remote_port,
+        };
+        self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, &outgoing, |_| ()));
+        self.frames_out += 1;
+    }
+}

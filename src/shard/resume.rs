@@ -1,0 +1,178 @@
+//! A shard starts: on an empty storage, or on one that a process left behind.
+//!
+//! The log is brought to its end, every flow is checked and entered into what is rebuilt, and the service is told of
+//! each. A state that contradicts itself is refused: better no start than a wrong byte.
+
+use super::batch::Batch;
+use super::commit::{self, LogEnd};
+use super::config::Config;
+use super::service::{Context, Service};
+use super::tables::Tables;
+use super::types::Resumption;
+use super::{BATCH_MAX, Shard, StartError};
+use crate::flows::{LOCALS_MAX, NextHop, Storage};
+use crate::tcp::{State, Time};
+
+impl<S: Service> Shard<S> {
+    /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence numbers
+    /// of a fresh storage; another one has its own. Errors: the configuration, or what the storage holds, is impossible.
+    pub fn new(
+        config: Config,
+        mut storage: Storage,
+        service: S,
+        secret: [u8; 32],
+        now: Time,
+    ) -> Result<Shard<S>, StartError> {
+        config.check()?;
+        let is_fresh = storage.is_fresh();
+        let log_end = if is_fresh {
+            storage.head_mut().secret = secret;
+            LogEnd::Clean
+        } else {
+            commit::recover(&mut storage).map_err(|what| storage.broken(what))?
+        };
+        enter_locals(&config, &mut storage, is_fresh)?;
+        enter_gateway(&config, &mut storage, is_fresh);
+        storage.head_mut().starts += 1;
+        let mut tables = Tables::new(config, storage, now);
+        let connections = if is_fresh { 0 } else { rebuild(&mut tables, now)? };
+        let resumption = Resumption {
+            is_fresh,
+            connections,
+            records_discarded: u32::from(log_end == LogEnd::Discarded),
+            records_applied_again: u32::from(log_end == LogEnd::AppliedAgain),
+        };
+        let mut shard = Shard {
+            batch: Batch::new(tables),
+            service,
+            resumption,
+            tickets: Vec::new(),
+            piece: Vec::new(),
+            due: Vec::new(),
+            arp_at: now,
+            trim_at: now,
+            has_untrimmed: true,
+        };
+        shard.tell_resumed(now);
+        Ok(shard)
+    }
+
+    fn tell_resumed(&mut self, now: Time) {
+        let end = self.batch.tables.storage.head().flows_end;
+        let mut slot = 0;
+        while slot < end {
+            self.batch.begin(now);
+            let mut told = 0;
+            while slot < end && told < BATCH_MAX {
+                told += usize::from(self.tell_slot_resumed(slot));
+                slot += 1;
+            }
+            self.batch.commit();
+        }
+    }
+
+    fn tell_slot_resumed(&mut self, slot: u32) -> bool {
+        let flow = &self.batch.tables.storage.flows.records()[slot as usize];
+        let is_open = flow.is_live() && flow.state() != State::SynReceived;
+        if is_open {
+            let id = self.batch.tables.id_of(slot, flow);
+            self.service.resumed(&mut Context { batch: &mut self.batch }, id);
+        }
+        is_open
+    }
+}
+
+/// Our addresses keep the numbers that flows know them by; new ones are added.
+fn enter_locals(config: &Config, storage: &mut Storage, is_fresh: bool) -> Result<(), StartError> {
+    let known = if is_fresh { 0 } else { storage.head().locals_count as usize };
+    if known > LOCALS_MAX {
+        return Err(storage.broken(format!("{known} addresses of its own")).into());
+    }
+    for &local in &storage.head().locals[..known] {
+        if !config.addresses.iter().any(|(address, _)| address.to_bits() == local) {
+            let address = std::net::Ipv4Addr::from_bits(local);
+            return Err(StartError::Config(format!(
+                "the state has connections on {address}: give --address {address} again"
+            )));
+        }
+    }
+    let head = storage.head_mut();
+    let mut count = known;
+    for (address, _) in &config.addresses {
+        if head.locals[..count].contains(&address.to_bits()) {
+            continue;
+        }
+        if count == LOCALS_MAX {
+            return Err(StartError::Config(format!("a shard has at most {LOCALS_MAX} addresses")));
+        }
+        head.locals[count] = address.to_bits();
+        count += 1;
+    }
+    head.locals_count = count as u32;
+    Ok(())
+}
+
+/// The first next hop is the gateway, whether there is one or not.
+fn enter_gateway(config: &Config, storage: &mut Storage, is_fresh: bool) {
+    let gateway = config.gateway.map_or(0, |gateway| gateway.to_bits());
+    let hop = &mut storage.next_hops.records_mut()[0];
+    if is_fresh || hop.gateway != gateway {
+        *hop = NextHop { gateway, ..NextHop::default() };
+    }
+    let head = storage.head_mut();
+    head.next_hops_end = head.next_hops_end.max(1);
+}
+
+/// Checks every flow and enters it into what is rebuilt. Returns how many connections there are.
+fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
+    let head = *tables.storage.head();
+    let capacity = tables.storage.capacity();
+    if head.flows_end > capacity.flows || head.next_hops_end > crate::flows::NEXT_HOPS_MAX {
+        return Err(tables.storage.broken("its tables end beyond their capacity").into());
+    }
+    for slot in 0..head.flows_end {
+        let flow = tables.storage.flows.records()[slot as usize];
+        let impossible = |what: &str| format!("connection {slot} has {what}");
+        if !flow.is_valid() {
+            return Err(tables.storage.broken(impossible("an impossible state")).into());
+        }
+        tables.storage.flows.touch(slot);
+        if !flow.is_live() {
+            continue;
+        }
+        let is_known =
+            u32::from(flow.local_index()) < head.locals_count && u32::from(flow.next_hop) < head.next_hops_end;
+        let key = Tables::key_of(&flow);
+        let hash = tables.hash(&key);
+        if !is_known || tables.find(hash, &key).is_some() {
+            return Err(tables.storage.broken(impossible("an impossible address")).into());
+        }
+        tables.flow_slots.take(slot);
+        tables.insert(hash, slot);
+        tables.states[flow.state() as usize] += 1;
+        if let Some(index) = flow.active() {
+            rebuild_active(tables, slot, index, now)
+                .map_err(|what| StartError::from(tables.storage.broken(impossible(what))))?;
+        } else if flow.state() == State::SynReceived {
+            return Err(tables.storage.broken(impossible("no active block")).into());
+        }
+    }
+    Ok(tables.flow_slots.used())
+}
+
+fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Result<(), &'static str> {
+    let is_free = index < tables.active_slots.capacity() && tables.active_slots.take(index);
+    if !is_free {
+        return Err("an active block that is not its own");
+    }
+    let active = tables.storage.actives.records()[index as usize];
+    if active.flow != slot {
+        return Err("an active block of another");
+    }
+    tables.storage.actives.touch(index);
+    tables.storage.payload.adopt(&active).map_err(|_| "a broken queue")?;
+    if let Some(deadline_ms) = active.deadline_at(now) {
+        tables.wheel.enter(index, deadline_ms);
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! The tables: everything a shard keeps between batches.
+//!
+//! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading them
+//! here sees what is committed; the open batch has its own copies of what it changes.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use siphasher::sip::SipHasher24;
+use strum::EnumCount;
+
+use super::config::Config;
+use super::types::{FlowView, Stats};
+use crate::flows::{ClockHand, FlowId, FlowKey, Index, KeyHasher, NEXT_HOPS_MAX, NextHop, Slots, Storage, Wheel};
+use crate::tcp::{Active, Flow, Offer, Rule, SeqNum, State, Time};
+use crate::wire::TcpPacket;
+
+/// See the module.
+pub(super) struct Tables {
+    pub config: Config,
+    pub offer: Offer,
+    pub storage: Storage,
+    pub index: Index,
+    pub flow_slots: Slots,
+    pub active_slots: Slots,
+    pub wheel: Wheel,
+    pub hand: ClockHand,
+    /// Connections by state.
+    pub states: [u32; 9],
+    pub rules: [u64; Rule::COUNT],
+    pub frames_in: u64,
+    hasher: KeyHasher,
+    isn_hasher: SipHasher24,
+    last_next_hop: u16,
+}
+
+impl Tables {
+    /// Over a storage whose content is not read yet.
+    pub fn new(config: Config, storage: Storage, now: Time) -> Tables {
+        let secret = storage.head().secret;
+        let (index_secret, isn_secret) = secret.split_at(16);
+        let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
+        let capacity = storage.capacity();
+        Tables {
+            offer: Offer { mss: config.mtu.saturating_sub(40), window_bytes: config.window_bytes },
+            index: Index::default(),
+            flow_slots: Slots::new(capacity.flows),
+            active_slots: Slots::new(capacity.actives),
+            wheel: Wheel::new(now),
+            hand: ClockHand::new(now),
+            states: [0; 9],
+            rules: [0; Rule::COUNT],
+            frames_in: 0,
+            hasher: KeyHasher::new(&key(index_secret)),
+            isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
+            last_next_hop: 0,
+            config,
+            storage,
+        }
+    }
+
+    /// Counts a decision.
+    pub fn count(&mut self, rule: Rule) {
+        self.rules[rule as usize] += 1;
+    }
+
+    /// The index of one of our addresses.
+    pub fn local_index(&self, address: u32) -> Option<u8> {
+        let head = self.storage.head();
+        let locals = &head.locals[..head.locals_count as usize];
+        locals.iter().position(|&local| local == address).map(|index| index as u8)
+    }
+
+    /// One of our addresses.
+    pub fn local(&self, index: u8) -> u32 {
+        self.storage.head().locals[usize::from(index)]
+    }
+
+    /// Whether a peer is reached through the gateway.
+    fn is_behind_gateway(&self, remote: u32) -> bool {
+        let is_neighbour = self.config.addresses.iter().any(|&(address, prefix)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            (address.to_bits() ^ remote) & mask == 0
+        });
+        self.config.gateway.is_some() && !is_neighbour
+    }
+
+    /// The next hop for a peer whose frame came from `mac`; `None` where the table is full. Entries are only ever added,
+    /// in front of the end that is written last, so that a killed process leaves no half of one.
+    pub fn next_hop_for(&mut self, remote: u32, mac: [u8; 6]) -> Option<u16> {
+        if self.is_behind_gateway(remote) {
+            self.learn_gateway(mac, false);
+            return Some(0);
+        }
+        let end = self.storage.head().next_hops_end;
+        let hops = &self.storage.next_hops.records()[..end as usize];
+        let is_it = |hop: &NextHop| hop.gateway == 0 && hop.mac == mac;
+        if hops.get(usize::from(self.last_next_hop)).is_some_and(is_it) {
+            return Some(self.last_next_hop);
+        }
+        let found = hops.iter().position(is_it).map(|position| position as u32);
+        let index = match found {
+            Some(index) => index,
+            None if end == NEXT_HOPS_MAX => return None,
+            None => {
+                let hop = NextHop { mac, is_known: 1, ..NextHop::default() };
+                self.storage.next_hops.records_mut()[end as usize] = hop;
+                self.storage.head_mut().next_hops_end = end + 1;
+                end
+            }
+        };
+        self.last_next_hop = index as u16;
+        Some(self.last_next_hop)
+    }
+
+    /// Where the gateway is; what is known already changes only where the gateway itself `says` so.
+    pub fn learn_gateway(&mut self, mac: [u8; 6], says: bool) {
+        let hop = &mut self.storage.next_hops.records_mut()[0];
+        if hop.is_known == 0 || says {
+            hop.mac = mac;
+            hop.is_known = 1;
+        }
+    }
+
+    /// A next hop.
+    pub fn next_hop(&self, index: u16) -> &NextHop {
+        &self.storage.next_hops.records()[usize::from(index)]
+    }
+
+    /// Whether the gateway's Ethernet address is still to be asked for.
+    pub fn is_gateway_unknown(&self) -> bool {
+        self.config.gateway.is_some() && self.next_hop(0).is_known == 0
+    }
+
+    /// The key of the connection in a slot.
+    pub fn key_of(flow: &Flow) -> FlowKey {
+        FlowKey {
+            remote: flow.remote_address,
+            remote_port: flow.remote_port,
+            local_port: flow.local_port,
+            local_index: flow.local_index(),
+        }
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The key of a segment, if it is for one of our addresses.
+    #[inline]
+    pub fn key_of_packet(&self, packet: &TcpPacket<'_>) -> Option<FlowKey> {
+        Some(FlowKey {
+            remote: packet.remote,
+            remote_port: packet.remote_port,
+            local_port: packet.local_port,
+            local_index: self.local_index(packet.local)?,
+        })
+    }
+
+    /// The slot of the connection with this key.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
+        let flows = self.storage.flows.records();
+        self.index.find(hash, |slot| Tables::key_of(&flows[slot as usize]) == *key)
+    }
+
+    /// Enters a slot whose record has the key already.
+    pub fn insert(&mut self, hash: u64, slot: u32) {
+        let flows = self.storage.flows.records();
+        let hasher = self.hasher;
+        self.index.insert(hash, slot, |slot| hasher.hash(&Tables::key_of(&flows[slot as usize])));
+    }
+
+    /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
+    pub fn initial_sequence_number(&self, key: &FlowKey, now: Time) -> SeqNum {
+        let mut bytes = [0; 9];
+        bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
+        bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
+        bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
+        bytes[8] = key.local_index;
+        SeqNum((self.isn_hasher.hash(&bytes) as u32).wrapping_add((now.0 / 4) as u32))
+    }
+
+    /// The active block of a flow, or what it would be.
+    pub fn active_of(&self, slot: u32, flow: &Flow) -> Active {
+        match flow.active() {
+            Some(index) => self.storage.actives.records()[index as usize],
+            None => Active::quiet(slot, flow),
+        }
+    }
+
+    /// The id of the connection in a slot.
+    pub fn id_of(&self, slot: u32, flow: &Flow) -> FlowId {
+        FlowId::new(self.config.shard, flow.generation(), slot)
+    }
+
+    /// Both ends of a connection.
+    pub fn ends_of(&self, flow: &Flow) -> (SocketAddrV4, SocketAddrV4) {
+        let local = Ipv4Addr::from_bits(self.local(flow.local_index()));
+        let remote = Ipv4Addr::from_bits(flow.remote_address);
+        (SocketAddrV4::new(local, flow.local_port), SocketAddrV4::new(remote, flow.remote_port))
+    }
+
+    /// A committed connection as it looks from outside.
+    pub fn view(&self, slot: u32, now: Time) -> Option<FlowView> {
+        let flow = self.storage.flows.records().get(slot as usize).filter(|flow| flow.is_live())?;
+        let active = self.active_of(slot, flow);
+        let (local, remote) = self.ends_of(flow);
+        Some(FlowView {
+            id: self.id_of(slot, flow),
+            local,
+            remote,
+            state: flow.state(),
+            opened_s_ago: now.seconds().saturating_sub(flow.opened_s),
+            idle_s: now.seconds().saturating_sub(flow.heard_s),
+            srtt_us: active.srtt_us(),
+            unacked_bytes: active.queued_bytes(),
+        })
+    }
+
+    /// Connections in a state.
+    pub fn in_state(&self, state: State) -> u32 {
+        self.states[state as usize]
+    }
+
+    /// The counts.
+    pub fn stats(&self) -> Stats {
+        let (spans, blocks) = self.storage.payload.used();
+        let flows = self.flow_slots.used();
+        let (half_open, established) = (self.in_state(State::SynReceived), self.in_state(State::Established));
+        Stats {
+            flows,
+            half_open,
+            established,
+            closing: flows.saturating_sub(half_open + established),
+            actives: self.active_slots.used(),
+            spans,
+            blocks,
+            batches: self.storage.head().applied,
+            frames_in: self.frames_in,
+            frames_out: 0,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Time passes: expired timers and the clock hand.
+
+use super::service::Service;
+use super::{BATCH_MAX, Shard};
+use crate::tcp::{self, State, Time};
+use crate::wire::{self, ArpMessage};
+
+/// How often the gateway is asked for until it answers.
+const ARP_INTERVAL_MS: u64 = 1_000;
+/// How often memory that fell free is given back.
+const TRIM_INTERVAL_MS: u64 = 10_000;
+
+impl<S: Service> Shard<S> {
+    /// Fires what is due: timers, the clock hand, ARP requests. Call it at `next_deadline`, or at any other time.
+    pub fn tick(&mut self, now: Time) {
+        self.ask_for_gateway(now);
+        self.fire_timers(now);
+        self.sweep(now);
+        if now >= self.trim_at && self.has_untrimmed {
+            self.trim_at = now.plus_ms(TRIM_INTERVAL_MS);
+            self.trim();
+        }
+    }
+
+    /// When `tick` wants to be called next; `None` while there is nothing to wait for.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let tables = &self.batch.tables;
+        let hand = self.is_sweeping().then(|| tables.hand.next());
+        let gateway = tables.is_gateway_unknown().then_some(self.arp_at);
+        let trim = self.has_untrimmed.then_some(self.trim_at);
+        [tables.wheel.next(), hand, gateway, trim].into_iter().flatten().min()
+    }
+
+    /// Whether any flow is in a state that ends by the clock hand.
+    fn is_sweeping(&self) -> bool {
+        let tables = &self.batch.tables;
+        tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0 || self.batch.has_starved
+    }
+
+    fn ask_for_gateway(&mut self, now: Time) {
+        let tables = &self.batch.tables;
+        let (Some(gateway), true) = (tables.config.gateway, tables.is_gateway_unknown()) else { return };
+        if now < self.arp_at {
+            return;
+        }
+        self.arp_at = now.plus_ms(ARP_INTERVAL_MS);
+        let request = ArpMessage {
+            is_request: true,
+            sender_mac: tables.config.mac,
+            sender: tables.local(0),
+            target_mac: [0; 6],
+            target: gateway.to_bits(),
+        };
+        self.batch.begin(now);
+        self.batch.gate.put_frame(self.batch.number, |out| wire::emit_arp(out, &request));
+        self.batch.frames_out += 1;
+        self.batch.commit();
+    }
+
+    fn fire_timers(&mut self, now: Time) {
+        let mut due = std::mem::take(&mut self.due);
+        self.batch.tables.wheel.advance(now, &mut due);
+        for chunk in due.chunks(BATCH_MAX) {
+            self.batch.begin(now);
+            for &index in chunk {
+                self.fire_timer(index, now);
+            }
+            self.batch.commit();
+        }
+        due.clear();
+        self.due = due;
+    }
+
+    /// The wheel's entry of an active block has come up: the block may be free by now, or its deadline later.
+    fn fire_timer(&mut self, index: u32, now: Time) {
+        let tables = &mut self.batch.tables;
+        if !tables.active_slots.is_taken(index) {
+            return;
+        }
+        let slot = tables.storage.actives.records()[index as usize].flow;
+        if tables.storage.flows.records()[slot as usize].active() != Some(index) {
+            return;
+        }
+        let user_timeout_s = tables.config.user_timeout_s;
+        let position = self.batch.touch(slot);
+        let touched = &mut self.batch.touched[position];
+        if !touched.active.is_due(now) {
+            // Touched all the same: the commit enters its later deadline.
+            return;
+        }
+        let (effects, probe) = tcp::on_timer(&mut touched.flow, &mut touched.active, user_timeout_s, now);
+        self.batch.tables.count(effects.rule);
+        if let Some(probe) = probe {
+            self.batch.emit(position, &probe);
+        }
+        if let Some(reason) = effects.closed {
+            self.close_flow(position, reason);
+        }
+    }
+
+    fn sweep(&mut self, now: Time) {
+        if !self.is_sweeping() {
+            return;
+        }
+        let end = self.batch.tables.storage.head().flows_end;
+        let passed = self.batch.tables.hand.advance(now, end);
+        if passed.end == end && !passed.is_empty() {
+            self.batch.has_starved = false;
+        }
+        let mut slot = passed.start;
+        while slot < passed.end {
+            self.batch.begin(now);
+            let mut found = 0;
+            while slot < passed.end && found < BATCH_MAX {
+                found += usize::from(self.sweep_slot(slot, now));
+                slot += 1;
+            }
+            self.batch.commit();
+        }
+    }
+
+    /// Looks at a flow in passing. Returns whether there was something to do.
+    fn sweep_slot(&mut self, slot: u32, now: Time) -> bool {
+        let tables = &self.batch.tables;
+        let flow = &tables.storage.flows.records()[slot as usize];
+        let is_waiting = flow.is_close_queued() && flow.active().is_none();
+        let (time_wait_s, fin_wait_2_s) = (tables.config.time_wait_s, tables.config.fin_wait_2_s);
+        let effects = tcp::on_sweep(flow, time_wait_s, fin_wait_2_s, now);
+        if !is_waiting && effects.is_none() {
+            return false;
+        }
+        let position = self.batch.touch(slot);
+        if let Some(effects) = effects {
+            self.batch.tables.count(effects.rule);
+            self.close_flow(position, effects.closed.expect("what the clock hand finds has ended"));
+        }
+        true
+    }
+
+    fn trim(&mut self) {
+        let tables = &mut self.batch.tables;
+        tables.storage.payload.trim();
+        let end = tables.active_slots.end_of_used(tables.storage.actives.touched_end());
+        tables.storage.actives.release_from(end);
+        self.has_untrimmed = tables.active_slots.used() > 0;
+    }
+}

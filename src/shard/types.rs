@@ -1,0 +1,181 @@
+//! What goes into a shard and comes out of it, beside frames.
+
+use std::net::SocketAddrV4;
+
+use crate::flows::FlowId;
+use crate::tcp::{CloseReason, State};
+
+/// Names one push, so that its delivery can be told. Unique over the life of a state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// No receipt is wanted.
+    pub const NONE: Ticket = Ticket(0);
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseHow {
+    /// FIN, after everything that is queued.
+    Fin,
+    /// RST, at once; what is queued is lost.
+    Reset,
+}
+
+/// Why a push or close was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, strum::IntoStaticStr)]
+pub enum PushError {
+    /// The id was never given out.
+    #[error("no connection ever had this id")]
+    Unknown,
+    /// The connection is closed or closing.
+    #[error("the connection is gone")]
+    Gone,
+    /// No bytes at all.
+    #[error("a push has at least one byte")]
+    Empty,
+    /// More bytes than a flow's send queue ever holds.
+    #[error("the push is larger than a flow's send queue")]
+    TooLarge,
+    /// Too much waits in this flow's send queue already; try again when something was delivered.
+    #[error("this flow's send queue is full")]
+    FlowFull,
+    /// No payload block, active block or place in the batch is free; try again later.
+    #[error("the shard has no room for more payload or active connections")]
+    ShardFull,
+}
+
+/// Bytes for one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Push<'a> {
+    /// For whom.
+    pub flow: FlowId,
+    /// By which name its delivery is told; [`Ticket::NONE`] where it is not.
+    pub ticket: Ticket,
+    /// At least one byte.
+    pub bytes: &'a [u8],
+}
+
+/// Something that happened, told after it was committed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Notice {
+    /// A handshake was completed.
+    Opened {
+        /// The connection.
+        flow: FlowId,
+        /// Our end.
+        local: SocketAddrV4,
+        /// The peer's end.
+        remote: SocketAddrV4,
+    },
+    /// A push is in its flow's send queue.
+    Queued {
+        /// The connection.
+        flow: FlowId,
+        /// The push.
+        ticket: Ticket,
+    },
+    /// A push was refused; nothing of it was queued.
+    Refused {
+        /// The connection.
+        flow: FlowId,
+        /// The push.
+        ticket: Ticket,
+        /// Why.
+        error: PushError,
+    },
+    /// The peer's TCP has acknowledged the last byte of a push.
+    Delivered {
+        /// The connection.
+        flow: FlowId,
+        /// The push.
+        ticket: Ticket,
+    },
+    /// The peer has sent its FIN and everything before it was consumed.
+    PeerClosed {
+        /// The connection.
+        flow: FlowId,
+    },
+    /// The connection is over.
+    Closed {
+        /// The connection that was.
+        flow: FlowId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// A connection as it looks from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowView {
+    /// Its id.
+    pub id: FlowId,
+    /// Our end.
+    pub local: SocketAddrV4,
+    /// The peer's end.
+    pub remote: SocketAddrV4,
+    /// Its state.
+    pub state: State,
+    /// How long ago its SYN came, in seconds.
+    pub opened_s_ago: u32,
+    /// How long ago the peer was last heard, in seconds.
+    pub idle_s: u32,
+    /// Smoothed round-trip time, once known.
+    pub srtt_us: Option<u32>,
+    /// How many queued bytes the peer has not acknowledged.
+    pub unacked_bytes: u32,
+}
+
+/// What a start found in its storage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resumption {
+    /// Whether it was empty.
+    pub is_fresh: bool,
+    /// Connections that go on.
+    pub connections: u32,
+    /// Records that were not complete and are discarded: 0 or 1.
+    pub records_discarded: u32,
+    /// Complete records that were applied again: 0 or 1.
+    pub records_applied_again: u32,
+}
+
+/// Counts of what a shard holds and did since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Connections in all states, TIME-WAIT included.
+    pub flows: u32,
+    /// Connections in SYN-RECEIVED.
+    pub half_open: u32,
+    /// Connections in ESTABLISHED.
+    pub established: u32,
+    /// Connections in any later state.
+    pub closing: u32,
+    /// Active blocks in use.
+    pub actives: u32,
+    /// Spans in use.
+    pub spans: u32,
+    /// Payload blocks in use.
+    pub blocks: u32,
+    /// Batches committed over the life of the state.
+    pub batches: u64,
+    /// Frames taken in.
+    pub frames_in: u64,
+    /// Frames made.
+    pub frames_out: u64,
+}
+
+/// Where in the commit of a batch an interrupt is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
+pub enum CommitPoint {
+    /// Everything is stepped, nothing recorded.
+    BeforeRecord,
+    /// Half of the record is written.
+    WithinRecord,
+    /// The record is complete, nothing applied.
+    BeforeApply,
+    /// Half of the record is applied.
+    WithinApply,
+    /// All is applied, nothing let out.
+    BeforeGate,
+}

@@ -1,0 +1,283 @@
+//! The active block: what a connection needs only while something is under way.
+//!
+//! A flow borrows one while bytes are in flight or queued, received bytes wait for the service, or the handshake is
+//! half done, and gives it back when it falls quiet.
+//!
+//! ```text
+//!        snd_una        resend_nxt      snd_nxt (in the flow)   snd_end
+//! ----------|---------------|---------------|-----------------------|----
+//!   acked   |  in flight    |  to be sent   |  queued, never sent   | FIN
+//!           |  or lost      |  again        |                       |
+//! ```
+//!
+//! Where nothing is to be sent again `resend_nxt` equals SND.NXT.
+//!
+//! Invariant: plain old data; deadlines are in ms of the stack's clock, wrapping, 0 for none.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Flow, NO_SPAN, SeqNum, State, Time};
+
+/// See the module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Active {
+    /// Slot of the flow that has borrowed this.
+    pub flow: u32,
+    /// Oldest byte not acknowledged.
+    pub snd_una: SeqNum,
+    /// Next byte to send again.
+    pub resend_nxt: SeqNum,
+    /// One past the last queued byte; our FIN, if any, has this number.
+    pub snd_end: SeqNum,
+    /// First span of the send queue.
+    pub send_head: u32,
+    /// Its last span.
+    pub send_tail: u32,
+    /// Sequence number of the first byte of the first span.
+    pub send_head_seq: SeqNum,
+    /// First span of the receive queue: bytes that are acknowledged and not yet consumed.
+    pub recv_head: u32,
+    /// Its last span.
+    pub recv_tail: u32,
+    /// How much of its first span is consumed.
+    pub recv_head_offset: u32,
+    /// How many bytes wait in it.
+    pub recv_bytes: u32,
+    /// Congestion window in bytes (RFC 5681).
+    pub cwnd: u32,
+    /// Slow start threshold in bytes.
+    pub ssthresh: u32,
+    /// Smoothed round-trip time, 0 before the first sample (RFC 6298).
+    pub srtt_us: u32,
+    /// Round-trip time variation.
+    pub rttvar_us: u32,
+    /// Retransmission time-out with its back-off.
+    pub rto_ms: u32,
+    /// The acknowledgment of this number ends the round trip that is being timed.
+    timed_seq: SeqNum,
+    timed_at_us: u32,
+    /// When the retransmission or probe timer expires.
+    deadline_ms: u32,
+    /// Since when nothing new was acknowledged, in seconds plus one; 0 while all is well.
+    stalled_since_s: u32,
+    /// Time-outs in a row.
+    pub retries: u8,
+    is_timing: u8,
+    /// An ACK is owed to the peer and goes out at the end of the batch.
+    pub is_ack_owed: u8,
+    reserved_byte: u8,
+    /// Room for what comes with selective acknowledgment and delayed ACKs; zero.
+    reserved: [u32; 11],
+}
+
+const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
+
+/// Initial retransmission time-out (RFC 6298 §2.1).
+const RTO_INITIAL_MS: u32 = 1_000;
+/// RFC 6298 asks for 1 s; like Linux we take 200 ms above the smoothed round trip, which covers a delayed ACK.
+const RTO_VARIATION_MIN_MS: u32 = 200;
+/// Largest time-out after back-off; RFC 6298 §2.5 allows any bound of at least 60 s.
+const RTO_MAX_MS: u32 = 60_000;
+
+impl Active {
+    /// The block of a quiet flow, with what the flow remembers of its path.
+    pub fn quiet(slot: u32, flow: &Flow) -> Active {
+        let (srtt_ms, rttvar_ms) = flow.path_memory();
+        let mss = u32::from(flow.mss);
+        let mut active = Active {
+            flow: slot,
+            snd_una: flow.snd_nxt,
+            resend_nxt: flow.snd_nxt,
+            snd_end: flow.snd_nxt,
+            send_head: NO_SPAN,
+            send_tail: NO_SPAN,
+            send_head_seq: flow.snd_nxt,
+            recv_head: NO_SPAN,
+            recv_tail: NO_SPAN,
+            cwnd: (10 * mss).min((2 * mss).max(14_600)),
+            ssthresh: u32::MAX,
+            srtt_us: u32::from(srtt_ms) * 1_000,
+            rttvar_us: u32::from(rttvar_ms) * 1_000,
+            ..Active::zeroed()
+        };
+        if flow.has_our_fin() {
+            active.snd_end = flow.snd_nxt.minus(1);
+        }
+        active.reset_rto();
+        active
+    }
+
+    /// Whether the flow needs this block no longer.
+    pub fn is_quiet(&self, flow: &Flow) -> bool {
+        !self.is_needed(flow) && self.is_ack_owed == 0
+    }
+
+    /// Whether something is under way that an idle flow has no place for.
+    pub fn is_needed(&self, flow: &Flow) -> bool {
+        let has_unsent = self.snd_end.after(flow.snd_nxt) || flow.is_close_queued();
+        let is_half_open = flow.state() == State::SynReceived;
+        self.snd_una != flow.snd_nxt || has_unsent || self.recv_bytes > 0 || is_half_open
+    }
+
+    /// What the flow is to remember of the path: smoothed round-trip time and variation in ms, at least 1 once known.
+    pub fn path_memory(&self) -> (u16, u16) {
+        let to_ms = |us: u32| us.div_ceil(1_000).min(u32::from(u16::MAX)) as u16;
+        (to_ms(self.srtt_us), to_ms(self.rttvar_us))
+    }
+
+    /// The smoothed round-trip time, once there was a sample.
+    pub fn srtt_us(&self) -> Option<u32> {
+        (self.srtt_us != 0).then_some(self.srtt_us)
+    }
+
+    /// How many sent bytes (and FIN or SYN) are not acknowledged.
+    pub fn in_flight(&self, flow: &Flow) -> u32 {
+        flow.snd_nxt.since(self.snd_una)
+    }
+
+    /// How many bytes are in the send queue, sent or not.
+    pub fn queued_bytes(&self) -> u32 {
+        if self.snd_end.before(self.snd_una) { 0 } else { self.snd_end.since(self.snd_una) }
+    }
+
+    /// When the timer expires, in wrapping ms.
+    pub fn deadline_ms(&self) -> Option<u32> {
+        (self.deadline_ms != 0).then_some(self.deadline_ms)
+    }
+
+    /// When the timer expires, in ms of the stack's clock.
+    pub fn deadline_at(&self, now: Time) -> Option<u64> {
+        let ahead_ms = self.deadline_ms()?.wrapping_sub(now.ms() as u32) as i32;
+        Some(now.ms().saturating_add_signed(i64::from(ahead_ms)))
+    }
+
+    /// Whether the timer has expired.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.deadline_ms != 0 && (now.ms() as u32).wrapping_sub(self.deadline_ms) as i32 >= 0
+    }
+
+    /// Starts the timer anew.
+    pub fn arm(&mut self, now: Time) {
+        self.deadline_ms = (now.ms() as u32).wrapping_add(self.rto_ms).max(1);
+    }
+
+    /// Stops the timer.
+    pub fn disarm(&mut self) {
+        self.deadline_ms = 0;
+    }
+
+    /// Times the round trip that ends when `seq` is acknowledged, unless one is being timed.
+    pub(super) fn time_round_trip(&mut self, seq: SeqNum, now: Time) {
+        if self.is_timing == 0 {
+            self.is_timing = 1;
+            self.timed_seq = seq;
+            self.timed_at_us = now.0 as u32;
+        }
+    }
+
+    /// Takes the sample if `ack` ends the round trip that is being timed (RFC 6298 §2).
+    pub(super) fn end_round_trip(&mut self, ack: SeqNum, now: Time) {
+        if self.is_timing == 0 || ack.before(self.timed_seq) {
+            return;
+        }
+        self.is_timing = 0;
+        let sample_us = (now.0 as u32).wrapping_sub(self.timed_at_us).clamp(1, 60_000_000);
+        if self.srtt_us == 0 {
+            self.srtt_us = sample_us;
+            self.rttvar_us = sample_us / 2;
+        } else {
+            let deviation_us = self.srtt_us.abs_diff(sample_us);
+            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + deviation_us / 4;
+            self.srtt_us = (self.srtt_us - self.srtt_us / 8 + sample_us / 8).max(1);
+        }
+    }
+
+    /// Something was sent again: what is being timed would be ambiguous (Karn, MUST-18).
+    pub(super) fn abandon_round_trip(&mut self) {
+        self.is_timing = 0;
+    }
+
+    /// The time-out without back-off.
+    pub(super) fn reset_rto(&mut self) {
+        self.rto_ms = if self.srtt_us == 0 {
+            RTO_INITIAL_MS
+        } else {
+            self.srtt_us / 1_000 + (4 * (self.rttvar_us / 1_000)).max(RTO_VARIATION_MIN_MS)
+        };
+        self.rto_ms = self.rto_ms.min(RTO_MAX_MS);
+    }
+
+    /// Doubles the time-out (RFC 6298 §5.5).
+    pub(super) fn back_off(&mut self) {
+        self.retries = self.retries.saturating_add(1);
+        self.rto_ms = (self.rto_ms * 2).min(RTO_MAX_MS);
+    }
+
+    /// For how many seconds nothing new was acknowledged; starts to count with the first call.
+    pub(super) fn stalled_s(&mut self, now: Time) -> u32 {
+        if self.stalled_since_s == 0 {
+            self.stalled_since_s = now.seconds() + 1;
+        }
+        (now.seconds() + 1).saturating_sub(self.stalled_since_s)
+    }
+
+    /// The peer has answered, though nothing new was acknowledged.
+    pub(super) fn answered(&mut self) {
+        self.stalled_since_s = 0;
+    }
+
+    /// Something new was acknowledged.
+    pub(super) fn progressed(&mut self) {
+        self.stalled_since_s = 0;
+        self.retries = 0;
+        self.reset_rto();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn active() -> Active {
+        Active::quiet(0, &Flow::free(0))
+    }
+
+    #[test]
+    fn the_first_sample_sets_rtt_and_variation() {
+        let mut active = active();
+        active.time_round_trip(SeqNum(10), Time::from_ms(1_000));
+        active.end_round_trip(SeqNum(9), Time::from_ms(1_040));
+        assert_eq!(active.srtt_us(), None, "an earlier acknowledgment does not end the round trip");
+        active.end_round_trip(SeqNum(10), Time::from_ms(1_100));
+        active.reset_rto();
+        assert_eq!((active.srtt_us, active.rttvar_us, active.rto_ms), (100_000, 50_000, 300));
+    }
+
+    #[test]
+    fn a_repeated_segment_is_not_timed() {
+        let mut active = active();
+        active.time_round_trip(SeqNum(10), Time::from_ms(0));
+        active.abandon_round_trip();
+        active.end_round_trip(SeqNum(10), Time::from_ms(5));
+        assert_eq!(active.srtt_us(), None);
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_a_minute() {
+        let mut active = active();
+        for expected_ms in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+            active.back_off();
+            assert_eq!(active.rto_ms, expected_ms);
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_due_across_the_wrap_of_its_clock() {
+        let mut active = active();
+        let now = Time::from_ms(u64::from(u32::MAX) - 10);
+        active.arm(now);
+        assert!(!active.is_due(now.plus_ms(999)));
+        assert!(active.is_due(now.plus_ms(1_000)));
+    }
+}

@@ -1,0 +1,90 @@
+//! Effects: what a step of the machine asks of its caller.
+//!
+//! Bounded plain data. The caller (a shard) applies them in the order of the fields; the flow and its active block
+//! have already changed where the step says so.
+
+use super::{Rule, SeqNum};
+
+/// Why a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
+pub enum CloseReason {
+    /// Both sides have sent and acknowledged their FINs.
+    BothClosed,
+    /// The peer sent an RST.
+    PeerReset,
+    /// The application aborted the connection.
+    Aborted,
+    /// The peer stopped acknowledging for the user timeout.
+    TimedOut,
+    /// The peer never completed the handshake, or reset it.
+    HandshakeFailed,
+    /// We closed, and the peer never sent its own FIN.
+    PeerNeverClosed,
+}
+
+/// A control segment to send at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// Nothing.
+    None,
+    /// An ACK for the present state: `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>`.
+    Ack,
+    /// `<SEQ=seq><CTL=RST>`.
+    Reset {
+        /// Sequence number of the RST.
+        seq: SeqNum,
+    },
+    /// `<SEQ=0><ACK=ack><CTL=RST,ACK>`.
+    ResetAck {
+        /// Acknowledgment number of the RST.
+        ack: SeqNum,
+    },
+}
+
+/// The outcome of one segment, timer or call.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Effects {
+    /// What decided.
+    pub rule: Rule,
+    /// A control segment to send at once.
+    pub reply: Reply,
+    /// The handshake was completed by this segment.
+    pub is_opened: bool,
+    /// SND.UNA moved: release what the send queue holds left of it.
+    pub is_acknowledged: bool,
+    /// In-order payload to offer: skip so many bytes of the segment's payload, then take so many.
+    pub payload_skip: u32,
+    /// See `payload_skip`; 0 where there is none.
+    pub payload_take: u32,
+    /// The peer's FIN follows what was taken.
+    pub has_fin: bool,
+    /// The connection is over and its flow free.
+    pub closed: Option<CloseReason>,
+}
+
+impl Effects {
+    /// Nothing but the rule.
+    pub fn only(rule: Rule) -> Effects {
+        Effects {
+            rule,
+            reply: Reply::None,
+            is_opened: false,
+            is_acknowledged: false,
+            payload_skip: 0,
+            payload_take: 0,
+            has_fin: false,
+            closed: None,
+        }
+    }
+
+    /// The rule and a control segment.
+    pub fn reply(rule: Rule, reply: Reply) -> Effects {
+        Effects { reply, ..Effects::only(rule) }
+    }
+
+    /// The rule and the end of the connection.
+    pub fn closed(rule: Rule, reason: CloseReason) -> Effects {
+        Effects { closed: Some(reason), ..Effects::only(rule) }
+    }
+}

@@ -1,0 +1,306 @@
+//! The flow: all that an idle connection is, in one cache line.
+//!
+//! ```text
+//!  0 remote_address      4 both ports           8 local index, generation  12 snd_nxt
+//! 16 rcv_nxt            20 irs                 24 reserved (TS.Recent)     28 heard_s
+//! 32 opened_s           36 snd_wnd, its max    40 rcv_edge, mss            44 next_hop, flags
+//! 48 shifts, state, challenge_s, probes        52 active or path memory    56 the service's word
+//! ```
+//!
+//! While nothing is in flight SND.UNA equals SND.NXT, so only SND.NXT is kept. What exists only while something is in
+//! flight lives in an [`Active`](super::Active) block that the flow borrows.
+//!
+//! Invariant: plain old data, no padding, no pointer; 64 bytes. Everything in it may be copied to a file or a standby.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{SeqNum, Time};
+
+/// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection, SYN-SENT comes with active open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumIter, strum::FromRepr)]
+#[repr(u8)]
+pub enum State {
+    /// No connection: the slot may be used.
+    #[strum(to_string = "FREE")]
+    Free,
+    /// A SYN was received and answered.
+    #[strum(to_string = "SYN-RECEIVED")]
+    SynReceived,
+    /// Open.
+    #[strum(to_string = "ESTABLISHED")]
+    Established,
+    /// Our FIN is sent, not acknowledged.
+    #[strum(to_string = "FIN-WAIT-1")]
+    FinWait1,
+    /// Our FIN is acknowledged, the peer still open.
+    #[strum(to_string = "FIN-WAIT-2")]
+    FinWait2,
+    /// The peer's FIN was received, we are still open.
+    #[strum(to_string = "CLOSE-WAIT")]
+    CloseWait,
+    /// Both FINs were sent at the same time, ours is not acknowledged.
+    #[strum(to_string = "CLOSING")]
+    Closing,
+    /// The peer's FIN was received and ours is sent, not acknowledged.
+    #[strum(to_string = "LAST-ACK")]
+    LastAck,
+    /// Both FINs are acknowledged; old segments may still be on the way.
+    #[strum(to_string = "TIME-WAIT")]
+    TimeWait,
+}
+
+/// An idle connection, and the part of a busy one that outlives its business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Flow {
+    /// The peer's IPv4 address, as a number.
+    pub remote_address: u32,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Our port.
+    pub local_port: u16,
+    /// Which of our addresses (low 8 bits), and how often the slot was used before (high 24 bits).
+    local_and_generation: u32,
+    /// Next sequence number to send. With no active block also SND.UNA.
+    pub snd_nxt: SeqNum,
+    /// Next sequence number expected.
+    pub rcv_nxt: SeqNum,
+    /// The peer's initial sequence number.
+    pub irs: SeqNum,
+    /// Room for TS.Recent (RFC 7323 §4.3); zero.
+    reserved: u32,
+    /// When an acceptable segment last came, in seconds; the start of TIME-WAIT and FIN-WAIT-2 in those states.
+    pub heard_s: u32,
+    /// When the SYN came, in seconds.
+    pub opened_s: u32,
+    /// The window that the peer last offered, unscaled.
+    pub snd_wnd: u16,
+    /// The largest window that the peer ever offered, unscaled.
+    pub snd_wnd_max: u16,
+    /// How far right of RCV.NXT we have promised to receive, scaled down and rounded up.
+    rcv_edge: u16,
+    /// Largest payload of a segment that we may send.
+    pub mss: u16,
+    /// Where frames for the peer go: index of a next hop.
+    pub next_hop: u16,
+    flags: u16,
+    shifts: u8,
+    state: u8,
+    challenge_s: u8,
+    /// Unanswered keepalive probes.
+    pub probes: u8,
+    active_or_memory: u32,
+    /// What the service keeps with the flow.
+    pub word: [u32; 2],
+}
+
+const _: () = assert!(size_of::<Flow>() == 64, "an idle connection is one cache line");
+
+impl Flow {
+    const HAS_ACTIVE: u16 = 1 << 0;
+    const CLOSE_QUEUED: u16 = 1 << 1;
+
+    /// A slot without a connection whose next connection gets this generation.
+    pub fn free(generation: u32) -> Flow {
+        let mut flow = Flow::zeroed();
+        flow.local_and_generation = generation << 8;
+        flow
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        State::from_repr(self.state)
+            .expect("a state byte is written by set_state only, and checked when a state is opened")
+    }
+
+    /// Whether the state byte and flags are ones that this version writes.
+    pub fn is_valid(&self) -> bool {
+        State::from_repr(self.state).is_some()
+            && self.flags & !(Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED) == 0
+            && self.peer_shift() <= 14
+            && self.our_shift() <= 14
+    }
+
+    /// Moves to another state.
+    pub fn set_state(&mut self, state: State) {
+        self.state = state as u8;
+    }
+
+    /// Whether this slot holds a connection.
+    pub fn is_live(&self) -> bool {
+        self.state != State::Free as u8
+    }
+
+    /// Which of our addresses the connection is on.
+    pub fn local_index(&self) -> u8 {
+        self.local_and_generation as u8
+    }
+
+    /// Sets it.
+    pub fn set_local_index(&mut self, index: u8) {
+        self.local_and_generation = self.local_and_generation & !0xff | u32::from(index);
+    }
+
+    /// How often the slot was used before; 24 bits.
+    pub fn generation(&self) -> u32 {
+        self.local_and_generation >> 8
+    }
+
+    /// Sets it.
+    pub fn set_generation(&mut self, generation: u32) {
+        self.local_and_generation = generation << 8 | u32::from(self.local_index());
+    }
+
+    /// Shift of the window field in the peer's segments.
+    pub fn peer_shift(&self) -> u8 {
+        self.shifts & 0x0f
+    }
+
+    /// Shift of the window field in our segments.
+    pub fn our_shift(&self) -> u8 {
+        self.shifts >> 4
+    }
+
+    /// Sets both shifts; each at most 14.
+    pub fn set_shifts(&mut self, peer: u8, ours: u8) {
+        assert!(peer <= 14 && ours <= 14, "RFC 7323 §2.3 limits the shift to 14");
+        self.shifts = peer | ours << 4;
+    }
+
+    /// The peer's window in bytes.
+    pub fn send_window(&self) -> u32 {
+        u32::from(self.snd_wnd) << self.peer_shift()
+    }
+
+    /// The largest window that the peer ever offered, in bytes.
+    pub fn send_window_max(&self) -> u32 {
+        u32::from(self.snd_wnd_max) << self.peer_shift()
+    }
+
+    /// Takes over the window field of a segment.
+    pub fn set_send_window(&mut self, window: u16) {
+        self.snd_wnd = window;
+        self.snd_wnd_max = self.snd_wnd_max.max(window);
+    }
+
+    /// How many bytes right of RCV.NXT we have promised to receive.
+    pub fn receive_window(&self) -> u32 {
+        u32::from(self.rcv_edge) << self.our_shift()
+    }
+
+    /// The promise as the window field of a segment.
+    pub fn receive_window_field(&self) -> u16 {
+        self.rcv_edge
+    }
+
+    /// Promises at least `bytes` right of RCV.NXT, as far as the field can say it.
+    pub fn set_receive_window(&mut self, bytes: u32) {
+        let units = bytes.div_ceil(1 << self.our_shift());
+        self.rcv_edge = units.min(u32::from(u16::MAX)) as u16;
+    }
+
+    /// Whether the application has closed and our FIN is still to be sent.
+    pub fn is_close_queued(&self) -> bool {
+        self.flags & Flow::CLOSE_QUEUED != 0
+    }
+
+    /// Sets that.
+    pub fn set_close_queued(&mut self, is_queued: bool) {
+        self.set_flag(Flow::CLOSE_QUEUED, is_queued);
+    }
+
+    /// The index of the active block, while there is one.
+    pub fn active(&self) -> Option<u32> {
+        (self.flags & Flow::HAS_ACTIVE != 0).then_some(self.active_or_memory)
+    }
+
+    /// Borrows an active block; what is remembered of the path must have been read before.
+    pub fn set_active(&mut self, index: u32) {
+        self.set_flag(Flow::HAS_ACTIVE, true);
+        self.active_or_memory = index;
+    }
+
+    /// What is remembered of the path: smoothed round-trip time and its variation, in ms, 0 for unknown.
+    pub fn path_memory(&self) -> (u16, u16) {
+        if self.active().is_some() {
+            return (0, 0);
+        }
+        (self.active_or_memory as u16, (self.active_or_memory >> 16) as u16)
+    }
+
+    /// Gives the active block back and remembers this of the path.
+    pub fn set_path_memory(&mut self, srtt_ms: u16, rttvar_ms: u16) {
+        self.set_flag(Flow::HAS_ACTIVE, false);
+        self.active_or_memory = u32::from(srtt_ms) | u32::from(rttvar_ms) << 16;
+    }
+
+    /// Whether a challenge ACK may be sent now; if so it counts as sent. At most one a second and connection
+    /// (RFC 5961 §7, but never by a counter that connections share).
+    pub fn may_challenge(&mut self, now: Time) -> bool {
+        let second = now.seconds() as u8;
+        let may = second != self.challenge_s;
+        self.challenge_s = second;
+        may
+    }
+
+    /// Lets the next challenge ACK pass whenever it comes.
+    pub fn allow_challenge(&mut self, now: Time) {
+        self.challenge_s = (now.seconds() as u8).wrapping_sub(1);
+    }
+
+    /// Whether the peer has sent its FIN.
+    pub fn has_peer_fin(&self) -> bool {
+        match self.state() {
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait => true,
+            State::Free | State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 => false,
+        }
+    }
+
+    /// Whether our FIN was sent.
+    pub fn has_our_fin(&self) -> bool {
+        match self.state() {
+            State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck | State::TimeWait => true,
+            State::Free | State::SynReceived | State::Established | State::CloseWait => false,
+        }
+    }
+
+    fn set_flag(&mut self, flag: u16, is_set: bool) {
+        if is_set {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_rounded_up_and_never_above_the_field() {
+        let mut flow = Flow::free(0);
+        flow.set_shifts(0, 3);
+        flow.set_receive_window(9);
+        assert_eq!(flow.receive_window(), 16);
+        flow.set_receive_window(u32::MAX);
+        assert_eq!(flow.receive_window_field(), u16::MAX);
+    }
+
+    #[test]
+    fn a_challenge_passes_once_a_second() {
+        let mut flow = Flow::free(0);
+        let now = Time::from_ms(300_000);
+        flow.allow_challenge(now);
+        assert!(flow.may_challenge(now));
+        assert!(!flow.may_challenge(now.plus_ms(400)));
+        assert!(flow.may_challenge(now.plus_ms(1_000)));
+    }
+
+    #[test]
+    fn generation_and_local_index_share_a_word_without_touching() {
+        let mut flow = Flow::free(0xff_ffff);
+        flow.set_local_index(7);
+        assert_eq!((flow.generation(), flow.local_index()), (0xff_ffff, 7));
+    }
+}

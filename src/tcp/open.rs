@@ -1,0 +1,95 @@
+//! A segment arrives that belongs to no connection (RFC 9293 §3.10.7.1 and §3.10.7.2).
+//!
+//! In: the segment and whether its port is listened on. Out: whether it opens a connection, and what is answered.
+
+use super::{Active, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+
+/// What becomes of a segment without a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unmatched {
+    /// It opens a connection: see [`on_syn`].
+    Opens,
+    /// It is answered or dropped.
+    Ends(Effects),
+}
+
+/// What we can do, as far as the handshake tells it to the peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Largest payload of a segment on our link.
+    pub mss: u16,
+    /// The receive window that a connection starts with, in bytes.
+    pub window_bytes: u32,
+}
+
+/// The peer's MSS where its SYN does not say (MUST-15).
+const MSS_DEFAULT: u16 = 536;
+/// A peer may not make us send smaller segments than this: each costs us as much as a large one.
+const MSS_MIN: u16 = 64;
+/// Largest window shift (RFC 7323 §2.3).
+const SHIFT_MAX: u8 = 14;
+
+impl Offer {
+    /// The smallest shift that lets the window field say `window_bytes`.
+    pub fn shift(&self) -> u8 {
+        let mut shift = 0;
+        while shift < SHIFT_MAX && self.window_bytes >> shift > u32::from(u16::MAX) {
+            shift += 1;
+        }
+        shift
+    }
+}
+
+/// LISTEN.
+pub fn on_listen(segment: &Segment) -> Unmatched {
+    let control = segment.control;
+    if control.has(Control::RST) {
+        return Unmatched::Ends(Effects::only(Rule::ListenIgnoresReset));
+    }
+    if control.has(Control::ACK) {
+        return Unmatched::Ends(Effects::reply(Rule::ListenRejectsAck, Reply::Reset { seq: segment.ack }));
+    }
+    if control.has(Control::SYN) && !control.has(Control::FIN) {
+        return Unmatched::Opens;
+    }
+    Unmatched::Ends(Effects::only(Rule::ListenDropsOther))
+}
+
+/// CLOSED.
+pub fn on_closed(segment: &Segment) -> Effects {
+    if segment.control.has(Control::RST) {
+        Effects::only(Rule::ClosedIgnoresReset)
+    } else {
+        Effects::reply(Rule::ClosedResets, reset_for(segment))
+    }
+}
+
+/// The RST that answers a segment.
+pub fn reset_for(segment: &Segment) -> Reply {
+    if segment.control.has(Control::ACK) {
+        Reply::Reset { seq: segment.ack }
+    } else {
+        Reply::ResetAck { ack: segment.seq.plus(segment.length()) }
+    }
+}
+
+/// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the
+/// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment). Payload on the SYN is not taken: the peer sends it again.
+pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
+    flow.set_state(State::SynReceived);
+    flow.irs = segment.seq;
+    flow.rcv_nxt = segment.seq.plus(1);
+    flow.snd_nxt = iss;
+    flow.mss = segment.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN));
+    match segment.window_shift {
+        Some(shift) => flow.set_shifts(shift.min(SHIFT_MAX), offer.shift()),
+        None => flow.set_shifts(0, 0),
+    }
+    // The window of a SYN is never scaled, and we send nothing before the next one.
+    flow.set_send_window(segment.window);
+    flow.set_receive_window(offer.window_bytes.min(u32::from(u16::MAX)));
+    flow.heard_s = now.seconds();
+    flow.opened_s = now.seconds();
+    flow.allow_challenge(now);
+    Active::quiet(slot, flow)
+}

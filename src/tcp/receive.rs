@@ -1,0 +1,285 @@
+//! A segment arrives on a connection (RFC 9293 §3.10.7.4).
+//!
+//! In: the flow, its active block, the segment. Out: effects. The steps stand in the RFC's order, one function each; a
+//! step either ends the matter (`Break`) or passes on. Payload is not taken here: the effects say which part of it is
+//! in order, the caller finds it a place and reports by [`on_payload`] how much it took.
+//!
+//! Invariant: nothing a peer can send makes a step panic; a strange segment is ordinary input.
+
+use std::ops::ControlFlow::{self, Break, Continue};
+
+use super::send;
+use super::{Active, CloseReason, Control, Effects, Flow, Reply, Rule, Segment, State, Time};
+
+/// What of a segment's payload lies in the window and in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Trimmed {
+    skip: u32,
+    take: u32,
+    has_fin: bool,
+}
+
+/// Steps the connection over one segment.
+pub fn on_segment(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> Effects {
+    match steps(flow, active, segment, now) {
+        Break(effects) | Continue(effects) => effects,
+    }
+}
+
+fn steps(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects, Effects> {
+    check_repeated_syn(flow, active, segment)?;
+    check_sequence(flow, active, segment, now)?;
+    check_reset(flow, segment, now)?;
+    check_syn(flow, segment, now)?;
+    let mut effects = check_ack(flow, active, segment, now)?;
+    if effects.closed.is_none() {
+        take_payload_and_fin(flow, active, segment, &mut effects);
+    }
+    Continue(effects)
+}
+
+/// Whether this SYN opens a new connection in place of one in TIME-WAIT: it lies beyond everything that the old one
+/// sent (RFC 9293 §3.6.1, MAY-2).
+pub fn is_reopening(flow: &Flow, segment: &Segment) -> bool {
+    let is_plain_syn = segment.control.has(Control::SYN)
+        && !segment.control.has(Control::ACK)
+        && !segment.control.has(Control::RST)
+        && !segment.control.has(Control::FIN);
+    flow.state() == State::TimeWait && is_plain_syn && segment.seq.after(flow.rcv_nxt)
+}
+
+/// Before the first check: the SYN that we answered comes again, so our answer was lost. It lies left of the window,
+/// where the RFC would have an ACK sent; the SYN-ACK is one.
+fn check_repeated_syn(flow: &Flow, active: &mut Active, segment: &Segment) -> ControlFlow<Effects> {
+    let is_same_syn = segment.control.has(Control::SYN)
+        && !segment.control.has(Control::ACK)
+        && !segment.control.has(Control::RST)
+        && segment.seq == flow.irs;
+    if flow.state() == State::SynReceived && is_same_syn {
+        active.resend_nxt = active.snd_una;
+        return Break(Effects::only(Rule::SynRepeated));
+    }
+    Continue(())
+}
+
+/// First: the sequence number.
+fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects> {
+    let window = flow.receive_window();
+    let length = segment.length();
+    let last = segment.seq.plus(length.saturating_sub(1));
+    let is_acceptable = if window == 0 {
+        // With a closed window valid ACKs, URGs and RSTs are still taken (MUST-66); payload is not.
+        segment.seq == flow.rcv_nxt
+    } else {
+        segment.seq.within(flow.rcv_nxt, window) || (length > 0 && last.within(flow.rcv_nxt, window))
+    };
+    if is_acceptable {
+        flow.heard_s = if flow.state() == State::TimeWait { flow.heard_s } else { now.seconds() };
+        flow.probes = 0;
+        return Continue(());
+    }
+    if segment.control.has(Control::RST) {
+        let is_ignored = flow.state() == State::TimeWait;
+        return Break(Effects::only(if is_ignored { Rule::TimeWaitIgnoresReset } else { Rule::ResetOutsideWindow }));
+    }
+    let is_fin_again = flow.state() == State::TimeWait
+        && segment.control.has(Control::FIN)
+        && segment.seq.plus(length) == flow.rcv_nxt;
+    if is_fin_again {
+        flow.heard_s = now.seconds();
+        active.is_ack_owed = 1;
+        return Break(Effects::only(Rule::TimeWaitRestarted));
+    }
+    // Two ends that find each other unacceptable would answer pure ACKs for ever.
+    if segment.payload_bytes == 0 && !segment.control.has(Control::FIN) && !flow.may_challenge(now) {
+        return Break(Effects::only(Rule::ChallengeThrottled));
+    }
+    Break(Effects::reply(Rule::SequenceUnacceptable, Reply::Ack))
+}
+
+/// Second: RST (RFC 5961 §3.2).
+fn check_reset(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Effects> {
+    if !segment.control.has(Control::RST) {
+        return Continue(());
+    }
+    if flow.state() == State::TimeWait {
+        return Break(Effects::only(Rule::TimeWaitIgnoresReset));
+    }
+    if segment.seq != flow.rcv_nxt {
+        return Break(challenge(flow, Rule::ResetChallenged, now));
+    }
+    let is_half_open = flow.state() == State::SynReceived;
+    let reason = if is_half_open { CloseReason::HandshakeFailed } else { CloseReason::PeerReset };
+    Break(Effects::closed(Rule::ResetAccepted, reason))
+}
+
+/// Fourth (the third, security, is not implemented): SYN (RFC 5961 §4.2).
+fn check_syn(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Effects> {
+    if segment.control.has(Control::SYN) {
+        return Break(challenge(flow, Rule::SynChallenged, now));
+    }
+    Continue(())
+}
+
+/// Fifth: the acknowledgment.
+fn check_ack(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects, Effects> {
+    if !segment.control.has(Control::ACK) {
+        return Break(Effects::only(Rule::AckMissing));
+    }
+    if flow.state() == State::SynReceived {
+        return complete_handshake(flow, active, segment, now);
+    }
+    if segment.ack.after(flow.snd_nxt) {
+        return Break(challenge(flow, Rule::AckOfUnsent, now));
+    }
+    if segment.ack.before(active.snd_una.minus(flow.send_window_max())) {
+        return Break(challenge(flow, Rule::AckTooOld, now));
+    }
+    let is_new = segment.ack.after(active.snd_una);
+    let is_current = segment.ack == active.snd_una && !segment.seq.before(flow.rcv_nxt);
+    if is_new || is_current {
+        update_window(flow, active, segment);
+    }
+    if !is_new {
+        return Continue(Effects::only(Rule::AckRepeats));
+    }
+    let mut effects = Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
+    advance(flow, active, segment, now);
+    if flow.snd_nxt == active.snd_una && flow.has_our_fin() {
+        effects.closed = on_fin_acknowledged(flow, now);
+    }
+    Continue(effects)
+}
+
+/// SYN-RECEIVED: only the acknowledgment of exactly our SYN completes the handshake.
+fn complete_handshake(
+    flow: &mut Flow,
+    active: &mut Active,
+    segment: &Segment,
+    now: Time,
+) -> ControlFlow<Effects, Effects> {
+    if segment.ack != flow.snd_nxt {
+        return Break(Effects::reply(Rule::HandshakeAckRejected, Reply::Reset { seq: segment.ack }));
+    }
+    if active.retries > 0 {
+        // RFC 5681 §3.1: after a lost SYN-ACK the window starts from one segment.
+        active.cwnd = u32::from(flow.mss);
+    }
+    flow.set_state(State::Established);
+    flow.snd_wnd_max = 0;
+    flow.set_send_window(segment.window);
+    advance(flow, active, segment, now);
+    active.snd_end = active.snd_una;
+    active.send_head_seq = active.snd_una;
+    Continue(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) })
+}
+
+/// SND.UNA moves to the segment's acknowledgment.
+fn advance(flow: &Flow, active: &mut Active, segment: &Segment, now: Time) {
+    let acknowledged = segment.ack.since(active.snd_una);
+    active.end_round_trip(segment.ack, now);
+    active.snd_una = segment.ack;
+    active.resend_nxt = active.resend_nxt.later_of(active.snd_una);
+    active.progressed();
+    send::open_congestion_window(flow, active, acknowledged);
+    if active.snd_una == flow.snd_nxt {
+        active.disarm();
+    } else {
+        active.arm(now);
+    }
+}
+
+/// The window field of a segment that is not older than what we know. The RFC's SND.WL1 and SND.WL2 are not kept: the
+/// caller has ruled out older acknowledgments, and older sequence numbers with the same one.
+fn update_window(flow: &mut Flow, active: &mut Active, segment: &Segment) {
+    let was_closed = flow.send_window() == 0;
+    flow.set_send_window(segment.window);
+    if was_closed && flow.send_window() > 0 && active.in_flight(flow) == 0 {
+        // The probe timer has done its work; what is sent next starts a timer of its own.
+        active.disarm();
+        active.progressed();
+    } else if flow.send_window() == 0 && active.in_flight(flow) == 0 && active.retries > 0 {
+        // A probe was answered: the peer lives, and may keep its window closed for ever (MUST-37).
+        active.answered();
+    }
+}
+
+fn on_fin_acknowledged(flow: &mut Flow, now: Time) -> Option<CloseReason> {
+    match flow.state() {
+        State::FinWait1 => {
+            flow.set_state(State::FinWait2);
+            flow.heard_s = now.seconds();
+        }
+        State::Closing => enter_time_wait(flow, now),
+        State::LastAck => return Some(CloseReason::BothClosed),
+        State::Free
+        | State::SynReceived
+        | State::Established
+        | State::FinWait2
+        | State::CloseWait
+        | State::TimeWait => {}
+    }
+    None
+}
+
+fn enter_time_wait(flow: &mut Flow, now: Time) {
+    flow.set_state(State::TimeWait);
+    flow.heard_s = now.seconds();
+}
+
+/// Seventh and eighth: payload and FIN. Says what is in order; [`on_payload`] takes it.
+fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment, effects: &mut Effects) {
+    if segment.length() == 0 {
+        return;
+    }
+    if flow.has_peer_fin() {
+        effects.rule = Rule::PayloadAfterFin;
+        active.is_ack_owed = 1;
+        return;
+    }
+    if segment.seq.after(flow.rcv_nxt) {
+        effects.rule = Rule::PayloadOutOfOrder;
+        effects.reply = Reply::Ack;
+        return;
+    }
+    let trimmed = trim(flow, segment);
+    effects.payload_skip = trimmed.skip;
+    effects.payload_take = trimmed.take;
+    effects.has_fin = trimmed.has_fin;
+    active.is_ack_owed = 1;
+}
+
+/// Cuts off what was received before and what lies right of the window.
+fn trim(flow: &Flow, segment: &Segment) -> Trimmed {
+    let skip = flow.rcv_nxt.since(segment.seq).min(segment.payload_bytes);
+    let take = (segment.payload_bytes - skip).min(flow.receive_window());
+    let is_whole = skip + take == segment.payload_bytes;
+    Trimmed { skip, take, has_fin: segment.control.has(Control::FIN) && is_whole }
+}
+
+/// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
+/// the FIN behind them is taken too. Returns what decided.
+pub fn on_payload(flow: &mut Flow, offered: u32, taken: u32, has_fin: bool, now: Time) -> Rule {
+    let promised = flow.receive_window().saturating_sub(taken);
+    flow.rcv_nxt = flow.rcv_nxt.plus(taken);
+    flow.set_receive_window(promised);
+    if taken < offered {
+        return Rule::PayloadNoRoom;
+    }
+    if !has_fin {
+        return Rule::PayloadAccepted;
+    }
+    flow.rcv_nxt = flow.rcv_nxt.plus(1);
+    match flow.state() {
+        State::Established => flow.set_state(State::CloseWait),
+        State::FinWait1 => flow.set_state(State::Closing),
+        State::FinWait2 => enter_time_wait(flow, now),
+        State::Free | State::SynReceived | State::CloseWait | State::Closing | State::LastAck | State::TimeWait => {}
+    }
+    Rule::FinAccepted
+}
+
+/// A challenge ACK, at most one a second.
+fn challenge(flow: &mut Flow, rule: Rule, now: Time) -> Effects {
+    if flow.may_challenge(now) { Effects::reply(rule, Reply::Ack) } else { Effects::only(Rule::ChallengeThrottled) }
+}

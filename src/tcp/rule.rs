@@ -1,0 +1,125 @@
+//! Rules: every outcome of the machine by name.
+//!
+//! One variant for each clause of an RFC, or of our own policy where the RFCs leave it open. A rule is counted once for
+//! each segment, timer or frame that it decided; traces, scripts and tests speak of rules by these names.
+//!
+//! Invariant: a rule that no test exercises fails the tests.
+
+/// What decided the fate of one segment, timer or frame.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, strum::EnumIter, strum::EnumCount, strum::IntoStaticStr, strum::EnumString,
+)]
+#[repr(u8)]
+pub enum Rule {
+    // Frames that never become a segment.
+    /// A frame, header or option list that ends before its own length says, or a field with an impossible value.
+    FrameMalformed,
+    /// An IPv4 header checksum that is wrong. RFC 1122 §3.2.1.2.
+    Ipv4Checksum,
+    /// A TCP checksum that is wrong. MUST-3.
+    TcpChecksum,
+    /// A frame for another machine, or of a protocol that we do not speak.
+    FrameNotForUs,
+    /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
+    Ipv4Fragment,
+    /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified or our own. MUST-63, RFC 1122 §3.2.1.3.
+    SourceAddressInvalid,
+    /// An ARP request for one of our addresses is answered. RFC 826.
+    ArpAnswers,
+    /// An ARP packet that teaches where the gateway is. RFC 826.
+    ArpLearns,
+    /// An ARP packet that asks or says nothing that concerns us.
+    ArpIgnored,
+    /// An ICMP echo request is answered. RFC 1122 §3.2.2.6.
+    IcmpEchoAnswers,
+    /// An ICMP message that asks for nothing, or whose checksum is wrong.
+    IcmpIgnored,
+
+    // No connection has this tuple.
+    /// LISTEN, first check: an RST is ignored. RFC 9293 §3.10.7.2.
+    ListenIgnoresReset,
+    /// LISTEN, second check: an ACK is answered by RST. RFC 9293 §3.10.7.2.
+    ListenRejectsAck,
+    /// LISTEN, third check: a SYN opens a connection. RFC 9293 §3.10.7.2.
+    ListenAcceptsSyn,
+    /// LISTEN, fourth: anything else, SYN with FIN included, is dropped. RFC 9293 §3.10.7.2.
+    ListenDropsOther,
+    /// A SYN that finds no room for a half-open connection, a flow, a next hop or an active block is dropped; the peer asks again.
+    ListenNoRoom,
+    /// A SYN that comes while the server drains is answered by RST.
+    ListenDraining,
+    /// CLOSED: any segment but RST is answered by RST. RFC 9293 §3.10.7.1.
+    ClosedResets,
+    /// CLOSED: an RST is dropped. RFC 9293 §3.10.7.1.
+    ClosedIgnoresReset,
+
+    // Segment arrives, in the RFC's order. RFC 9293 §3.10.7.4.
+    /// First check: outside the window; answered by an ACK.
+    SequenceUnacceptable,
+    /// First check: outside the window with RST; dropped silently.
+    ResetOutsideWindow,
+    /// Second check: an RST on exactly RCV.NXT ends the connection. RFC 5961 §3.2.
+    ResetAccepted,
+    /// Second check: an RST in the window but not on its edge; challenge ACK. RFC 5961 §3.2.
+    ResetChallenged,
+    /// Fourth check: a SYN; challenge ACK. RFC 5961 §4.2.
+    SynChallenged,
+    /// Fourth check in SYN-RECEIVED: the peer's SYN again; our SYN-ACK again.
+    SynRepeated,
+    /// Fourth check in TIME-WAIT: a SYN beyond the old connection opens a new one. RFC 9293 §3.6.1 (MAY-2).
+    TimeWaitReopened,
+    /// A challenge ACK that is not sent because one was sent within the last second. RFC 5961 §7.
+    ChallengeThrottled,
+    /// Fifth check: the ACK bit is off; dropped.
+    AckMissing,
+    /// Fifth check in SYN-RECEIVED: an acknowledgment of something we never sent; RST.
+    HandshakeAckRejected,
+    /// Fifth check in SYN-RECEIVED: the handshake is complete.
+    HandshakeCompleted,
+    /// Fifth check: an acknowledgment of something not yet sent; ACK and drop. RFC 5961 §5.
+    AckOfUnsent,
+    /// Fifth check: an acknowledgment older than the largest window that the peer ever offered; ACK and drop. RFC 5961 §5.
+    AckTooOld,
+    /// Fifth check: bytes or a FIN of ours are acknowledged for the first time.
+    AckAdvances,
+    /// Fifth check: nothing new is acknowledged; at most the window changes.
+    AckRepeats,
+    /// Seventh: in-order payload is taken.
+    PayloadAccepted,
+    /// Seventh: payload that begins right of RCV.NXT; dropped, and acknowledged at once so that the peer sends what is missing.
+    PayloadOutOfOrder,
+    /// Seventh: payload for which there is no room in the arena; not acknowledged, the peer sends it again.
+    PayloadNoRoom,
+    /// Seventh: payload after the peer's FIN; ignored.
+    PayloadAfterFin,
+    /// Eighth: the peer's FIN is taken.
+    FinAccepted,
+    /// TIME-WAIT: the peer's FIN again; acknowledged, and 2 MSL start anew. RFC 9293 §3.10.7.4.
+    TimeWaitRestarted,
+    /// TIME-WAIT: an RST is ignored. RFC 1337 §3.
+    TimeWaitIgnoresReset,
+
+    // Timers.
+    /// The retransmission timer has expired: the oldest segment again, one segment in flight. RFC 6298 §5.4 to 5.6.
+    RetransmissionTimeout,
+    /// The peer's window is closed and data waits: probe it. RFC 9293 §3.8.6.1.
+    WindowProbe,
+    /// The same bytes went unacknowledged for the user timeout: the connection is given up. RFC 9293 §3.8.3 (R2).
+    RetransmissionGivenUp,
+    /// A SYN-ACK was repeated as often as it may be: back to LISTEN. RFC 9293 §3.8.3.
+    HandshakeGivenUp,
+    /// TIME-WAIT is over. RFC 9293 §3.10.8.
+    TimeWaitExpired,
+    /// FIN-WAIT-2 has waited for the peer's FIN long enough.
+    FinWait2Expired,
+
+    // The application.
+    /// A push was queued.
+    PushQueued,
+    /// A push was refused.
+    PushRefused,
+    /// The application closes: FIN after what is queued. RFC 9293 §3.10.4.
+    CloseQueued,
+    /// The application aborts: RST. RFC 9293 §3.10.5.
+    AbortSent,
+}

@@ -1,0 +1,264 @@
+//! What may be sent, and when.
+//!
+//! In: the flow, its active block, the time. Out: the next segment, until there is none. It is the one place that
+//! decides whether something may be sent, and it leaves the timer armed whenever something must be waited for.
+//!
+//! ```text
+//!  snd_una                    resend_nxt or snd_nxt          limit = snd_una + min(cwnd, window)
+//! ----|-----------------------------|----------- take -----------|------------- snd_end (FIN)
+//! ```
+
+use super::open::Offer;
+use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, State, Time};
+
+/// SYN-ACKs that are sent again before the connection is given up (some 63 s with doubling).
+const SYN_ACK_RETRIES_MAX: u8 = 5;
+
+/// The next segment that should leave now, if any. Call until `None`.
+pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    match flow.state() {
+        State::Free => None,
+        State::SynReceived => poll_syn_ack(flow, active, offer, now),
+        State::FinWait2 | State::TimeWait => poll_ack(flow, active, offer),
+        State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck => {
+            poll_data(flow, active, offer, now).or_else(|| poll_ack(flow, active, offer))
+        }
+    }
+}
+
+/// The ACK that answers a segment at once, whatever else is to be sent.
+pub fn immediate_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Outgoing {
+    active.is_ack_owed = 0;
+    offer_window(flow, active, offer);
+    Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field())
+}
+
+/// A probe of a closed window: one byte left of SND.UNA, so that the peer answers and no byte is forced on it.
+pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
+    Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
+}
+
+fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    let iss = active.snd_una;
+    if active.resend_nxt != iss {
+        return None;
+    }
+    flow.snd_nxt = iss.plus(1);
+    active.resend_nxt = flow.snd_nxt;
+    if active.retries == 0 {
+        active.time_round_trip(flow.snd_nxt, now);
+    }
+    if active.deadline_ms().is_none() {
+        active.arm(now);
+    }
+    let has_scaling = flow.our_shift() > 0 || flow.peer_shift() > 0;
+    Some(Outgoing {
+        mss: Some(offer.mss),
+        window_shift: has_scaling.then_some(flow.our_shift()),
+        window: offer.window_bytes.min(u32::from(u16::MAX)) as u16,
+        ..Outgoing::bare(iss, flow.rcv_nxt, Control::SYN.with(Control::ACK), 0)
+    })
+}
+
+fn poll_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Option<Outgoing> {
+    (active.is_ack_owed == 1).then(|| immediate_ack(flow, active, offer))
+}
+
+fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    let seq = if active.resend_nxt.before(flow.snd_nxt) { active.resend_nxt } else { flow.snd_nxt };
+    let is_fin_due = flow.is_close_queued() || flow.has_our_fin();
+    let end = active.snd_end.plus(u32::from(is_fin_due));
+    if !seq.before(end) {
+        return None;
+    }
+    let limit = active.snd_una.plus(active.cwnd.min(flow.send_window()));
+    // The oldest bytes may go again whatever became of the window since: they were inside it when they were first sent.
+    let is_head_again = seq == active.snd_una && seq.before(flow.snd_nxt);
+    let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * u32::from(flow.mss) };
+    let waiting = if seq.before(active.snd_end) { active.snd_end.since(seq) } else { 0 };
+    let mss = u32::from(flow.mss);
+    let take = waiting.min(mss).min(room);
+    let is_last = take == waiting;
+    let has_fin = is_fin_due && is_last && (room > take || active.in_flight(flow) == 0);
+    if !is_worth_sending(flow, active, waiting, take) && !has_fin {
+        if active.deadline_ms().is_none() {
+            active.arm(now);
+        }
+        return None;
+    }
+    let sent_end = seq.plus(take + u32::from(has_fin));
+    if sent_end.after(flow.snd_nxt) {
+        if seq == flow.snd_nxt {
+            active.time_round_trip(sent_end, now);
+        }
+        flow.snd_nxt = sent_end;
+    }
+    active.resend_nxt = sent_end;
+    if active.deadline_ms().is_none() {
+        active.arm(now);
+    }
+    active.is_ack_owed = 0;
+    if has_fin {
+        on_fin_sent(flow);
+    }
+    offer_window(flow, active, offer);
+    let mut control = Control::ACK;
+    if take > 0 && is_last {
+        control = control.with(Control::PSH);
+    }
+    if has_fin {
+        control = control.with(Control::FIN);
+    }
+    Some(Outgoing { payload_bytes: take, ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field()) })
+}
+
+/// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
+/// or anything at all where nothing is in flight that would bring an acknowledgment.
+fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bool {
+    if take == 0 {
+        return false;
+    }
+    let is_idle = active.in_flight(flow) == 0 || active.resend_nxt == active.snd_una;
+    take == waiting || take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2 || is_idle
+}
+
+fn on_fin_sent(flow: &mut Flow) {
+    flow.set_close_queued(false);
+    match flow.state() {
+        State::Established => flow.set_state(State::FinWait1),
+        State::CloseWait => flow.set_state(State::LastAck),
+        State::Free
+        | State::SynReceived
+        | State::FinWait1
+        | State::FinWait2
+        | State::Closing
+        | State::LastAck
+        | State::TimeWait => {}
+    }
+}
+
+/// Moves the promised right edge as far as there is room, in steps that are worth telling (RFC 9293 §3.8.6.2.2) and
+/// never to the left.
+fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
+    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
+    let step = u32::from(offer.mss).min(offer.window_bytes / 2);
+    let promised = flow.receive_window();
+    if free >= promised.saturating_add(step) {
+        // Rounded down here: what is promised anew must not be more than there is.
+        let unit = 1 << flow.our_shift();
+        flow.set_receive_window((free / unit * unit).max(promised));
+    }
+}
+
+/// The service has consumed what waited: whether the peer should be told of the room at once.
+pub fn is_window_update_due(flow: &Flow, active: &Active, offer: Offer) -> bool {
+    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
+    let promised = flow.receive_window();
+    !flow.has_peer_fin()
+        && promised < offer.window_bytes / 2
+        && free >= promised.saturating_add(2 * u32::from(offer.mss))
+}
+
+/// Grows the congestion window for newly acknowledged bytes (RFC 5681 §3.1).
+pub(super) fn open_congestion_window(flow: &Flow, active: &mut Active, acknowledged: u32) {
+    let mss = u32::from(flow.mss);
+    let growth =
+        if active.cwnd < active.ssthresh { acknowledged.min(2 * mss) } else { (mss * mss / active.cwnd.max(1)).max(1) };
+    active.cwnd = active.cwnd.saturating_add(growth);
+}
+
+/// The connection's timer has expired.
+pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: Time) -> (Effects, Option<Outgoing>) {
+    active.disarm();
+    if flow.state() == State::SynReceived {
+        return (on_handshake_timer(active), None);
+    }
+    if active.stalled_s(now) >= user_timeout_s {
+        return (Effects::closed(Rule::RetransmissionGivenUp, CloseReason::TimedOut), None);
+    }
+    if active.in_flight(flow) == 0 {
+        active.back_off();
+        active.arm(now);
+        return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
+    }
+    let mss = u32::from(flow.mss);
+    if active.retries == 0 {
+        active.ssthresh = (active.in_flight(flow) / 2).max(2 * mss);
+    }
+    active.cwnd = mss;
+    active.resend_nxt = active.snd_una;
+    active.abandon_round_trip();
+    active.back_off();
+    (Effects::only(Rule::RetransmissionTimeout), None)
+}
+
+fn on_handshake_timer(active: &mut Active) -> Effects {
+    if active.retries >= SYN_ACK_RETRIES_MAX {
+        return Effects::closed(Rule::HandshakeGivenUp, CloseReason::HandshakeFailed);
+    }
+    active.resend_nxt = active.snd_una;
+    active.abandon_round_trip();
+    active.back_off();
+    Effects::only(Rule::RetransmissionTimeout)
+}
+
+/// The application closes: FIN after what is queued (RFC 9293 §3.10.4). Says whether there is anything to close.
+pub fn on_close(flow: &mut Flow) -> bool {
+    match flow.state() {
+        State::Established | State::CloseWait if !flow.is_close_queued() => {
+            flow.set_close_queued(true);
+            true
+        }
+        State::Free
+        | State::SynReceived
+        | State::Established
+        | State::FinWait1
+        | State::FinWait2
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck
+        | State::TimeWait => false,
+    }
+}
+
+/// The RST by which the application aborts (RFC 9293 §3.10.5).
+pub fn abort(flow: &Flow) -> (Effects, Reply) {
+    let reply = Reply::Reset { seq: flow.snd_nxt };
+    (Effects::closed(Rule::AbortSent, CloseReason::Aborted), reply)
+}
+
+/// Whether the application may still queue bytes.
+pub fn is_open_for_push(flow: &Flow) -> bool {
+    match flow.state() {
+        State::Established | State::CloseWait => !flow.is_close_queued(),
+        State::Free
+        | State::SynReceived
+        | State::FinWait1
+        | State::FinWait2
+        | State::Closing
+        | State::LastAck
+        | State::TimeWait => false,
+    }
+}
+
+/// What the clock hand does when it passes: TIME-WAIT and FIN-WAIT-2 that have lasted long enough.
+pub fn on_sweep(flow: &Flow, time_wait_s: u32, fin_wait_2_s: u32, now: Time) -> Option<Effects> {
+    let waited_s = now.seconds().saturating_sub(flow.heard_s);
+    match flow.state() {
+        State::TimeWait if waited_s >= time_wait_s => {
+            Some(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
+        }
+        State::FinWait2 if waited_s >= fin_wait_2_s => {
+            Some(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
+        }
+        State::Free
+        | State::SynReceived
+        | State::Established
+        | State::FinWait1
+        | State::FinWait2
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck
+        | State::TimeWait => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Values as frames.
+//!
+//! Frames are appended to a buffer that is used again; payload is written in place by the caller.
+
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket as TcpView,
+    TcpSeqNumber,
+};
+
+use super::checksum::Sum;
+use super::parse::Echo;
+use crate::tcp::{Control, Outgoing};
+
+const ETHERNET_BYTES: usize = 14;
+const IPV4_BYTES: usize = 20;
+const TCP_BYTES: usize = 20;
+/// The TTL that RFC 1700 recommends.
+const TTL: u8 = 64;
+
+/// Both ends of a frame that we send.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressing {
+    /// Our Ethernet address.
+    pub source_mac: [u8; 6],
+    /// Where the frame goes.
+    pub destination_mac: [u8; 6],
+    /// Our address.
+    pub local: u32,
+    /// The peer's.
+    pub remote: u32,
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+}
+
+/// Appends a frame with this segment. `fill` appends exactly `outgoing.payload_bytes` bytes.
+pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    let options_bytes = options_bytes(outgoing);
+    let tcp_start = start + ETHERNET_BYTES + IPV4_BYTES;
+    let headers_bytes = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES + options_bytes;
+    out.resize(start + headers_bytes, 0);
+    fill(out);
+    let payload_bytes = out.len() - start - headers_bytes;
+    assert!(payload_bytes == outgoing.payload_bytes as usize, "a segment carries what its header says");
+    let tcp_bytes = TCP_BYTES + options_bytes + payload_bytes;
+    emit_ethernet(&mut out[start..], ends);
+    emit_ipv4(&mut out[start + ETHERNET_BYTES..tcp_start], ends, IpProtocol::Tcp, tcp_bytes);
+    let tcp = &mut out[tcp_start..];
+    let mut view = TcpView::new_unchecked(&mut *tcp);
+    view.set_src_port(ends.local_port);
+    view.set_dst_port(ends.remote_port);
+    view.set_seq_number(TcpSeqNumber(outgoing.seq.0 as i32));
+    if outgoing.control.has(Control::ACK) {
+        view.set_ack_number(TcpSeqNumber(outgoing.ack.0 as i32));
+    }
+    view.set_header_len((TCP_BYTES + options_bytes) as u8);
+    view.set_window_len(outgoing.window);
+    tcp[13] = outgoing.control.0;
+    emit_options(&mut tcp[TCP_BYTES..TCP_BYTES + options_bytes], outgoing);
+    let checksum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add(tcp).finish();
+    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Appends the answer to an echo request.
+pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], echo: &Echo<'_>) {
+    let start = out.len();
+    let icmp_start = start + ETHERNET_BYTES + IPV4_BYTES;
+    out.resize(icmp_start + 4, 0);
+    out.extend_from_slice(echo.body);
+    let checksum = Sum::default().add(&out[icmp_start..]).finish();
+    out[icmp_start + 2..icmp_start + 4].copy_from_slice(&checksum.to_be_bytes());
+    let ends = Addressing {
+        source_mac,
+        destination_mac: echo.source_mac,
+        local: echo.local,
+        remote: echo.remote,
+        local_port: 0,
+        remote_port: 0,
+    };
+    emit_ethernet(&mut out[start..], &ends);
+    emit_ipv4(&mut out[start + ETHERNET_BYTES..icmp_start], &ends, IpProtocol::Icmp, 4 + echo.body.len());
+}
+
+fn emit_ethernet(frame: &mut [u8], ends: &Addressing) {
+    let mut view = EthernetFrame::new_unchecked(frame);
+    view.set_dst_addr(EthernetAddress(ends.destination_mac));
+    view.set_src_addr(EthernetAddress(ends.source_mac));
+    view.set_ethertype(EthernetProtocol::Ipv4);
+}
+
+/// DF is set, so the identification may stay 0 (RFC 6864 §4.1).
+fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload_bytes: usize) {
+    let mut view = Ipv4Packet::new_unchecked(&mut *header);
+    view.set_version(4);
+    view.set_header_len(IPV4_BYTES as u8);
+    view.set_total_len((IPV4_BYTES + payload_bytes) as u16);
+    view.set_dont_frag(true);
+    view.set_hop_limit(TTL);
+    view.set_next_header(protocol);
+    view.set_src_addr(Ipv4Address::from_bits(ends.local));
+    view.set_dst_addr(Ipv4Address::from_bits(ends.remote));
+    let checksum = Sum::default().add(header).finish();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn options_bytes(outgoing: &Outgoing) -> usize {
+    let mss_bytes = if outgoing.mss.is_some() { 4 } else { 0 };
+    let shift_bytes = if outgoing.window_shift.is_some() { 4 } else { 0 };
+    mss_bytes + shift_bytes
+}
+
+fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
+    if let Some(mss) = outgoing.mss {
+        let [high, low] = mss.to_be_bytes();
+        options[..4].copy_from_slice(&[2, 4, high, low]);
+        options = &mut options[4..];
+    }
+    if let Some(shift) = outgoing.window_shift {
+        options[..4].copy_from_slice(&[1, 3, 3, shift]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Packet, parse};
+    use super::*;
+    use crate::tcp::SeqNum;
+
+    fn ends() -> Addressing {
+        Addressing {
+            source_mac: [2, 0, 0, 0, 0, 1],
+            destination_mac: [2, 0, 0, 0, 0, 2],
+            local: 0x0a00_0001,
+            remote: 0x0a00_0002,
+            local_port: 7000,
+            remote_port: 40_000,
+        }
+    }
+
+    #[test]
+    fn what_is_emitted_is_parsed_to_the_same() {
+        for payload_bytes in [0usize, 1, 2, 7, 1448] {
+            let payload: Vec<u8> = (0..payload_bytes).map(|i| i as u8).collect();
+            let outgoing = Outgoing {
+                payload_bytes: payload_bytes as u32,
+                mss: Some(1460),
+                window_shift: Some(3),
+                ..Outgoing::bare(SeqNum(u32::MAX), SeqNum(7), Control::SYN.with(Control::ACK), 513)
+            };
+            let mut frame = Vec::new();
+            emit_tcp(&mut frame, &ends(), &outgoing, |out| out.extend_from_slice(&payload));
+            let Ok(Packet::Tcp(packet)) = parse(&frame, &[2, 0, 0, 0, 0, 2]) else { panic!("is a TCP packet") };
+            assert_eq!((packet.local_port, packet.remote_port), (40_000, 7000));
+            assert_eq!((packet.segment.seq, packet.segment.ack), (outgoing.seq, outgoing.ack));
+            assert_eq!((packet.segment.mss, packet.segment.window_shift), (Some(1460), Some(3)));
+            assert_eq!((packet.segment.control, packet.segment.window), (outgoing.control, 513));
+            assert_eq!(packet.payload, payload);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_in_the_packet_is_noticed() {
+        let mut frame = Vec::new();
+        let outgoing = Outgoing { payload_bytes: 3, ..Outgoing::bare(SeqNum(1), SeqNum(2), Control::ACK, 9) };
+        emit_tcp(&mut frame, &ends(), &outgoing, |out| out.extend_from_slice(b"abc"));
+        for bit in ETHERNET_BYTES * 8..frame.len() * 8 {
+            let mut broken = frame.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse(&broken, &[2, 0, 0, 0, 0, 2]).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Received frames as values.
+
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket as TcpView,
+};
+
+use super::arp::{ArpMessage, parse_arp};
+use super::checksum::Sum;
+use crate::tcp::{Control, Rule, Segment, SeqNum};
+
+/// A frame that concerns us.
+#[derive(Clone, Copy, Debug)]
+pub enum Packet<'a> {
+    /// A TCP segment.
+    Tcp(TcpPacket<'a>),
+    /// An ARP message.
+    Arp(ArpMessage),
+    /// An ICMP echo request.
+    Echo(Echo<'a>),
+}
+
+/// A TCP segment with its addresses, as the receiver sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpPacket<'a> {
+    /// Ethernet address that the frame came from.
+    pub source_mac: [u8; 6],
+    /// The peer's IPv4 address.
+    pub remote: u32,
+    /// The address that the segment was sent to.
+    pub local: u32,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// The port that the segment was sent to.
+    pub local_port: u16,
+    /// Header and options.
+    pub segment: Segment,
+    /// Payload; as long as the segment says.
+    pub payload: &'a [u8],
+}
+
+/// An ICMP echo request.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo<'a> {
+    /// Ethernet address that the frame came from.
+    pub source_mac: [u8; 6],
+    /// Who asks.
+    pub remote: u32,
+    /// Whom.
+    pub local: u32,
+    /// The ICMP message behind its type, code and checksum: identifier, sequence number, data.
+    pub body: &'a [u8],
+}
+
+/// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern.
+pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Rule::FrameMalformed)?;
+    let destination = ethernet.dst_addr();
+    let is_ours = destination.0 == *mac;
+    match ethernet.ethertype() {
+        EthernetProtocol::Arp if is_ours || destination.is_broadcast() => parse_arp(&frame[14..]).map(Packet::Arp),
+        EthernetProtocol::Ipv4 if is_ours => parse_ipv4(&frame[14..], ethernet.src_addr().0),
+        _ => Err(Rule::FrameNotForUs),
+    }
+}
+
+fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
+    let view = Ipv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
+    let header_bytes = usize::from(view.header_len());
+    let total_bytes = usize::from(view.total_len());
+    if view.version() != 4 || header_bytes < 20 {
+        return Err(Rule::FrameMalformed);
+    }
+    if Sum::default().add(&bytes[..header_bytes]).finish() != 0 {
+        return Err(Rule::Ipv4Checksum);
+    }
+    if view.more_frags() || view.frag_offset() != 0 {
+        return Err(Rule::Ipv4Fragment);
+    }
+    let (source, local) = (view.src_addr(), view.dst_addr());
+    let is_peer = !(source.is_multicast() || source.is_broadcast() || source.is_loopback() || source.is_unspecified());
+    if !is_peer || source == local {
+        return Err(Rule::SourceAddressInvalid);
+    }
+    let (remote, local) = (source.to_bits(), local.to_bits());
+    let payload = &bytes[header_bytes..total_bytes];
+    match view.next_header() {
+        IpProtocol::Tcp => parse_tcp(payload, source_mac, remote, local).map(Packet::Tcp),
+        IpProtocol::Icmp => parse_icmp(payload, source_mac, remote, local).map(Packet::Echo),
+        _ => Err(Rule::FrameNotForUs),
+    }
+}
+
+fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Echo<'_>, Rule> {
+    let view = Icmpv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
+    let is_request = view.msg_type() == Icmpv4Message::EchoRequest && view.msg_code() == 0;
+    if !is_request || Sum::default().add(bytes).finish() != 0 {
+        return Err(Rule::IcmpIgnored);
+    }
+    Ok(Echo { source_mac, remote, local, body: &bytes[4..] })
+}
+
+fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<TcpPacket<'_>, Rule> {
+    let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
+    if Sum::default().add_pseudo_header(remote, local, bytes.len()).add(bytes).finish() != 0 {
+        return Err(Rule::TcpChecksum);
+    }
+    let payload = &bytes[usize::from(view.header_len())..];
+    let mut segment = Segment {
+        seq: SeqNum(view.seq_number().0 as u32),
+        ack: SeqNum(view.ack_number().0 as u32),
+        control: Control(bytes[13] & 0x3f),
+        window: view.window_len(),
+        payload_bytes: payload.len() as u32,
+        mss: None,
+        window_shift: None,
+    };
+    if segment.control.has(Control::SYN) {
+        read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
+    }
+    Ok(TcpPacket {
+        source_mac,
+        remote,
+        local,
+        remote_port: view.src_port(),
+        local_port: view.dst_port(),
+        segment,
+        payload,
+    })
+}
+
+/// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends
+/// the walk and what was read before it stands (MUST-7).
+fn read_options(mut options: &[u8], segment: &mut Segment) {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const MSS: u8 = 2;
+    const WINDOW_SCALE: u8 = 3;
+    while let Some((&kind, rest)) = options.split_first() {
+        if kind == END {
+            return;
+        }
+        if kind == NO_OPERATION {
+            options = rest;
+            continue;
+        }
+        let Some(length) = rest.first().map(|&length| usize::from(length)) else { return };
+        if length < 2 || length > options.len() {
+            return;
+        }
+        match (kind, &options[2..length]) {
+            (MSS, &[high, low]) => segment.mss = Some(u16::from_be_bytes([high, low])),
+            (WINDOW_SCALE, &[shift]) => segment.window_shift = Some(shift),
+            _ => {}
+        }
+        options = &options[length..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options_of(bytes: &[u8]) -> (Option<u16>, Option<u8>) {
+        let mut segment = Segment {
+            seq: SeqNum(0),
+            ack: SeqNum(0),
+            control: Control::SYN,
+            window: 0,
+            payload_bytes: 0,
+            mss: None,
+            window_shift: None,
+        };
+        read_options(bytes, &mut segment);
+        (segment.mss, segment.window_shift)
+    }
+
+    #[test]
+    fn options_are_read_wherever_they_stand() {
+        assert_eq!(options_of(&[1, 2, 4, 5, 0xb4, 1, 3, 3, 7]), (Some(1460), Some(7)));
+        assert_eq!(options_of(&[200, 4, 9, 9, 2, 4, 2, 0]), (Some(512), None), "an unknown option is skipped");
+        assert_eq!(options_of(&[0, 2, 4, 5, 0xb4]), (None, None), "nothing counts behind the end");
+    }
+
+    #[test]
+    fn an_impossible_length_ends_the_walk() {
+        assert_eq!(options_of(&[2, 4, 5, 0xb4, 3, 0, 7]), (Some(1460), None));
+        assert_eq!(options_of(&[2, 4, 5, 0xb4, 3, 1, 7]), (Some(1460), None));
+        assert_eq!(options_of(&[3]), (None, None));
+        assert_eq!(options_of(&[2, 40, 5, 0xb4]), (None, None));
+        assert_eq!(options_of(&[2, 3, 5, 3, 3, 7]), (None, Some(7)), "an MSS of the wrong length says nothing");
+    }
+
+    #[test]
+    fn no_prefix_of_anything_panics() {
+        let mut frame = vec![0u8; 80];
+        frame[12..14].copy_from_slice(&[8, 0]);
+        for (version, protocol) in [(0x45, 6), (0x4f, 6), (0x45, 1), (0x40, 6), (0x65, 6)] {
+            frame[14] = version;
+            frame[17] = 66;
+            frame[23] = protocol;
+            for length in 0..frame.len() {
+                assert!(parse(&frame[..length], &[0; 6]).is_err());
+            }
+        }
+    }
+}
