@@ -265,7 +265,7 @@ impl Ledger {
             CloseReason::BothClosed => client.has_closed,
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
-            CloseReason::TimedOut => is_gone,
+            CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
             CloseReason::HandshakeFailed => false,
         };
         if self.is_closed || !has_reason {
@@ -309,7 +309,7 @@ impl Ledger {
             PushError::Gone => {
                 client.has_closed || client.has_aborted || self.is_over || self.is_closed || self.asked_to_close.is_some()
             }
-            PushError::Unknown | PushError::ShardFull => false,
+            PushError::Unknown | PushError::Empty | PushError::ShardFull => false,
         };
         if has_reason {
             return Ok(());

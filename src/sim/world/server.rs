@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use crate::flows::FlowId;
 use crate::shard::{CloseHow, CommitPoint, Notice, Push, Shard, Stats, Ticket};
-use crate::tcp::{CloseReason, State, Time};
+use crate::tcp::{State, Time};
 
 use super::super::client::SERVER;
 use super::super::host::Host;
@@ -149,28 +149,20 @@ impl World {
     }
 
     fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
-        let (flow, reason) = match notice {
+        let flow = match notice {
             Notice::Opened { flow, local, remote } => {
                 let number = self.number_of(remote).filter(|_| local == SERVER);
                 let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
                 self.numbers.insert(flow, number);
                 return self.ledgers[number].on_id(flow);
             }
-            Notice::Closed { flow, reason } => (flow, Some(reason)),
-            Notice::Queued { flow, .. }
+            Notice::Closed { flow, .. }
+            | Notice::Queued { flow, .. }
             | Notice::Refused { flow, .. }
             | Notice::Delivered { flow, .. }
-            | Notice::PeerClosed { flow } => (flow, None),
+            | Notice::PeerClosed { flow } => flow,
         };
-        let Some(&number) = self.numbers.get(&flow) else {
-            // A handshake that came to nothing: the duplicate of a SYN, most of the time.
-            return match reason {
-                Some(CloseReason::HandshakeFailed | CloseReason::PeerReset | CloseReason::TimedOut) => Ok(()),
-                Some(CloseReason::BothClosed | CloseReason::Aborted) | None => {
-                    Err(Breach::NoticeOfUnknownFlow { flow })
-                }
-            };
-        };
+        let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
         let is_hold = self.ledgers[number].workload == Workload::Hold;
         let (client, seat) = self.seats[number];
         let ledger = &mut self.ledgers[number];
