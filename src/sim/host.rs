@@ -90,10 +90,14 @@ impl Service for Host {
             Workload::Echo if flags & DISCARDS != 0 => bytes.len(),
             Workload::Echo if bytes.len() == skipped => skipped,
             Workload::Echo => match Echo.received(context, flow, &bytes[skipped..]) {
-                0 if context.push(flow, &bytes[skipped..=skipped]) == Err(PushError::Gone) => {
-                    flags |= DISCARDS;
-                    bytes.len()
-                }
+                0 => match context.push(flow, &bytes[skipped..=skipped]) {
+                    Ok(_) => skipped + 1,
+                    Err(PushError::Gone) => {
+                        flags |= DISCARDS;
+                        bytes.len()
+                    }
+                    Err(_) => skipped,
+                },
                 taken => taken + skipped,
             },
         };

@@ -101,6 +101,12 @@ impl Ledger {
         self.flow.is_some() && !self.is_closed
     }
 
+    /// Whether the shard holds it, and may do so for ever, as nobody at the other end will say anything.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let may_be_silent = self.client.has_aborted || self.is_vanished || self.asked_to_close == Some(CloseHow::Reset);
+        self.is_held() && may_be_silent
+    }
+
     /// Whether its client was ever established.
     pub(super) fn is_established(&self) -> bool {
         self.client.is_established

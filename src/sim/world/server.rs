@@ -105,10 +105,10 @@ impl World {
         Ok(())
     }
 
-    /// What nobody would ever end by himself.
+    /// What nobody would ever end by himself: the other end has gone, or does not know that it is over.
     pub(super) fn reset_the_rest(&mut self) -> Result<(), Breach> {
         for number in 0..self.ledgers.len() {
-            if self.ledgers[number].is_held() && self.node.is_up() {
+            if self.ledgers[number].is_abandoned() && self.node.is_up() {
                 self.close(number, CloseHow::Reset)?;
             }
         }
