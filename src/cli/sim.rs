@@ -7,11 +7,14 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::Args;
 use holdline::sim::{self, Parameters, Profile, Totals, World};
 
-/// Runs simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
-#[derive(clap::Args, Debug)]
-pub struct Args {
+use super::Outcome;
+
+/// The flags of `sim`.
+#[derive(Args, Debug)]
+pub struct Arguments {
     /// The seed of one world.
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -49,26 +52,26 @@ impl FromStr for Seeds {
     }
 }
 
-/// Runs the worlds. Fails if one of them did.
-pub fn run(args: Args) -> ExitCode {
-    if let Some(seed) = args.seed {
-        let parameters = Parameters::draw(seed, args.profile);
-        let prepare = |world: World| if args.trace { world.spoken() } else { world };
-        let report = sim::run_with(parameters, prepare);
-        print!("{report}");
-        return if report.breach.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    }
+/// Runs the worlds. The exit status is that of the worst.
+pub fn run(arguments: &Arguments) -> Outcome {
     let mut totals = Totals::default();
-    for seed in args.seeds.0 {
-        let report = sim::run(seed, args.profile);
+    if let Some(seed) = arguments.seed {
+        let prepare = |world: World| if arguments.trace { world.spoken() } else { world };
+        let report = sim::run_with(Parameters::draw(seed, arguments.profile), prepare);
+        print!("{report}");
         totals.add(&report);
-        if report.breach.is_some() {
-            println!("{report}");
-            if args.first {
-                break;
+    } else {
+        for seed in arguments.seeds.0.clone() {
+            let report = sim::run(seed, arguments.profile);
+            totals.add(&report);
+            if report.breach.is_some() {
+                println!("{report}");
+                if arguments.first {
+                    break;
+                }
             }
         }
+        print!("profile      {}\n{totals}", arguments.profile);
     }
-    print!("profile      {}\n{totals}", args.profile);
-    if totals.failed_seeds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if totals.failed_seeds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,10 +1,24 @@
 //! The outside: where frames come from and go to.
 //!
 //! A link moves whole Ethernet frames and knows nothing of TCP. It never blocks; `descriptor` is what a thread may
-//! poll to sleep until frames wait.
+//! poll to sleep until frames wait. A link loses frames like any network does and counts them; it answers an error only
+//! when it is gone for good.
+//!
+//! Invariant: whatever happens to one frame is no error of the link.
+
+// System calls that no crate wraps are made here; each block says who upholds what.
+#![allow(unsafe_code)]
+
+pub mod interface;
+mod memory;
+mod tap;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+
+pub use interface::InterfaceError;
+pub use memory::{MemoryLink, memory_pair};
+pub use tap::{Persistence, Tap, TapError};
 
 /// A place where Ethernet frames come from and go to.
 pub trait Link: Send {
@@ -14,14 +28,20 @@ pub trait Link: Send {
     /// Largest IP packet that fits into a frame, in bytes.
     fn mtu(&self) -> u16;
 
-    /// Fills `frames` with what has arrived, until nothing waits or `frames` is full.
+    /// Fills `frames` with what has arrived, until nothing waits or `frames` is full. An error: the link is gone.
     fn receive(&mut self, frames: &mut Frames) -> io::Result<()>;
 
-    /// Sends one frame. `Ok(false)`: the link is full, try the same frame again later.
+    /// Sends one frame. `Ok(false)`: the link is full, try the same frame again later. An error: the link is
+    /// gone.
     fn send(&mut self, frame: &[u8]) -> io::Result<bool>;
 
     /// What becomes readable when frames wait, if the link has such a thing.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How many frames the link itself has lost so far: cut, or refused by what lies below it.
+    fn frames_lost(&self) -> u64 {
+        0
+    }
 }
 
 /// Up to 64 received frames, in one buffer that is used again.

@@ -1,0 +1,103 @@
+//! `holdline demo`: thousands of real clients in a private network, pushed to and checked byte by byte.
+//!
+//! Needs no set-up. The process moves into a network namespace of its own, lays a TAP there, runs the server in one
+//! thread, and starts client processes with ordinary kernel sockets. Comes in: how many clients, rounds and bytes. Goes
+//! out: progress on standard error, a table on standard output, JSON where asked for, and an exit status that is 0 only
+//! if nothing was missing or wrong.
+//!
+//! ```text
+//!   client processes ── sockets ── kernel, 10.77.0.1 ══ TAP ══ holdline, 10.77.0.2 ── worker
+//!          └───────────────── lines over pipes ───────────────────── demo ──────────────┘ pushes, notices
+//! ```
+
+pub mod client;
+mod crew;
+mod drive;
+mod latency;
+mod lines;
+mod memory;
+mod namespace;
+mod payload;
+mod progress;
+mod report;
+mod seats;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use holdline::flows::{Capacity, Storage};
+use holdline::server::{Options, Server};
+use holdline::service::Hold;
+use holdline::shard::Config;
+
+use super::Outcome;
+use crew::{Crew, Plan};
+use drive::Drive;
+use report::Report;
+
+/// The flags of `demo`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// How many clients connect.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    clients: u32,
+    /// How often each is pushed to.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: u32,
+    /// How many bytes a push has.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    payload: u32,
+    /// What connects the clients with the server.
+    #[arg(long, value_enum, default_value_t = LinkKind::Tap)]
+    link: LinkKind,
+    /// Write the figures as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkKind {
+    /// A TAP interface; needs /dev/net/tun.
+    Tap,
+}
+
+/// Runs the demo.
+pub fn run(arguments: &Arguments) -> Outcome {
+    namespace::enter()?;
+    let LinkKind::Tap = arguments.link;
+    let tap = namespace::lay_cable()?;
+    let descriptors_max = client::raise_descriptor_limit()?;
+    let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
+
+    let config = Config::new(namespace::SERVER_ADDRESS, namespace::PREFIX, &plan.ports());
+    let capacity = Capacity::for_connections(plan.clients);
+    let storage = Storage::in_memory(capacity)?;
+    let server = Server::start(config, storage, Box::new(tap), Box::new(Hold), Options::default())?;
+    namespace::wait_for_answer()?;
+
+    let mut crew = Crew::start(plan)?;
+    let (figures, mut troubles) = Drive::new(plan, capacity.flows, &server, &mut crew).run()?;
+    crew.end();
+    server.stop()?;
+
+    let report = Report::new(plan, &figures);
+    println!("{report}");
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_string(&report)? + "\n";
+        fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    troubles.extend(report.verdict());
+    let told = troubles.len().min(TROUBLES_TOLD_MAX);
+    for trouble in &troubles[..told] {
+        eprintln!("{trouble}");
+    }
+    if troubles.len() > told {
+        eprintln!("and {} more of the kind", troubles.len() - told);
+    }
+    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sentences on what went wrong that are worth reading.
+const TROUBLES_TOLD_MAX: usize = 8;

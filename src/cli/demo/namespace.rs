@@ -1,0 +1,132 @@
+//! The demo's private network: a namespace of its own, and a virtual cable in it.
+//!
+//! Goes out: a process that sees only its own `lo` and one TAP, whose kernel side has 10.77.0.1/16. Nothing of it is
+//! visible outside, and it vanishes with the processes in it. Root needs a network namespace only; a plain user takes a
+//! user namespace along, where it counts as root.
+//!
+//! Invariant: called before the process has a second thread, because a user namespace is for whole processes.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use holdline::link::{InterfaceError, Tap, TapError, interface};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{getgid, getuid};
+
+/// The kernel's side of the cable: every client has this address.
+pub const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// Our side.
+pub const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// The network of both.
+pub const PREFIX: u8 = 16;
+
+/// Why there is no private network.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// Namespaces are closed to this user.
+    #[error(
+        "this system does not let this user make a network namespace ({0}): run as root, or allow user namespaces \
+         (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+    )]
+    Closed(Errno),
+    /// The user namespace could not be given its one user.
+    #[error("cannot write {path} of the new user namespace: {source}; run as root")]
+    Map {
+        /// The file.
+        path: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cable.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// Its kernel side.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// Nobody answers for our address.
+    #[error("after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its TAP", ANSWER_MAX.as_secs())]
+    Silent,
+    /// The question could not be asked.
+    #[error("cannot ask for {SERVER_ADDRESS} in the private network: {0}")]
+    Ask(io::Error),
+}
+
+/// Moves this process into a network namespace of its own.
+pub fn enter() -> Result<(), NamespaceError> {
+    let (user, group) = (getuid(), getgid());
+    match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EPERM) => {}
+        Err(errno) => return Err(NamespaceError::Closed(errno)),
+    }
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(NamespaceError::Closed)?;
+    let write = |path, text: String| fs::write(path, text).map_err(|source| NamespaceError::Map { path, source });
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+/// Makes the TAP and sets up the kernel's side of it.
+pub fn lay_cable() -> Result<Tap, NamespaceError> {
+    let tap = Tap::open(NAME)?;
+    interface::bring_up("lo")?;
+    interface::set_queue_frames(NAME, QUEUE_FRAMES)?;
+    interface::set_address(NAME, CLIENT_ADDRESS, PREFIX)?;
+    interface::bring_up(NAME)?;
+    // More local ports make the kernel's search for a free one short. The default is enough, only slower.
+    let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
+    Ok(tap)
+}
+
+/// Waits until the kernel knows holdline's Ethernet address, so that no first packet is lost for the lack of it.
+pub fn wait_for_answer() -> Result<(), NamespaceError> {
+    let socket = UdpSocket::bind((CLIENT_ADDRESS, 0)).map_err(NamespaceError::Ask)?;
+    let until = Instant::now() + ANSWER_MAX;
+    while Instant::now() < until {
+        // Any packet makes the kernel ask; that nobody listens on the port does not matter.
+        let _ = socket.send_to(b"?", (SERVER_ADDRESS, 9));
+        std::thread::sleep(Duration::from_millis(2));
+        let table = fs::read_to_string("/proc/net/arp").map_err(NamespaceError::Ask)?;
+        if is_resolved(&table, SERVER_ADDRESS) {
+            return Ok(());
+        }
+    }
+    Err(NamespaceError::Silent)
+}
+
+/// Whether `/proc/net/arp` has a complete entry: address, type, flags (2: complete), Ethernet address.
+fn is_resolved(table: &str, address: Ipv4Addr) -> bool {
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.next().and_then(|text| text.parse().ok()) == Some(address) && fields.nth(1) == Some("0x2")
+    })
+}
+
+/// The TAP's name; nobody else sees it.
+const NAME: &str = "holdline0";
+
+/// Frames that may wait for us in the kernel: the acknowledgments of a burst of pushes.
+const QUEUE_FRAMES: u16 = 8_192;
+
+/// How long the first answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_complete_entry_counts() {
+        let head = "IP address       HW type     Flags       HW address            Mask     Device\n";
+        let complete = "10.77.0.2        0x1         0x2         02:01:02:03:04:05     *        holdline0\n";
+        let pending = "10.77.0.2        0x1         0x0         00:00:00:00:00:00     *        holdline0\n";
+        assert!(is_resolved(&format!("{head}{complete}"), SERVER_ADDRESS));
+        assert!(!is_resolved(&format!("{head}{pending}"), SERVER_ADDRESS));
+        assert!(!is_resolved(&format!("{head}{complete}"), CLIENT_ADDRESS));
+    }
+}

@@ -1,0 +1,239 @@
+//! `holdline serve`: one shard on one link until it is told to stop.
+//!
+//! Comes in: flags, then signals. Goes out: one line when a state was resumed, `ready` when packets are answered, one
+//! sentence when it cannot start or its link is gone, all on standard error. SIGTERM and SIGINT: with `--state` the
+//! process ends at once and connections stay for the next start; without, every connection is sent a FIN at
+//! `--drain-rate`, and a second signal ends that.
+//!
+//! For tests of sudden death the environment variable `HOLDLINE_KILL_AT=WithinRecord:1234` names a commit point
+//! (`BeforeRecord`, `WithinRecord`, `BeforeApply`, `WithinApply`, `BeforeGate`) and a number: the process sends SIGKILL
+//! to itself when it passes that point for that many-th time. It is for nothing else.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use crossbeam::channel::{Receiver, bounded, select};
+use holdline::flows::{Capacity, Storage};
+use holdline::link::{Tap, interface};
+use holdline::server::{Interrupt, Options, Server, ServerError};
+use holdline::service::{Echo, Hold, Service};
+use holdline::shard::{CommitPoint, Config};
+use nix::sys::signal::{Signal, raise};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use strum::IntoEnumIterator;
+
+use super::Outcome;
+
+/// The flags of `serve`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Where frames come from and go to: tap:NAME, an interface made beforehand (`ip tuntap add dev NAME mode tap`) or
+    /// made now.
+    #[arg(long, value_name = "tap:NAME", value_parser = parse_link)]
+    link: String,
+    /// An address of our own, which the kernel must not have, with the prefix length of its network.
+    #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
+    addresses: Vec<(Ipv4Addr, u8)>,
+    /// The router for peers outside these networks.
+    #[arg(long, value_name = "ADDR")]
+    gateway: Option<Ipv4Addr>,
+    /// A port to listen on, or a range such as 7000-7010.
+    #[arg(long = "listen", value_name = "PORT", required = true, value_parser = parse_ports)]
+    ports: Vec<Ports>,
+    /// What is done with connections.
+    #[arg(long, value_enum, default_value_t = ServiceName::Hold)]
+    service: ServiceName,
+    /// A directory that keeps connections while the process is away.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How many connections there may be; fixed when a state is made.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// How long a retransmission is repeated without an answer before the connection is given up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
+    user_timeout: u32,
+    /// How many connections a second are closed when the server stops without a state.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    drain_rate: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ServiceName {
+    /// Return what is received.
+    Echo,
+    /// Keep connections open and drop what is received.
+    Hold,
+}
+
+/// Ports `first..=last`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ports {
+    first: u16,
+    last: u16,
+}
+
+/// Serves until a signal or until the link is gone.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
+    let signals = signals()?;
+    let tap = Tap::open(&arguments.link)?;
+    if !interface::is_up(&arguments.link)? {
+        eprintln!("the interface {0} is down: bring it up with `ip link set {0} up`", arguments.link);
+    }
+    let capacity = Capacity::for_connections(arguments.max_connections);
+    let storage = match &arguments.state {
+        Some(directory) => Storage::in_directory(directory, 0, capacity)?,
+        None => Storage::in_memory(capacity)?,
+    };
+    let service: Box<dyn Service + Send> = match arguments.service {
+        ServiceName::Echo => Box::new(Echo),
+        ServiceName::Hold => Box::new(Hold),
+    };
+    let options = Options { notices_max: 0, interrupt, ..Options::default() };
+    let server = Server::start(config(arguments), storage, Box::new(tap), service, options)?;
+    let resumption = server.resumption();
+    if !resumption.is_fresh {
+        eprintln!(
+            "resumed {} connections; records discarded: {}, applied again: {}",
+            resumption.connections, resumption.records_discarded, resumption.records_applied_again
+        );
+    }
+    eprintln!("ready");
+    until_told(arguments, server, &signals)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> Result<(), ServerError> {
+    select! {
+        recv(server.finished()) -> _ => return server.stop().map(drop),
+        recv(signals) -> _ => {}
+    }
+    if arguments.state.is_none() {
+        let whole_s = u64::from(arguments.max_connections / arguments.drain_rate);
+        server.drain(arguments.drain_rate, Duration::from_secs(whole_s) + LAST_FIN);
+        select! {
+            recv(server.finished()) -> _ => {}
+            recv(signals) -> _ => {}
+        }
+    }
+    server.stop().map(drop)
+}
+
+fn config(arguments: &Arguments) -> Config {
+    let mut config = Config::new(Ipv4Addr::UNSPECIFIED, 0, &[]);
+    config.addresses.clone_from(&arguments.addresses);
+    config.gateway = arguments.gateway;
+    config.ports = arguments.ports.iter().flat_map(|ports| ports.first..=ports.last).collect();
+    config.ports.sort_unstable();
+    config.ports.dedup();
+    config.user_timeout_s = arguments.user_timeout;
+    config
+}
+
+/// A channel that gets something for each SIGTERM and SIGINT.
+fn signals() -> Result<Receiver<()>, Box<dyn std::error::Error>> {
+    let (sender, receiver) = bounded(2);
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            // A third signal says nothing that two have not said.
+            let _ = sender.try_send(());
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// See the head of this file.
+fn kill_at(value: &str) -> Result<Interrupt, String> {
+    let wrong = || {
+        let points: Vec<&str> = CommitPoint::iter().map(Into::into).collect();
+        format!("{KILL_AT}={value:?} is not POINT:NUMBER with a number of at least 1 and one of {}", points.join(", "))
+    };
+    let (name, number) = value.split_once(':').ok_or_else(wrong)?;
+    let wanted = CommitPoint::iter().find(|point| <&str>::from(*point) == name).ok_or_else(wrong)?;
+    let mut passes_left: u64 = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    Ok(Box::new(move |point| {
+        if point == wanted {
+            passes_left = passes_left.saturating_sub(1);
+            if passes_left == 0 {
+                // It does not return.
+                let _ = raise(Signal::SIGKILL);
+            }
+        }
+    }))
+}
+
+fn parse_link(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some(("tap", name)) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err("a link is tap:NAME, where NAME is an interface such as tap0".to_owned()),
+    }
+}
+
+fn parse_address(text: &str) -> Result<(Ipv4Addr, u8), String> {
+    let wrong = "an address is an IPv4 address with a prefix length, such as 10.0.0.2/24";
+    let (address, prefix) = text.split_once('/').ok_or(wrong)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong)?;
+    let prefix = prefix.parse().ok().filter(|bits| *bits <= 32).ok_or(wrong)?;
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+        return Err(format!("{address} is no address that a host on a link can have"));
+    }
+    Ok((address, prefix))
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(Ports { first, last }),
+        _ => Err("a port is 1 to 65535, and a range two of them, such as 7000-7010".to_owned()),
+    }
+}
+
+/// The fault switch.
+const KILL_AT: &str = "HOLDLINE_KILL_AT";
+
+/// How long a drain waits for answers beyond what its rate needs.
+const LAST_FIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_ranges_are_read() {
+        assert_eq!(parse_ports("7000"), Ok(Ports { first: 7000, last: 7000 }));
+        assert_eq!(parse_ports("7000-7010"), Ok(Ports { first: 7000, last: 7010 }));
+        for wrong in ["", "0", "65536", "7010-7000", "7000-", "-7000", "a", "1-2-3"] {
+            assert!(parse_ports(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_need_a_prefix() {
+        assert_eq!(parse_address("10.0.0.2/24"), Ok((Ipv4Addr::new(10, 0, 0, 2), 24)));
+        for wrong in ["10.0.0.2", "10.0.0/8", "10.0.0.2/33", "10.0.0.2/", "::1/64", "127.0.0.1/8", "224.0.0.1/4"] {
+            assert!(parse_address(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn links_of_later_versions_are_refused() {
+        assert_eq!(parse_link("tap:tap0"), Ok("tap0".to_owned()));
+        for wrong in ["tap:", "tap0", "raw:eth0", "af-xdp:eth0:0"] {
+            assert!(parse_link(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_fault_switch_names_what_it_takes() {
+        assert!(kill_at("WithinRecord:12").is_ok());
+        for wrong in ["WithinRecord", "WithinRecord:0", "Nowhere:1", ":1", ""] {
+            let error = kill_at(wrong).err().expect("it is wrong");
+            assert!(error.contains("BeforeGate"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Interfaces of the kernel: their address, size and state, read and set without external commands.
+//!
+//! Comes in: an interface's name and what it shall have. Goes out: ioctls on a datagram socket that is never used for
+//! data. `demo` and the tests set up their private network namespaces with it; `serve` only reads.
+//!
+//! Invariant: nothing here touches an interface that the caller did not name.
+
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// Why an interface could not be read or set.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// The name cannot be an interface's.
+    #[error("{0:?} is no interface name: 1 to 15 characters, without a slash or a space")]
+    Name(String),
+    /// The interface's MTU cannot be served.
+    #[error(
+        "the interface {name} has an MTU of {mtu}, and 576 to 9216 can be served: set it with \
+         `ip link set {name} mtu 1500`"
+    )]
+    Mtu {
+        /// The interface.
+        name: String,
+        /// What it has, in bytes.
+        mtu: i64,
+    },
+    /// What the system said.
+    #[error("cannot {action} of the interface {name}: {source}")]
+    System {
+        /// The interface.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The largest IP packet that the interface takes, in bytes.
+pub fn mtu(name: &str) -> Result<u16, InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFMTU, "read the MTU")?;
+    let mtu = i64::from(request.integer());
+    u16::try_from(mtu)
+        .ok()
+        .filter(|bytes| (576..=9216).contains(bytes))
+        .ok_or_else(|| InterfaceError::Mtu { name: name.to_owned(), mtu })
+}
+
+/// The Ethernet address of the kernel's side of the interface.
+pub fn ethernet_address(name: &str) -> Result<[u8; 6], InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFHWADDR, "read the Ethernet address")?;
+    Ok(request.ethernet_address())
+}
+
+/// Sets the largest IP packet that the interface takes, in bytes.
+pub fn set_mtu(name: &str, mtu: u16) -> Result<(), InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.set_integer(i32::from(mtu));
+    request.call(libc::SIOCSIFMTU, "set the MTU")
+}
+
+/// Sets how many frames the kernel lets wait for whoever reads from the other end.
+pub fn set_queue_frames(name: &str, frames: u16) -> Result<(), InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.set_integer(i32::from(frames));
+    request.call(libc::SIOCSIFTXQLEN, "set the queue length")
+}
+
+/// Gives the kernel's side of the interface an address in a network of `prefix` bits.
+pub fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), InterfaceError> {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let mut request = InterfaceRequest::new(name)?;
+    request.set_address(address);
+    request.call(libc::SIOCSIFADDR, "set the address")?;
+    let mut request = InterfaceRequest::new(name)?;
+    request.set_address(Ipv4Addr::from_bits(mask));
+    request.call(libc::SIOCSIFNETMASK, "set the network mask")
+}
+
+/// Brings the interface up.
+pub fn bring_up(name: &str) -> Result<(), InterfaceError> {
+    change_flags(name, |flags| flags | UP)
+}
+
+/// Takes the interface down.
+pub fn take_down(name: &str) -> Result<(), InterfaceError> {
+    change_flags(name, |flags| flags & !UP)
+}
+
+/// Whether the interface is up.
+pub fn is_up(name: &str) -> Result<bool, InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFFLAGS, "read the flags")?;
+    Ok(request.flags() & UP != 0)
+}
+
+fn change_flags(name: &str, change: impl FnOnce(libc::c_short) -> libc::c_short) -> Result<(), InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFFLAGS, "read the flags")?;
+    let flags = change(request.flags());
+    request.set_flags(flags);
+    request.call(libc::SIOCSIFFLAGS, "set the flags")
+}
+
+/// One `ifreq`: an interface's name and one value, which the kernel reads or fills.
+pub(super) struct InterfaceRequest {
+    raw: libc::ifreq,
+    name: String,
+}
+
+impl InterfaceRequest {
+    /// For the interface `name`, with every value zero.
+    pub(super) fn new(name: &str) -> Result<InterfaceRequest, InterfaceError> {
+        let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ || !name.bytes().all(is_fit) {
+            return Err(InterfaceError::Name(name.to_owned()));
+        }
+        // SAFETY: an `ifreq` is integers, bytes and a union of the same, for all of which zero is a value.
+        let mut raw: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in raw.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        Ok(InterfaceRequest { raw, name: name.to_owned() })
+    }
+
+    /// For an ioctl; valid while the request is.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::ifreq {
+        &raw mut self.raw
+    }
+
+    pub(super) fn set_flags(&mut self, flags: libc::c_short) {
+        self.raw.ifr_ifru.ifru_flags = flags;
+    }
+
+    fn flags(&self) -> libc::c_short {
+        // SAFETY: the union was zeroed whole and every member of it is plain integers, so any member may be read.
+        unsafe { self.raw.ifr_ifru.ifru_flags }
+    }
+
+    fn set_integer(&mut self, value: i32) {
+        self.raw.ifr_ifru.ifru_mtu = value;
+    }
+
+    fn integer(&self) -> i32 {
+        // SAFETY: as in `flags`.
+        unsafe { self.raw.ifr_ifru.ifru_mtu }
+    }
+
+    fn ethernet_address(&self) -> [u8; 6] {
+        // SAFETY: as in `flags`.
+        let data = unsafe { self.raw.ifr_ifru.ifru_hwaddr }.sa_data;
+        std::array::from_fn(|index| data[index] as u8)
+    }
+
+    /// A `sockaddr_in` in the place of a `sockaddr`: port 0, then the address in network order.
+    fn set_address(&mut self, address: Ipv4Addr) {
+        let mut value = libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
+        for (to, from) in value.sa_data[2..6].iter_mut().zip(address.octets()) {
+            *to = from as libc::c_char;
+        }
+        self.raw.ifr_ifru.ifru_addr = value;
+    }
+
+    fn call(&mut self, request: libc::Ioctl, action: &'static str) -> Result<(), InterfaceError> {
+        let failed = |name: &str, source| InterfaceError::System { name: name.to_owned(), action, source };
+        let socket = UdpSocket::bind("0.0.0.0:0").map_err(|source| failed(&self.name, source))?;
+        // SAFETY: every request that is passed here reads or writes one `ifreq`, which lives across the call.
+        let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, self.as_mut_ptr()) };
+        Errno::result(answer).map_err(|errno| failed(&self.name, errno.into()))?;
+        Ok(())
+    }
+}
+
+/// The interface is up.
+const UP: libc::c_short = libc::IFF_UP as libc::c_short;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_of_any_machine_is_read() {
+        assert!(is_up("lo").is_ok());
+        assert!(matches!(mtu("lo"), Err(InterfaceError::Mtu { mtu: 65_536, .. }) | Ok(_)));
+    }
+
+    #[test]
+    fn a_missing_interface_is_named() {
+        let error = mtu("no-such-if").unwrap_err().to_string();
+        assert!(error.contains("no-such-if") && error.contains("read the MTU"), "{error}");
+    }
+}

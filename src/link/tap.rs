@@ -1,0 +1,229 @@
+//! TAP: a virtual Ethernet interface whose other end is the kernel (`/dev/net/tun`).
+//!
+//! Comes in: the frames that the kernel sends out of the interface. Goes out: frames that the kernel receives there.
+//! One frame is one read or one write; nothing here ever waits. A persistent TAP keeps its address and routes while
+//! no process is attached to it, which is what lets connections outlive the process.
+//!
+//! Invariant: our Ethernet address is not the interface's. The interface's is the kernel's side of the cable, ours is
+//! the other end's, made from the interface's so that it stays the same for as long as the interface exists.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu};
+use super::{Frames, Link};
+
+/// A TAP interface that this process is attached to.
+#[derive(Debug)]
+pub struct Tap {
+    device: File,
+    name: String,
+    mac: [u8; 6],
+    mtu: u16,
+    frames_lost: u64,
+}
+
+/// Why a TAP could not be attached to. Each says in one sentence what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// The kernel has no TUN/TAP driver, or this container does not show it.
+    #[error("{DEVICE} does not exist: load the driver with `modprobe tun`, or give the container that device")]
+    NoDevice,
+    /// This user may not open the device.
+    #[error("{DEVICE} is closed to this user: run as root, or let root open it with `chmod 0666 {DEVICE}`")]
+    DeviceClosed,
+    /// This user may not make or attach to the interface.
+    #[error(
+        "this user may not attach to the TAP {0}: run with CAP_NET_ADMIN, or let root make it with \
+         `ip tuntap add dev {0} mode tap user NAME`"
+    )]
+    NotPermitted(String),
+    /// Another process is attached.
+    #[error("another process is attached to the TAP {0}: stop it, or take another name")]
+    Busy(String),
+    /// There is such an interface, but it is not a TAP that can be used so.
+    #[error("the interface {0} is no single-queue TAP: delete it with `ip link delete {0}`, or take another name")]
+    NotTap(String),
+    /// The interface's name or size is out of range.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// Anything else that the system says.
+    #[error("cannot attach to the TAP {name}: {source}")]
+    System {
+        /// The interface.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Tap {
+    /// Attaches to the TAP `name`, made beforehand or made now; what is made now vanishes with the process unless
+    /// [`Tap::set_persistent`] is called. The interface still has to be brought up.
+    pub fn open(name: &str) -> Result<Tap, TapError> {
+        let mut request = InterfaceRequest::new(name)?;
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(DEVICE)
+            .map_err(|error| device_error(name, error))?;
+        request.set_flags((libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short);
+        // SAFETY: the kernel reads and writes one `ifreq`, which the request is and which lives across the call.
+        let answer = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) };
+        Errno::result(answer).map_err(|errno| attach_error(name, errno))?;
+        let mac = mac_across_from(ethernet_address(name)?);
+        Ok(Tap { device, name: name.to_owned(), mac, mtu: mtu(name)?, frames_lost: 0 })
+    }
+
+    /// Whether the interface stays when this process ends.
+    pub fn set_persistent(&self, persistence: Persistence) -> io::Result<()> {
+        let value = libc::c_ulong::from(persistence == Persistence::Kept);
+        // SAFETY: TUNSETPERSIST takes its argument by value and touches no memory of ours.
+        let answer = unsafe { libc::ioctl(self.device.as_raw_fd(), libc::TUNSETPERSIST, value) };
+        Errno::result(answer)?;
+        Ok(())
+    }
+
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn gone(&self) -> io::Error {
+        io::Error::new(ErrorKind::NotFound, format!("the TAP {} was deleted while it was in use", self.name))
+    }
+}
+
+/// Whether a TAP stays when the process that is attached to it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Persistence {
+    /// It stays, with its addresses and routes.
+    Kept,
+    /// It vanishes with the process.
+    Vanishes,
+}
+
+impl Link for Tap {
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
+        while !frames.is_full() {
+            let buffer = frames.next_buffer();
+            let room_bytes = buffer.len();
+            match self.device.read(buffer) {
+                // The kernel cuts a frame that does not fit and does not say so.
+                Ok(bytes) if bytes >= room_bytes => self.frames_lost += 1,
+                Ok(bytes) => frames.push_written(bytes),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EBADFD) => return Err(self.gone()),
+                    Some(Errno::EINTR) => {}
+                    _ => return Ok(()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
+        match self.device.write(frame) {
+            Ok(bytes) => {
+                // A device takes a frame whole or not at all.
+                self.frames_lost += u64::from(bytes < frame.len());
+                Ok(true)
+            }
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+                Some(Errno::EBADFD) => Err(self.gone()),
+                // EIO: the interface is down. ENOMEM, ENOBUFS: the kernel had no room. A network may lose frames.
+                _ => {
+                    self.frames_lost += 1;
+                    Ok(true)
+                }
+            },
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.device.as_fd())
+    }
+
+    fn frames_lost(&self) -> u64 {
+        self.frames_lost
+    }
+}
+
+/// The address of the cable's other end: locally administered, unicast, and as distinct from those of other cables as
+/// the kernel's own is (FNV-1a over it).
+fn mac_across_from(kernel_side: [u8; 6]) -> [u8; 6] {
+    let hash = kernel_side
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
+    [0x02, a, b, c, d, e]
+}
+
+fn device_error(name: &str, error: io::Error) -> TapError {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => TapError::NoDevice,
+        Some(Errno::EACCES | Errno::EPERM) => TapError::DeviceClosed,
+        _ => TapError::System { name: name.to_owned(), source: error },
+    }
+}
+
+fn attach_error(name: &str, errno: Errno) -> TapError {
+    let name = name.to_owned();
+    match errno {
+        Errno::EPERM | Errno::EACCES => TapError::NotPermitted(name),
+        Errno::EBUSY => TapError::Busy(name),
+        Errno::EINVAL | Errno::EEXIST => TapError::NotTap(name),
+        _ => TapError::System { name, source: errno.into() },
+    }
+}
+
+/// Where the kernel hands out TUN and TAP interfaces.
+const DEVICE: &str = "/dev/net/tun";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_address_is_unicast_local_and_steady() {
+        let kernel_side = [0x5e, 1, 2, 3, 4, 5];
+        let mac = mac_across_from(kernel_side);
+        assert_eq!(mac[0] & 0b11, 0b10);
+        assert_ne!(mac, kernel_side);
+        assert_eq!(mac, mac_across_from(kernel_side));
+        assert_ne!(mac, mac_across_from([0x5e, 1, 2, 3, 4, 6]));
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let closed = device_error("tap0", io::Error::from_raw_os_error(libc::EACCES)).to_string();
+        assert!(closed.contains("run as root") && closed.contains("chmod"), "{closed}");
+        let missing = device_error("tap0", io::Error::from_raw_os_error(libc::ENOENT)).to_string();
+        assert!(missing.contains("modprobe tun"), "{missing}");
+        assert!(attach_error("tap0", Errno::EPERM).to_string().contains("CAP_NET_ADMIN"));
+        assert!(attach_error("tap0", Errno::EBUSY).to_string().contains("another process"));
+        assert!(attach_error("lo", Errno::EINVAL).to_string().contains("ip link delete lo"));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_refused() {
+        for name in ["", "a-name-of-sixteen", "has/slash", "has space"] {
+            assert!(matches!(Tap::open(name), Err(TapError::Interface(_))), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The worker: the loop that drives a shard with real time.
+//!
+//! Comes in: frames of the link, requests of pushers, the clock. Goes out: frames and notices. One pass takes in what
+//! waits, at most one batch of each kind, and lets out what the shard has ready; when a pass found nothing, the worker
+//! sleeps until the link, a pusher or the shard's next deadline wants it.
+//!
+//! Invariant: an idle worker makes no system call until something happens.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use crate::link::{Frames, Link};
+use crate::shard::{Notice, Push, Service, Shard};
+use crate::tcp::Time;
+
+use super::clock::Clock;
+use super::drain::Drain;
+use super::pusher::{Request, Shared};
+use super::{Order, ServerError, Summary};
+
+/// Everything that one worker thread owns.
+pub(super) struct Worker {
+    shard: Shard<Box<dyn Service + Send>>,
+    link: Box<dyn Link>,
+    clock: Clock,
+    shared: Arc<Shared>,
+    notices: Option<Sender<Notice>>,
+    frames: Frames,
+    requests: Vec<Request>,
+    drain: Option<Drain>,
+}
+
+/// Whether a pass found something to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Busy,
+    Quiet,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shard: Shard<Box<dyn Service + Send>>,
+        link: Box<dyn Link>,
+        clock: Clock,
+        shared: Arc<Shared>,
+        notices: Option<Sender<Notice>>,
+    ) -> Worker {
+        let frames = Frames::new(link.mtu());
+        Worker { shard, link, clock, shared, notices, frames, requests: Vec::with_capacity(BATCH_MAX), drain: None }
+    }
+
+    /// Runs until it is told to stop, has drained, or the link is gone.
+    pub(super) fn run(mut self) -> Result<Summary, ServerError> {
+        let outcome = self.run_until_told();
+        self.shared.has_stopped.store(true, Ordering::Relaxed);
+        outcome.map(|()| Summary {
+            stats: self.shard.stats(),
+            notices_lost: self.shared.notices_lost.load(Ordering::Relaxed),
+            frames_lost: self.link.frames_lost(),
+        })
+    }
+
+    fn run_until_told(&mut self) -> Result<(), ServerError> {
+        loop {
+            while let Some(order) = self.shared.orders.pop() {
+                match order {
+                    Order::Stop => return Ok(()),
+                    Order::Drain { rate_per_s, bound } => {
+                        self.shard.refuse_new();
+                        self.drain = Some(Drain::new(rate_per_s, bound, Instant::now()));
+                    }
+                }
+            }
+            let pass = self.pass()?;
+            let now = self.clock.now();
+            let has_drained = self.drain.as_mut().is_some_and(|drain| drain.pass(now, Instant::now(), &mut self.shard));
+            if self.drain.is_some() {
+                self.let_out()?;
+            }
+            if has_drained {
+                return Ok(());
+            }
+            if pass == Pass::Quiet {
+                self.sleep()?;
+            }
+        }
+    }
+
+    fn pass(&mut self) -> Result<Pass, ServerError> {
+        let now = self.clock.now();
+        self.frames.clear();
+        self.link.receive(&mut self.frames).map_err(ServerError::Link)?;
+        if !self.frames.is_empty() {
+            let mut slices: [&[u8]; Frames::MAX] = [&[]; Frames::MAX];
+            let mut count = 0;
+            for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
+                *slice = frame;
+                count += 1;
+            }
+            self.shard.receive(now, &slices[..count]);
+        }
+        let has_requests = self.take_requests(now);
+        if self.shard.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.shard.tick(now);
+        }
+        self.let_out()?;
+        Ok(if has_requests || !self.frames.is_empty() { Pass::Busy } else { Pass::Quiet })
+    }
+
+    /// Takes out up to a batch of requests. Pushes that follow each other go in together, a close stands where it was
+    /// called.
+    fn take_requests(&mut self, now: Time) -> bool {
+        self.requests.clear();
+        let shared = &self.shared;
+        self.requests.extend(std::iter::from_fn(|| shared.requests.pop()).take(BATCH_MAX));
+        let mut pushes = Vec::with_capacity(self.requests.len());
+        for request in &self.requests {
+            match request {
+                Request::Push { flow, ticket, bytes } => {
+                    shared.taken_out(bytes.len());
+                    pushes.push(Push { flow: *flow, ticket: *ticket, bytes });
+                }
+                Request::Close { flow, how } => {
+                    if !pushes.is_empty() {
+                        self.shard.push(now, &pushes);
+                        pushes.clear();
+                    }
+                    // Whoever closes a flow that is gone already has what was wanted.
+                    let _ = self.shard.close(now, *flow, *how);
+                }
+            }
+        }
+        if !pushes.is_empty() {
+            self.shard.push(now, &pushes);
+        }
+        !self.requests.is_empty()
+    }
+
+    /// Hands the link what it takes, and the reader of notices what there is.
+    fn let_out(&mut self) -> Result<(), ServerError> {
+        let mut failure = None;
+        let link = &mut self.link;
+        self.shard.transmit(|frame| match link.send(frame) {
+            Ok(is_sent) => is_sent,
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        });
+        let (notices, shared) = (&self.notices, &self.shared);
+        self.shard.drain_notices(|notice| {
+            let is_lost = notices.as_ref().is_some_and(|notices| notices.try_send(notice).is_err());
+            if is_lost {
+                shared.notices_lost.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        failure.map_or(Ok(()), |error| Err(ServerError::Link(error)))
+    }
+
+    /// Sleeps until there is something to do. Nothing that came in since the last pass is slept over: queues are looked
+    /// into after sleep was announced, and the link's descriptor stays readable while frames wait.
+    fn sleep(&self) -> Result<(), ServerError> {
+        let shared = &self.shared;
+        shared.wake.fall_asleep();
+        let slept = if shared.requests.is_empty() && shared.orders.is_empty() {
+            wait(self.link.descriptor(), self.shard.has_frames(), shared.wake.descriptor(), self.timeout())
+        } else {
+            Ok(())
+        };
+        shared.wake.wake_up();
+        slept
+    }
+
+    /// The time until the earliest of what the clock has to bring; `None`: nothing is due, ever.
+    fn timeout(&self) -> Option<Duration> {
+        let deadline = self.shard.next_deadline().map(|deadline| self.clock.wait_until(deadline).max(NAP_MIN));
+        let full_link = self.shard.has_frames().then_some(FULL_LINK_PAUSE);
+        let unpolled_link = self.link.descriptor().is_none().then_some(UNPOLLED_LINK_PAUSE);
+        let drain = self.drain.as_ref().map(Drain::pause);
+        [deadline, full_link, unpolled_link, drain].into_iter().flatten().min()
+    }
+}
+
+/// Polls the link (for room too, where it `is_full`) and the bell.
+fn wait(
+    link: Option<BorrowedFd<'_>>,
+    is_full: bool,
+    bell: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+) -> Result<(), ServerError> {
+    let link_events = if is_full { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+    let bell = PollFd::new(bell, PollFlags::POLLIN);
+    let timeout = timeout.map(TimeSpec::from_duration);
+    let outcome = match link {
+        Some(link) => ppoll(&mut [bell, PollFd::new(link, link_events)], timeout, None),
+        None => ppoll(&mut [bell], timeout, None),
+    };
+    match outcome {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(ServerError::System("to wait for the link", errno.into())),
+    }
+}
+
+/// Requests that one pass takes in.
+const BATCH_MAX: usize = 64;
+
+/// A full link is tried again after this time even where its descriptor does not tell of room.
+const FULL_LINK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often a link without a descriptor is looked at.
+const UNPOLLED_LINK_PAUSE: Duration = Duration::from_millis(1);
+
+/// The shortest sleep: timers are kept in milliseconds, so nothing is late by it.
+const NAP_MIN: Duration = Duration::from_micros(100);

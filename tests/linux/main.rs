@@ -1,0 +1,9 @@
+//! The Linux kernel as the peer, over real links in private network namespaces.
+//!
+//! What needs root says so on one line and passes when it is not there; `.ci/run` runs it all. Nothing here touches
+//! the machine's own network.
+
+mod demo;
+mod kill;
+mod serve;
+mod support;

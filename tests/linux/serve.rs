@@ -1,0 +1,98 @@
+//! `holdline serve`, with ordinary kernel sockets as clients.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use holdline::link::Tap;
+use nix::sys::signal::Signal;
+
+use crate::support::{PATIENCE, Served, in_namespace, make_tap, stream_byte};
+
+const ECHO: &[&str] =
+    &["--link", "tap:served", "--address", "10.78.0.2/24", "--listen", "7-9", "--service", "echo", "--max-connections"];
+
+fn echo_arguments() -> Vec<&'static str> {
+    [ECHO, &["1000", "--drain-rate", "1000"]].concat()
+}
+
+/// Sends `count` bytes of the stream `index`, closes that direction, and checks that the same come back.
+fn echo_checked(index: usize, port: u16, count: u64) {
+    let stream = TcpStream::connect(("10.78.0.2", port)).expect("holdline listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let bytes: Vec<u8> = (0..count).map(|offset| stream_byte(index, offset)).collect();
+            (&stream).write_all(&bytes).expect("the echo reads");
+            stream.shutdown(Shutdown::Write).expect("connected");
+        });
+        let mut received = Vec::new();
+        (&stream).read_to_end(&mut received).expect("the echo writes and closes");
+        assert_eq!(received.len() as u64, count, "client {index}");
+        let wrong = (0..).zip(&received).find(|(offset, byte)| stream_byte(index, *offset) != **byte);
+        assert_eq!(wrong, None, "client {index}");
+    });
+}
+
+#[test]
+fn serve_echoes_to_kernel_sockets_and_drains_on_sigterm() {
+    in_namespace("serve_echoes_to_kernel_sockets_and_drains_on_sigterm", || {
+        if !make_tap("served", "10.78.0.1", 24) {
+            return;
+        }
+        let mut served = Served::start(&echo_arguments(), &[]).expect("it starts");
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..16)
+                .map(|index| {
+                    // A thread is in its maker's namespace.
+                    scope.spawn(move || echo_checked(index, [7, 8, 9][index % 3], 300_000))
+                })
+                .collect();
+            for client in clients {
+                client.join().expect("every byte came back");
+            }
+        });
+        let closed = TcpStream::connect(("10.78.0.2", 10)).map_err(|error| error.kind());
+        assert_eq!(closed.err(), Some(ErrorKind::ConnectionRefused), "nobody listens on port 10");
+
+        let mut idle: Vec<TcpStream> =
+            (0..20).map(|_| TcpStream::connect(("10.78.0.2", 7)).expect("holdline listens")).collect();
+        for stream in &mut idle {
+            stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+            stream.write_all(b"x").expect("the echo reads");
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("the echo writes");
+        }
+        served.signal(Signal::SIGTERM);
+        for stream in &mut idle {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("a FIN, and no RST");
+            assert!(rest.is_empty());
+        }
+        drop(idle);
+        assert!(served.wait().success());
+    });
+}
+
+#[test]
+fn serve_says_in_one_sentence_why_it_cannot_start() {
+    in_namespace("serve_says_in_one_sentence_why_it_cannot_start", || {
+        if !make_tap("served", "10.78.0.1", 24) {
+            return;
+        }
+        let error = |arguments: &[&str]| Served::start(arguments, &[]).err().expect("it cannot start");
+        let attached = Tap::open("served").expect("it is free");
+        let busy = error(&echo_arguments());
+        assert!(busy.contains("another process is attached to the TAP served") && busy.lines().count() == 1, "{busy}");
+        drop(attached);
+        let wrong_kind = error(&["--link", "tap:lo", "--address", "10.78.0.2/24", "--listen", "7"]);
+        assert!(wrong_kind.contains("the interface lo is no single-queue TAP"), "{wrong_kind}");
+        let later = error(&["--link", "raw:eth0", "--address", "10.78.0.2/24", "--listen", "7"]);
+        assert!(later.contains("a link is tap:NAME"), "{later}");
+        let file = std::env::temp_dir().join(format!("holdline-no-directory-{}", std::process::id()));
+        std::fs::write(&file, b"not a directory").expect("there is room");
+        let state = error(&[&echo_arguments()[..], &["--state", file.to_str().expect("text")]].concat());
+        std::fs::remove_file(&file).expect("it is ours");
+        assert!(state.starts_with("holdline: ") && state.lines().count() == 1, "{state}");
+    });
+}
