@@ -74,7 +74,7 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
     let limit = active.snd_una.plus(active.cwnd.min(flow.send_window()));
     // The oldest bytes may go again whatever became of the window since: they were inside it when they were first sent.
     let is_head_again = seq == active.snd_una && seq.before(flow.snd_nxt);
-    let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * u32::from(flow.mss) };
+    let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * flow.snd_nxt.since(seq) };
     let waiting = if seq.before(active.snd_end) { active.snd_end.since(seq) } else { 0 };
     let mss = u32::from(flow.mss);
     let take = waiting.min(mss).min(room);
