@@ -118,7 +118,8 @@ impl Server {
         config.mtu = link.mtu();
         let push_bytes_max = usize::try_from(config.send_queue_bytes).unwrap_or(usize::MAX);
         let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|error| ServerError::System("a secret", io::Error::other(error.to_string())))?;
+        getrandom::fill(&mut secret)
+            .map_err(|error| ServerError::System("a secret", io::Error::other(error.to_string())))?;
         let wake = Wake::new().map_err(|error| ServerError::System("an eventfd", error))?;
         let clock = Clock::start(&mut storage);
         let mut shard = Shard::new(config, storage, service, secret, clock.now())?;

@@ -80,8 +80,7 @@ impl Worker {
             }
             let pass = self.pass()?;
             let now = self.clock.now();
-            let has_drained =
-                self.drain.as_mut().is_some_and(|drain| drain.pass(now, Instant::now(), &mut self.shard));
+            let has_drained = self.drain.as_mut().is_some_and(|drain| drain.pass(now, Instant::now(), &mut self.shard));
             if self.drain.is_some() {
                 self.let_out()?;
             }

@@ -77,16 +77,16 @@ fn demo_tells_which_client_process_was_killed() {
     let said: Vec<String> = lines.collect();
     let status = wait_within(&mut demo, PATIENCE).expect("the demo ends in time");
     assert_eq!(status.code(), Some(1));
-    let sentence =
-        format!("client process 2 of 4 (process id {victim}) was killed by SIGKILL (signal 9) while it held 10 connections");
+    let sentence = format!(
+        "client process 2 of 4 (process id {victim}) was killed by SIGKILL (signal 9) while it held 10 connections"
+    );
     assert!(said.contains(&sentence), "{sentence:?} is missing in {:?}", &said[said.len().saturating_sub(10)..]);
 }
 
 #[test]
 fn demo_client_tells_that_local_ports_are_used_up() {
     in_namespace("demo_client_tells_that_local_ports_are_used_up", || {
-        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 20099")
-            .expect("root may set it");
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 20099").expect("root may set it");
         let listener = TcpListener::bind("127.0.0.1:7000").expect("the namespace is new");
         let mut client = Command::new(HOLDLINE)
             .args(["demo-client", "--server", "127.0.0.1:7000", "--clients", "130", "--rounds", "1", "--payload", "1"])

@@ -132,7 +132,8 @@ pub fn wait_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> 
 
 /// The byte at `offset` of the stream that the client `index` sends: no two clients' streams resemble each other.
 pub fn stream_byte(index: usize, offset: u64) -> u8 {
-    let value = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (offset / 8).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let value =
+        (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (offset / 8).wrapping_mul(0xd6e8_feb8_6659_fd93);
     let value = (value ^ value >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     (value ^ value >> 29).to_le_bytes()[(offset % 8) as usize]
 }

@@ -126,7 +126,8 @@ impl Crowd<'_> {
     fn begin(&mut self, index: usize) -> io::Result<()> {
         match connecting_stream(self.arguments.server) {
             Ok(stream) => {
-                let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+                let interest =
+                    EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
                 self.epoll.add(&stream, EpollEvent::new(interest, index as u64))?;
                 self.clients[index] = Some(Client { stream, payload: None, position: 0 });
                 self.connecting += 1;

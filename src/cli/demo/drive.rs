@@ -145,7 +145,11 @@ impl<'a> Drive<'a> {
         }
         let took = began.elapsed();
         let opened = grouped(self.seats.opened() as u64);
-        self.progress.finish(format!("connected {opened} of {} in {:.2} s", grouped(clients.into()), took.as_secs_f64()));
+        self.progress.finish(format!(
+            "connected {opened} of {} in {:.2} s",
+            grouped(clients.into()),
+            took.as_secs_f64()
+        ));
         took
     }
 
@@ -178,10 +182,8 @@ impl<'a> Drive<'a> {
         }
         let took = began.elapsed();
         let delivered = grouped(self.delivered - delivered_before);
-        self.progress.finish(format!(
-            "round {number} of {rounds}: {delivered} delivered in {:.2} s",
-            took.as_secs_f64()
-        ));
+        self.progress
+            .finish(format!("round {number} of {rounds}: {delivered} delivered in {:.2} s", took.as_secs_f64()));
         took
     }
 
@@ -230,10 +232,14 @@ impl<'a> Drive<'a> {
     /// Waits until the clients have received everything that was acknowledged.
     fn settle(&mut self) {
         let expected = self.delivered * self.plan.payload_bytes as u64;
-        self.wait_for(SETTLE_MAX, move |crew| crew.tally().bytes >= expected, move |crew, bound| {
-            let received = crew.tally().bytes;
-            format!("after {} s clients had received {received} of {expected} bytes", bound.as_secs())
-        });
+        self.wait_for(
+            SETTLE_MAX,
+            move |crew| crew.tally().bytes >= expected,
+            move |crew, bound| {
+                let received = crew.tally().bytes;
+                format!("after {} s clients had received {received} of {expected} bytes", bound.as_secs())
+            },
+        );
         if self.closed > 0 && !self.is_over {
             // If a process has died, its end explains the closed connections.
             let until = Instant::now() + GLANCE * 4;

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn noise_is_refused() {
-        for noise in ["", "tally", "tally 1 2 3 4", "tally 1 2 3 4 5 6", "tally 1 2 3 4 x", "tally 4294967296 0 0 0 0"] {
+        for noise in ["", "tally", "tally 1 2 3 4", "tally 1 2 3 4 5 6", "tally 1 2 3 4 x", "tally 4294967296 0 0 0 0"]
+        {
             assert!(noise.parse::<Line>().is_err(), "{noise:?}");
         }
     }

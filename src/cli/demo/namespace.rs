@@ -65,8 +65,7 @@ pub fn enter() -> Result<(), NamespaceError> {
         Err(errno) => return Err(NamespaceError::Closed(errno)),
     }
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(NamespaceError::Closed)?;
-    let write =
-        |path, text: String| fs::write(path, text).map_err(|source| NamespaceError::Map { path, source });
+    let write = |path, text: String| fs::write(path, text).map_err(|source| NamespaceError::Map { path, source });
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/uid_map", format!("0 {user} 1"))?;
     write("/proc/self/gid_map", format!("0 {group} 1"))

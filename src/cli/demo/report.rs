@@ -59,10 +59,7 @@ impl Report {
             server_bytes_per_connection: (server_idle * 10.0).round() / 10.0,
             setup_per_s: per_s(figures.connected.into(), figures.setup.as_secs_f64()),
             push_per_s: per_s(figures.delivered, figures.pushing.as_secs_f64()),
-            latency_us: Quantiles {
-                p50: figures.latencies.quantile_us(0.5),
-                p99: figures.latencies.quantile_us(0.99),
-            },
+            latency_us: Quantiles { p50: figures.latencies.quantile_us(0.5), p99: figures.latencies.quantile_us(0.99) },
             beside: Beside {
                 rounds: plan.rounds,
                 payload_bytes: plan.payload_bytes as u64,
