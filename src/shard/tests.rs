@@ -124,3 +124,16 @@ fn a_stale_id_is_gone_and_never_another_connection() {
     assert_eq!(shard.close(Time(0), FlowId::new(0, 9, 0), CloseHow::Fin), Err(PushError::Unknown));
     assert_eq!(shard.close(Time(0), FlowId::new(1, 0, 0), CloseHow::Fin), Err(PushError::Unknown));
 }
+
+#[test]
+fn an_ended_connection_leaves_the_index() {
+    let mut shard = shard(Hold);
+    for port in 1..100 {
+        let (_, flow) = open(&mut shard, port);
+        assert_eq!(shard.batch.tables.index.len(), 1);
+        shard.close(Time(0), flow, CloseHow::Reset).unwrap();
+        sent(&mut shard);
+        notices(&mut shard);
+        assert_eq!(shard.batch.tables.index.len(), 0);
+    }
+}

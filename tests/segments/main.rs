@@ -1,10 +1,12 @@
 //! Segment scripts: conversations with a shard, readable without Rust.
 //!
 //! Every `.seg` file below this folder is played against a real shard in memory, in real Ethernet frames that are
-//! built and taken apart by the tests' own code. A failure names the file and the line. The language is in `script`.
+//! built and taken apart by the tests' own code. A failure names the file and the line. The language is in `script`. What a
+//! death leaves of a batch with many connections, which no script can show, is in `deaths`.
 
 mod application;
 mod client;
+mod deaths;
 mod expect;
 mod frame;
 mod packet;
@@ -15,6 +17,7 @@ mod stage;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use holdline::shard::CommitPoint;
 use holdline::tcp::Rule;
 use script::Script;
 use stage::{Process, Shown};
@@ -73,6 +76,15 @@ fn every_script_holds_with_a_restart_before_each_line() {
     let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
     let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
     hold_all(&scripts, Process::DiesBeforeEachStep);
+}
+
+#[test]
+fn every_script_holds_with_a_death_in_each_batch() {
+    for point in [CommitPoint::BeforeRecord, CommitPoint::WithinRecord] {
+        let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
+        let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
+        hold_all(&scripts, Process::DiesAt(point));
+    }
 }
 
 #[test]

@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
+use holdline::shard::{CloseHow, CommitPoint, Config, FlowView, Notice, Push, Shard, Ticket};
 use holdline::tcp::{Rule, Time};
 use strum::IntoEnumIterator;
 
@@ -66,6 +67,9 @@ pub enum Process {
     Lasts,
     /// It dies before each thing that happens, and another goes on with the state.
     DiesBeforeEachStep,
+    /// It dies within each thing that happens, in its first batch at this point, where the batch's record is not complete
+    /// yet. Nothing has come out, and it is as if the thing had not happened; it happens again to the next process.
+    DiesAt(CommitPoint),
 }
 
 /// Plays a script to its end. The error names the line, and what was wrong there.
@@ -83,10 +87,12 @@ pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)>
             stage.expect_step(step).map_err(at_line)?;
         } else {
             stage.expect_no_more().map_err(at_line)?;
-            if process == Process::DiesBeforeEachStep {
-                stage = stage.restarted().map_err(at_line)?;
+            stage = match process {
+                Process::Lasts => stage.acted(step),
+                Process::DiesBeforeEachStep => stage.restarted().and_then(|stage| stage.acted(step)),
+                Process::DiesAt(point) => stage.killed_within(step, point),
             }
-            stage.act(step).map_err(at_line)?;
+            .map_err(at_line)?;
         }
         last = *line;
     }
@@ -171,6 +177,33 @@ impl Stage {
         stage.take_up()?;
         stage.expect_silence().map_err(|what| format!("after a restart {what}"))?;
         Ok(stage)
+    }
+
+    /// The same stage after a step that a process has died in, and that has happened again to the next process.
+    fn killed_within(mut self, step: &Step, point: CommitPoint) -> Result<Stage, String> {
+        let application = self.shard.service().clone();
+        self.shard.set_interrupt(Some(Box::new(move |passed| {
+            if passed == point {
+                resume_unwind(Box::new("the process dies"));
+            }
+        })));
+        let now = self.now;
+        let played = catch_unwind(AssertUnwindSafe(|| self.act(step)));
+        self.shard.set_interrupt(None);
+        if let Ok(done) = played {
+            // No batch of this step had anything to record: it is done, and nobody has died.
+            return done.map(|()| self);
+        }
+        self.take_up()?;
+        self.expect_silence().map_err(|what| format!("from a batch that was never recorded: {what}"))?;
+        *self.shard.service_mut() = application;
+        self.now = now;
+        self.restarted()?.acted(step)
+    }
+
+    fn acted(mut self, step: &Step) -> Result<Stage, String> {
+        self.act(step)?;
+        Ok(self)
     }
 
     /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
