@@ -7,15 +7,14 @@
 //! ought to have seen.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
+use super::cable::Cable;
 use super::network::Port;
 use super::pattern::{self, Stream};
 use super::profile::{ClientParameters, ConnectionParameters, Ending, Workload};
@@ -385,51 +384,4 @@ pub(super) fn tag(number: usize, workload: Workload) -> u8 {
 /// The number and workload that a first byte names.
 pub(super) fn from_tag(tag: u8) -> (usize, Workload) {
     (usize::from(tag & 0x7f), if tag & 0x80 != 0 { Workload::Hold } else { Workload::Echo })
-}
-
-/// smoltcp's view of a network card.
-#[derive(Default)]
-struct Cable {
-    inbox: VecDeque<Vec<u8>>,
-    outbox: Vec<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Arrived(Vec<u8>);
-struct Departing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl Device for Cable {
-    type RxToken<'a> = Arrived;
-    type TxToken<'a> = Departing<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Arrived, Departing<'_>)> {
-        self.inbox.pop_front().map(|frame| (Arrived(frame), Departing(&mut self.outbox)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Departing<'_>> {
-        Some(Departing(&mut self.outbox))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        const ETHERNET_HEADER_BYTES: usize = 14;
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + ETHERNET_HEADER_BYTES;
-        capabilities
-    }
-}
-
-impl RxToken for Arrived {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Departing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, f: F) -> R {
-        let mut frame = vec![0; bytes];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
 }

@@ -19,6 +19,7 @@
 //! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
 //! hashed map in here; all random numbers come from the seed, and the trace of a run is hashed to prove it.
 
+mod cable;
 mod client;
 mod host;
 mod ledger;
@@ -44,6 +45,8 @@ pub fn run(seed: u64, profile: Profile) -> Report {
 pub fn run_with(parameters: Parameters, prepare: impl FnOnce(World) -> World) -> Report {
     match World::new(parameters.clone()) {
         Ok(world) => prepare(world).run(),
-        Err(breach) => Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) },
+        Err(breach) => {
+            Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! One process of the demo's clients: thousands of ordinary kernel sockets, read by epoll.
 //!
-//! Comes in: flags, `go` and then the end of standard input; bytes from the server. Goes out, on standard output: [`Line`]s,
-//! which the demo adds up. Every byte that arrives is checked at once and none is kept. The end of
-//! standard input, be it meant or because the demo has died, ends the process and its connections.
+//! Comes in: flags, `go` and then the end of standard input; bytes from the server. Goes out, on standard output:
+//! [`Line`]s, which the demo adds up. Every byte that arrives is checked at once and none is kept. The end of standard
+//! input, be it meant or because the demo has died, ends the process and its connections.
 //!
 //! Invariant: a failed connection is counted and its first error told; it never ends the process.
 
