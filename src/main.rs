@@ -28,6 +28,8 @@ enum Command {
     Demo(cli::demo::Arguments),
     /// Serve connections on a link.
     Serve(cli::serve::Arguments),
+    /// Run simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
+    Sim(cli::sim::Arguments),
     #[command(hide = true)]
     DemoClient(cli::demo::client::Arguments),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Demo(arguments) => cli::demo::run(&arguments),
         Command::Serve(arguments) => cli::serve::run(&arguments),
+        Command::Sim(arguments) => cli::sim::run(&arguments),
         Command::DemoClient(arguments) => cli::demo::client::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,6 +5,7 @@
 
 pub mod demo;
 pub mod serve;
+pub mod sim;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,1 +1,49 @@
-//! skeleton
+//! The seeded world: a shard, its clients, the network between them and everything that goes wrong, from one number.
+//!
+//! A seed and a profile come in; out comes a [`Report`]: what was drawn, what happened, and the first [`Breach`] if
+//! something happened that must not. `holdline sim` and `tests/sim` call it.
+//!
+//! ```text
+//!            parameters (drawn from the seed, printed when a world fails)
+//!                 |
+//!   clients -> network -> node [ shard + host service | storage ] -> network -> clients
+//!   (smoltcp)  (faults)    (killed at any commit point, started again)          |
+//!       \           \               |  notices, received bytes                  |
+//!        `-----------`--> wiretap   v                                           v
+//!                        every frame  ------------->  ledger: one per connection, every byte both ways
+//! ```
+//!
+//! Read `profile` (what can be drawn), `network`, `client`, `host`, `node`, then `ledger` and `wiretap` (what is
+//! checked), then `world` (the loop that jumps from event to event).
+//!
+//! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
+//! hashed map in here; all random numbers come from the seed, and the trace of a run is hashed to prove it.
+
+mod client;
+mod host;
+mod ledger;
+mod network;
+mod node;
+mod pattern;
+mod profile;
+mod report;
+mod trace;
+mod wiretap;
+mod world;
+
+pub use profile::{Parameters, Profile};
+pub use report::{Breach, Report, Statistics, Totals};
+pub use world::{Sabotage, World};
+
+/// Runs the world of one seed to its end.
+pub fn run(seed: u64, profile: Profile) -> Report {
+    run_with(Parameters::draw(seed, profile), |world| world)
+}
+
+/// Runs a world whose parameters are given, after `prepare` (a lie, a spoken trace).
+pub fn run_with(parameters: Parameters, prepare: impl FnOnce(World) -> World) -> Report {
+    match World::new(parameters.clone()) {
+        Ok(world) => prepare(world).run(),
+        Err(breach) => Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) },
+    }
+}

@@ -1,0 +1,131 @@
+//! The service under test: echo or hold, whichever a connection's first byte asks for, with every received byte
+//! checked against the stream it belongs to.
+//!
+//! The shard calls it; what it finds wrong goes into [`Findings`], which the world reads after each call. It keeps
+//! nothing between calls but what lies in a flow's service word, so a killed process takes nothing along: when a word
+//! and the bytes it counts were not committed together, the next byte is compared with the wrong place and differs.
+//!
+//! ```text
+//! word:  63..56 flags | 55..48 first byte of the stream | 47..0 bytes consumed
+//! ```
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::flows::FlowId;
+use crate::service::{Context, Echo, Hold, Service};
+use crate::shard::{CloseHow, PushError, Ticket};
+
+use super::client::from_tag;
+use super::pattern::{self, Stream};
+use super::profile::Workload;
+use super::report::Breach;
+
+/// What the service has found, shared with the world.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// What was wrong, in order.
+    pub(super) breaches: Vec<Breach>,
+    /// Streams that ended: connection number and how many bytes of it were consumed.
+    pub(super) ended: Vec<(usize, u64)>,
+    /// Bytes consumed in all, those of batches that were lost included.
+    pub(super) consumed_bytes: u64,
+}
+
+/// The service.
+pub(super) struct Host {
+    seed: u64,
+    connection_count: usize,
+    findings: Rc<RefCell<Findings>>,
+}
+
+/// Set in a word when the connection is being closed from here and the rest of its bytes is dropped.
+const DISCARDS: u64 = 1 << 56;
+const CONSUMED: u64 = (1 << 48) - 1;
+
+impl Host {
+    /// A service that knows the streams of this many connections.
+    pub(super) fn new(seed: u64, connection_count: usize, findings: Rc<RefCell<Findings>>) -> Host {
+        Host { seed, connection_count, findings }
+    }
+
+    fn found(&self, breach: Breach) {
+        self.findings.borrow_mut().breaches.push(breach);
+    }
+
+    fn check(&self, number: usize, consumed: u64, bytes: &[u8]) {
+        // The first byte of a stream is its tag; it has been looked at already.
+        let skipped = usize::from(consumed == 0);
+        let offset = consumed + skipped as u64;
+        let stream = Stream::FromClient(number);
+        if let Some(at) = pattern::first_difference(self.seed, stream, offset, &bytes[skipped..]) {
+            self.found(Breach::WrongBytesReceived { connection: number, offset: offset + at as u64 });
+        }
+    }
+}
+
+impl Service for Host {
+    fn opened(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let word = context.word(flow);
+        if word != Some(0) {
+            self.found(Breach::WordNotClean { flow, word });
+        }
+    }
+
+    fn received(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: &[u8]) -> usize {
+        let Some(&first) = bytes.first() else { return 0 };
+        let word = context.word(flow).unwrap_or(0);
+        let consumed = word & CONSUMED;
+        let tag = if consumed == 0 { first } else { (word >> 48) as u8 };
+        let (number, workload) = from_tag(tag);
+        if number >= self.connection_count {
+            self.found(Breach::UnknownStream { flow, tag });
+            return bytes.len();
+        }
+        self.check(number, consumed, bytes);
+        let skipped = usize::from(consumed == 0);
+        let mut flags = word & DISCARDS;
+        let taken = match workload {
+            Workload::Hold => Hold.received(context, flow, bytes),
+            Workload::Echo if flags & DISCARDS != 0 => bytes.len(),
+            Workload::Echo if bytes.len() == skipped => skipped,
+            Workload::Echo => match Echo.received(context, flow, &bytes[skipped..]) {
+                0 => match context.push(flow, &bytes[skipped..=skipped]) {
+                    Ok(_) => skipped + 1,
+                    Err(PushError::Gone) => {
+                        flags |= DISCARDS;
+                        bytes.len()
+                    }
+                    Err(_) => skipped,
+                },
+                taken => taken + skipped,
+            },
+        };
+        self.findings.borrow_mut().consumed_bytes += taken as u64;
+        context.set_word(flow, flags | u64::from(tag) << 48 | (consumed + taken as u64));
+        taken
+    }
+
+    fn delivered(&mut self, _context: &mut Context<'_>, flow: FlowId, ticket: Ticket) {
+        if ticket == Ticket::NONE {
+            self.found(Breach::ReceiptWithoutTicket { flow });
+        }
+    }
+
+    fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let word = context.word(flow).unwrap_or(0);
+        if word & CONSUMED > 0 {
+            let (number, _) = from_tag((word >> 48) as u8);
+            self.findings.borrow_mut().ended.push((number, word & CONSUMED));
+        }
+        let _ = context.close(flow, CloseHow::Fin);
+    }
+
+    fn resumed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        let word = context.word(flow).unwrap_or(0);
+        let (number, _) = from_tag((word >> 48) as u8);
+        if word & CONSUMED > 0 && number >= self.connection_count {
+            self.found(Breach::WordNotClean { flow, word: Some(word) });
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The machine under test: a shard that can be killed at any commit point and started again on what it left.
+//!
+//! The world calls the shard through [`Node::call`]; a call may end with the death of the process. What a dead shard
+//! had not handed out is gone with it, its storage is not.
+//!
+//! Invariant: a kill prints nothing and unwinds only through the shard; whatever else unwinds is a defect of the
+//! shard and is reported as one.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::flows::{Capacity, Storage};
+use crate::shard::{CommitPoint, Config, Resumption, Shard};
+use crate::tcp::Time;
+
+use super::client::{PREFIX, SERVER};
+use super::host::{Findings, Host};
+use super::network::NODE_MAC;
+use super::profile::{NodeParameters, Parameters};
+use super::report::Breach;
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Called {
+    /// As it should.
+    Returned,
+    /// The process was killed at this point of a commit.
+    Killed(CommitPoint),
+}
+
+/// The machine.
+pub(super) struct Node {
+    config: Config,
+    secret: [u8; 32],
+    seed: u64,
+    connection_count: usize,
+    findings: Rc<RefCell<Findings>>,
+    trigger: Arc<Mutex<Trigger>>,
+    shard: Option<Shard<Host>>,
+    storage: Option<Storage>,
+}
+
+/// When the next kill within a commit strikes: at the how-manieth offer of this point from now on.
+type Trigger = Option<(CommitPoint, u32)>;
+
+/// What unwinds through a killed shard.
+struct Killed(CommitPoint);
+
+impl Node {
+    /// A machine that has never run.
+    pub(super) fn new(parameters: &Parameters, findings: Rc<RefCell<Findings>>) -> Result<Node, Breach> {
+        let connection_count = parameters.connection_count();
+        let mut secret = [0x5a; 32];
+        secret[..8].copy_from_slice(&parameters.seed.to_le_bytes());
+        let mut node = Node {
+            config: config(&parameters.node),
+            secret,
+            seed: parameters.seed,
+            connection_count,
+            findings,
+            trigger: Arc::default(),
+            shard: None,
+            storage: None,
+        };
+        let storage = Storage::in_memory_logged(CAPACITY).map_err(|error| not_started(&error))?;
+        node.storage = Some(storage);
+        node.start(0)?;
+        Ok(node)
+    }
+
+    /// Starts the process on what the last one left.
+    pub(super) fn start(&mut self, now_us: u64) -> Result<Resumption, Breach> {
+        let storage = self.storage.take().expect("a machine is started only while it is down");
+        let host = Host::new(self.seed, self.connection_count, Rc::clone(&self.findings));
+        let (config, secret) = (self.config.clone(), self.secret);
+        let started = catch_unwind(AssertUnwindSafe(|| Shard::new(config, storage, host, secret, Time(now_us))));
+        let mut shard = started.map_err(|payload| panicked(&*payload))?.map_err(|error| not_started(&error))?;
+        let trigger = Arc::clone(&self.trigger);
+        shard.set_interrupt(Some(Box::new(move |point| strike(&trigger, point))));
+        let resumption = shard.resumption();
+        self.shard = Some(shard);
+        Ok(resumption)
+    }
+
+    /// The shard, while the machine is up.
+    pub(super) fn shard(&self) -> Option<&Shard<Host>> {
+        self.shard.as_ref()
+    }
+
+    /// Whether the machine is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    /// Arms the next kill within a commit, or disarms it.
+    pub(super) fn arm(&self, trigger: Trigger) {
+        *self.trigger.lock().unwrap_or_else(PoisonError::into_inner) = trigger;
+    }
+
+    /// Calls the shard. The machine must be up.
+    pub(super) fn call<R>(&mut self, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<(Called, Option<R>), Breach> {
+        let shard = self.shard.as_mut().expect("only a running shard is called");
+        match catch_unwind(AssertUnwindSafe(|| call(shard))) {
+            Ok(result) => Ok((Called::Returned, Some(result))),
+            Err(payload) => match payload.downcast_ref::<Killed>() {
+                Some(&Killed(point)) => {
+                    self.kill();
+                    Ok((Called::Killed(point), None))
+                }
+                None => Err(panicked(&*payload)),
+            },
+        }
+    }
+
+    /// Kills the process where it stands.
+    pub(super) fn kill(&mut self) {
+        self.arm(None);
+        self.storage = self.shard.take().map(Shard::into_storage);
+    }
+}
+
+/// Room for every connection of a world, with some to spare.
+const CAPACITY: Capacity = Capacity { flows: 128, actives: 128, spans: 8_192, blocks: 8_192 };
+
+fn config(parameters: &NodeParameters) -> Config {
+    Config {
+        mac: NODE_MAC,
+        mtu: parameters.mtu,
+        window_bytes: parameters.window_bytes,
+        send_queue_bytes: parameters.send_queue_bytes,
+        time_wait_s: parameters.time_wait_s,
+        fin_wait_2_s: 300,
+        ..Config::new(*SERVER.ip(), PREFIX, &[SERVER.port()])
+    }
+}
+
+fn strike(trigger: &Mutex<Trigger>, point: CommitPoint) {
+    let mut armed = trigger.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, offers)) = armed.as_mut()
+        && *at == point
+    {
+        *offers = offers.saturating_sub(1);
+        if *offers == 0 {
+            *armed = None;
+            drop(armed);
+            resume_unwind(Box::new(Killed(point)));
+        }
+    }
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> Breach {
+    let message = payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|message| (*message).to_owned()));
+    Breach::Panicked { message: message.unwrap_or_else(|| "with something that is no sentence".to_owned()) }
+}
+
+fn not_started(error: &dyn std::error::Error) -> Breach {
+    Breach::NotStarted { message: error.to_string() }
+}

@@ -1,0 +1,227 @@
+//! What is told of a world: the figures, the breach if there was one, and how to see it again.
+
+use std::fmt;
+
+use strum::IntoEnumIterator;
+
+use crate::flows::FlowId;
+use crate::shard::{CommitPoint, PushError, Stats};
+use crate::tcp::CloseReason;
+
+use super::profile::Parameters;
+
+/// What must not happen in a world. Connections go by their number among the printed parameters.
+#[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentence of each variant says what it and its fields are")]
+pub enum Breach {
+    #[error("connection {connection}: byte {offset} that the service received is not the one that the client sent")]
+    WrongBytesReceived { connection: usize, offset: u64 },
+    #[error("connection {connection}: byte {offset} that the client received is not the one that was sent to it")]
+    WrongBytesDelivered { connection: usize, offset: u64 },
+    #[error("connection {connection}: the service was told of the end after {consumed} of {written} bytes")]
+    StreamCutShort { connection: usize, consumed: u64, written: u64 },
+    #[error("connection {connection}: the client saw the end after {received} bytes, which is no complete stream")]
+    EndTooEarly { connection: usize, received: u64 },
+    #[error("connection {connection}: the client saw an end that nobody had asked for")]
+    EndUnasked { connection: usize },
+    #[error("connection {connection}: the client was reset without a reason")]
+    ResetUnasked { connection: usize },
+    #[error("connection {connection}: was there before the kill and is not there after the restart")]
+    Lost { connection: usize },
+    #[error("connection {connection}: had the id {before} and has the id {after}")]
+    IdChanged { connection: usize, before: FlowId, after: FlowId },
+    #[error("connection {connection}: told as closed ({reason}) without a reason")]
+    ClosedUnasked { connection: usize, reason: CloseReason },
+    #[error("flow {flow}: a notice that no connection here can be the cause of")]
+    NoticeOfUnknownFlow { flow: FlowId },
+    #[error("flow {flow}: its service word was {word:?} when it opened or resumed")]
+    WordNotClean { flow: FlowId, word: Option<u64> },
+    #[error("flow {flow}: a stream that begins with {tag:#04x}, as no client's does")]
+    UnknownStream { flow: FlowId, tag: u8 },
+    #[error("flow {flow}: the service was told of the delivery of no ticket")]
+    ReceiptWithoutTicket { flow: FlowId },
+    #[error("connection {connection}: ticket {ticket} was told as delivered, which was never committed")]
+    ReceiptUnknown { connection: usize, ticket: u64 },
+    #[error("connection {connection}: ticket {ticket} was told as delivered when the client had {held} of {needed} bytes")]
+    ReceiptTooEarly { connection: usize, ticket: u64, held: u64, needed: u64 },
+    #[error("connection {connection}: ticket {ticket} was told as delivered twice in one life")]
+    ReceiptTwice { connection: usize, ticket: u64 },
+    #[error("connection {connection}: ticket {ticket} was acknowledged and never told as delivered")]
+    ReceiptMissing { connection: usize, ticket: u64 },
+    #[error("connection {connection}: ticket {ticket} was refused ({error}) without a reason")]
+    RefusedWithoutReason { connection: usize, ticket: u64, error: PushError },
+    #[error("connection {connection}: ticket {ticket} was answered neither by Queued nor by Refused, or twice")]
+    PushNotAnsweredOnce { connection: usize, ticket: u64 },
+    #[error("the node sent a frame that is not well formed: {what}")]
+    MalformedFrame { what: &'static str },
+    #[error("connection {connection}: the node sent {what}")]
+    WrongSegment { connection: usize, what: &'static str },
+    #[error("the shard panicked: {message}")]
+    Panicked { message: String },
+    #[error("the shard did not start again: {message}")]
+    NotStarted { message: String },
+    #[error("the world stood still at {at_us} us: somebody asked to be called again and again without effect")]
+    Spinning { at_us: u64 },
+    #[error("connections {connections:?} had not finished {waited_s} s after all faults had ended")]
+    NotFinished { connections: Vec<usize>, waited_s: u64 },
+    #[error("after everything had ended the shard still held {stats:?}")]
+    Leaked { stats: Stats },
+}
+
+/// What was counted in a world.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+    /// Connections that were established.
+    pub connections: u64,
+    /// Bytes that applications on either side received.
+    pub bytes: u64,
+    /// Pushes that were committed.
+    pub pushes: u64,
+    /// Pushes that were told as delivered.
+    pub receipts: u64,
+    /// Pushes that were refused for a good reason.
+    pub refusals: u64,
+    /// Frames given to the network, and their bytes.
+    pub frames: u64,
+    /// Bytes of those frames.
+    pub frame_bytes: u64,
+    /// Frames lost in the network, at unplugged cables and at a machine that was down.
+    pub lost: u64,
+    /// Frames that arrived twice.
+    pub duplicated: u64,
+    /// Frames that later ones could overtake.
+    pub held_back: u64,
+    /// Frames with a bit flipped.
+    pub corrupted: u64,
+    /// Times the node's link was full.
+    pub link_full: u64,
+    /// Kills between two calls.
+    pub kills_between: u64,
+    /// Kills at each commit point, in the order of `CommitPoint`.
+    pub kills_at: [u64; 5],
+    /// Records that a restart found incomplete and discarded.
+    pub records_discarded: u64,
+    /// Records that a restart found complete and applied again.
+    pub records_applied_again: u64,
+    /// Times smoltcp had to be helped out of a stall of its own.
+    pub rescues: u64,
+    /// Lies that were told to the checkers.
+    pub lies: u64,
+}
+
+impl Statistics {
+    /// All kills.
+    pub fn kills(&self) -> u64 {
+        self.kills_between + self.kills_at.iter().sum::<u64>()
+    }
+
+    /// All faults of network and links.
+    pub fn faults(&self) -> u64 {
+        self.lost + self.duplicated + self.held_back + self.corrupted + self.link_full
+    }
+
+    fn add(&mut self, other: &Statistics) {
+        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, frame_bytes, .. } = other;
+        let Statistics { lost, duplicated, held_back, corrupted, link_full, .. } = other;
+        let Statistics { kills_between, kills_at, records_discarded, records_applied_again, rescues, lies, .. } = other;
+        self.simulated_us += simulated_us;
+        self.connections += connections;
+        self.bytes += bytes;
+        self.pushes += pushes;
+        self.receipts += receipts;
+        self.refusals += refusals;
+        self.frames += frames;
+        self.frame_bytes += frame_bytes;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.held_back += held_back;
+        self.corrupted += corrupted;
+        self.link_full += link_full;
+        self.kills_between += kills_between;
+        for (sum, count) in self.kills_at.iter_mut().zip(kills_at) {
+            *sum += count;
+        }
+        self.records_discarded += records_discarded;
+        self.records_applied_again += records_applied_again;
+        self.rescues += rescues;
+        self.lies += lies;
+    }
+}
+
+/// The end of a world.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was drawn.
+    pub parameters: Parameters,
+    /// What was counted.
+    pub statistics: Statistics,
+    /// The hash of everything that happened.
+    pub trace_hash: u64,
+    /// What must not have happened, and at which simulated time in microseconds.
+    pub breach: Option<(u64, Breach)>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parameters { seed, profile, .. } = &self.parameters;
+        match &self.breach {
+            None => {
+                writeln!(f, "seed {seed} profile {profile}: all is well, trace {:016x}", self.trace_hash)?;
+                let mut totals = Totals::default();
+                totals.add(self);
+                write!(f, "{totals}")
+            }
+            Some((at_us, breach)) => {
+                writeln!(f, "seed {seed} profile {profile}: at {}.{:06} s: {breach}", at_us / 1_000_000, at_us % 1_000_000)?;
+                write!(f, "{}", self.parameters)?;
+                writeln!(f, "to see it again: holdline sim --seed {seed} --profile {profile}")
+            }
+        }
+    }
+}
+
+/// The sum over several worlds.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// How many worlds.
+    pub worlds: u64,
+    /// The seeds of those with a breach.
+    pub failed_seeds: Vec<u64>,
+    /// Their figures, added up.
+    pub statistics: Statistics,
+}
+
+impl Totals {
+    /// Adds a world.
+    pub fn add(&mut self, report: &Report) {
+        self.worlds += 1;
+        self.statistics.add(&report.statistics);
+        if report.breach.is_some() {
+            self.failed_seeds.push(report.parameters.seed);
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.statistics;
+        writeln!(f, "worlds       {} ({} failed)", self.worlds, self.failed_seeds.len())?;
+        writeln!(f, "simulated    {} s", s.simulated_us / 1_000_000)?;
+        writeln!(f, "connections  {} with {} bytes received by applications", s.connections, s.bytes)?;
+        writeln!(f, "pushes       {} committed, {} told as delivered, {} refused", s.pushes, s.receipts, s.refusals)?;
+        writeln!(f, "frames       {} of {} bytes", s.frames, s.frame_bytes)?;
+        writeln!(
+            f,
+            "faults       {} lost, {} duplicated, {} held back, {} corrupted, {} times link full",
+            s.lost, s.duplicated, s.held_back, s.corrupted, s.link_full
+        )?;
+        write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
+        for (point, count) in CommitPoint::iter().zip(s.kills_at) {
+            write!(f, ", {count} {}", <&str>::from(point))?;
+        }
+        writeln!(f, "\nrecords      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
+        writeln!(f, "smoltcp      {} stalls of its own resolved", s.rescues)
+    }
+}

@@ -1,0 +1,247 @@
+//! What the node says on the wire, frame by frame, against what it may say.
+//!
+//! Frames come in as they are handed to the network, before anything is lost. Checked are form and checksums, and
+//! for each connection: one initial sequence number, acknowledgments that never go back and never name what was not
+//! sent, segments no larger than the client's MSS and within the window it has opened, the same bytes whenever a
+//! sequence number is sent again (also by the process after a killed one), and nothing beyond the FIN.
+//!
+//! Invariant: it reads frames with smoltcp and keeps its own books; nothing in here comes from the shard.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, TcpOption, TcpPacket,
+};
+
+use super::client::SERVER;
+use super::network::NODE_MAC;
+use super::report::Breach;
+
+/// The books of one connection.
+#[derive(Default)]
+pub(super) struct Wiretap {
+    client: Option<ClientBooks>,
+    server: Option<ServerBooks>,
+}
+
+struct ClientBooks {
+    isn: u32,
+    mss: usize,
+    shift: Option<u8>,
+    syn_window: u32,
+    /// Sequence number after the last one that it has used.
+    end: u32,
+    /// Sequence number after the last one that it has allowed the node to send, once it has acknowledged something.
+    right_edge: Option<u32>,
+}
+
+struct ServerBooks {
+    isn: u32,
+    is_scaled: bool,
+    acknowledged: u32,
+    /// What was sent, by offset; `None` where frames died with a process before they were handed out.
+    sent: Vec<Option<u8>>,
+    fin_at: Option<usize>,
+}
+
+/// The largest payload for a peer that names no MSS.
+const DEFAULT_MSS: usize = 536;
+
+impl Wiretap {
+    /// A client sends this segment.
+    pub(super) fn on_client(&mut self, segment: &Segment<'_>) {
+        let tcp = &segment.tcp;
+        let (seq, window) = (tcp.seq_number().0 as u32, u32::from(tcp.window_len()));
+        let end = seq.wrapping_add(tcp.segment_len() as u32);
+        if tcp.syn() && self.client.as_ref().is_none_or(|books| books.isn != seq) {
+            let (mut mss, mut shift) = (DEFAULT_MSS, None);
+            for option in options(tcp) {
+                match option {
+                    TcpOption::MaxSegmentSize(bytes) => mss = usize::from(bytes),
+                    TcpOption::WindowScale(value) => shift = Some(value),
+                    _ => {}
+                }
+            }
+            self.client = Some(ClientBooks { isn: seq, mss, shift, syn_window: window, end, right_edge: None });
+            return;
+        }
+        let Some(books) = &mut self.client else { return };
+        if !tcp.rst() && is_after(end, books.end) {
+            books.end = end;
+        }
+        if tcp.ack() && !tcp.rst() {
+            let is_scaled = self.server.as_ref().is_some_and(|server| server.is_scaled);
+            let shift = if is_scaled { books.shift.unwrap_or(0) } else { 0 };
+            let edge = (tcp.ack_number().0 as u32).wrapping_add(window << shift);
+            if books.right_edge.is_none_or(|before| is_after(edge, before)) {
+                books.right_edge = Some(edge);
+            }
+        }
+    }
+
+    /// The node sends this segment to the client. `is_held`: the shard is known to hold the connection.
+    pub(super) fn on_server(&mut self, segment: &Segment<'_>, is_held: bool) -> Result<(), &'static str> {
+        let tcp = &segment.tcp;
+        if tcp.rst() {
+            return Ok(());
+        }
+        let Some(client) = &self.client else { return Err("a segment to a client that had sent no SYN") };
+        if !tcp.ack() {
+            return Err("a segment without ACK");
+        }
+        if tcp.syn() {
+            return self.on_server_syn(tcp, is_held);
+        }
+        let Some(server) = &mut self.server else { return Err("a segment before its SYN") };
+        let acknowledged = tcp.ack_number().0 as u32;
+        if is_after(acknowledged, client.end) {
+            return Err("an acknowledgment of something that was never sent");
+        }
+        if is_after(server.acknowledged, acknowledged) {
+            return Err("an acknowledgment that goes back");
+        }
+        server.acknowledged = acknowledged;
+        server.on_payload(tcp, client)
+    }
+
+    fn on_server_syn(&mut self, tcp: &TcpPacket<&[u8]>, is_held: bool) -> Result<(), &'static str> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        let (isn, acknowledged) = (tcp.seq_number().0 as u32, tcp.ack_number().0 as u32);
+        if acknowledged != client.isn.wrapping_add(1) {
+            return Err("a SYN that acknowledges something else than the client's");
+        }
+        if let Some(server) = &self.server {
+            if server.isn == isn {
+                return Ok(());
+            }
+            if is_held {
+                return Err("a second initial sequence number for a connection it holds");
+            }
+        }
+        let is_scaled = client.shift.is_some() && options(tcp).any(|it| matches!(it, TcpOption::WindowScale(_)));
+        client.right_edge = Some(isn.wrapping_add(1).wrapping_add(client.syn_window));
+        self.server = Some(ServerBooks { isn, is_scaled, acknowledged, sent: Vec::new(), fin_at: None });
+        Ok(())
+    }
+}
+
+impl ServerBooks {
+    fn on_payload(&mut self, tcp: &TcpPacket<&[u8]>, client: &ClientBooks) -> Result<(), &'static str> {
+        let payload = tcp.payload();
+        let option_bytes = usize::from(tcp.header_len()) - 20;
+        if payload.len() + option_bytes > client.mss {
+            return Err("a segment larger than the client's MSS");
+        }
+        let seq = tcp.seq_number().0 as u32;
+        let start = seq.wrapping_sub(self.isn.wrapping_add(1)) as usize;
+        let end = start + payload.len();
+        if payload.is_empty() && !tcp.fin() {
+            return Ok(());
+        }
+        if start > 1 << 30 {
+            return Err("payload from before its initial sequence number");
+        }
+        let right_edge = client.right_edge.unwrap_or(seq);
+        let is_probe = payload.len() == 1 && !is_after(seq, right_edge);
+        if !payload.is_empty() && !is_probe && is_after(seq.wrapping_add(payload.len() as u32), right_edge) {
+            return Err("payload beyond the window that the client has opened");
+        }
+        if self.fin_at.is_some_and(|at| end > at || (tcp.fin() && end != at)) {
+            return Err("something beyond its FIN, or a FIN in another place");
+        }
+        if tcp.fin() {
+            if self.sent.len() > end {
+                return Err("a FIN before bytes that it has sent");
+            }
+            self.fin_at = Some(end);
+        }
+        if self.sent.len() < end {
+            self.sent.resize(end, None);
+        }
+        for (slot, &byte) in self.sent[start..end].iter_mut().zip(payload) {
+            if slot.replace(byte).is_some_and(|before| before != byte) {
+                return Err("other bytes under a sequence number that it had used before");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A TCP segment on the wire, with its ends.
+pub(super) struct Segment<'a> {
+    /// The client's end of the connection.
+    pub(super) client: SocketAddrV4,
+    tcp: TcpPacket<&'a [u8]>,
+}
+
+/// Takes apart a frame that a client sends; `None` if it is no TCP segment to the node.
+pub(super) fn from_client(frame: &[u8]) -> Option<Segment<'_>> {
+    let (ip, tcp) = segment(frame).ok()??;
+    Some(Segment { client: SocketAddrV4::new(ip.src_addr(), tcp.src_port()), tcp })
+}
+
+/// Takes apart a frame that the node sends and checks its form. `None` if it is ARP.
+pub(super) fn from_node(frame: &[u8], mtu: u16) -> Result<Option<Segment<'_>>, Breach> {
+    const ETHERNET_HEADER_BYTES: usize = 14;
+    let malformed = |what| Breach::MalformedFrame { what };
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| malformed("it has no Ethernet header"))?;
+    if ethernet.src_addr().0 != NODE_MAC {
+        return Err(malformed("its source is not the node"));
+    }
+    if frame.len() > usize::from(mtu) + ETHERNET_HEADER_BYTES {
+        return Err(malformed("it is longer than the MTU"));
+    }
+    if ethernet.ethertype() == EthernetProtocol::Arp {
+        let arp = ArpPacket::new_checked(ethernet.payload()).and_then(|packet| ArpRepr::parse(&packet));
+        return match arp.map_err(|_| malformed("it is no ARP packet for Ethernet and IPv4"))? {
+            ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. }
+                if source_hardware_addr.0 == NODE_MAC && source_protocol_addr == *SERVER.ip() =>
+            {
+                Ok(None)
+            }
+            _ => Err(malformed("it is ARP in the name of somebody else")),
+        };
+    }
+    let (ip, tcp) = segment(frame).map_err(malformed)?.ok_or(malformed("it is neither ARP nor IPv4"))?;
+    if ip.src_addr() != *SERVER.ip() || tcp.src_port() != SERVER.port() {
+        return Err(malformed("it comes from an address or port that nobody listens on"));
+    }
+    Ok(Some(Segment { client: SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()), tcp }))
+}
+
+type Parts<'a> = (Ipv4Packet<&'a [u8]>, TcpPacket<&'a [u8]>);
+
+fn segment(frame: &[u8]) -> Result<Option<Parts<'_>>, &'static str> {
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "it has no Ethernet header")?;
+    if ethernet.ethertype() != EthernetProtocol::Ipv4 {
+        return Ok(None);
+    }
+    let packet = frame.get(14..).unwrap_or_default();
+    let ip = Ipv4Packet::new_checked(packet).map_err(|_| "its IPv4 header is broken")?;
+    Ipv4Repr::parse(&ip, &ChecksumCapabilities::default()).map_err(|_| "its IPv4 header is wrong")?;
+    if ip.next_header() != IpProtocol::Tcp {
+        return Err("it carries something else than TCP");
+    }
+    let (from, until) = (usize::from(ip.header_len()), usize::from(ip.total_len()));
+    let tcp = TcpPacket::new_checked(&packet[from..until]).map_err(|_| "its TCP header is broken")?;
+    let (source, destination): (Ipv4Addr, Ipv4Addr) = (ip.src_addr(), ip.dst_addr());
+    if !tcp.verify_checksum(&source.into(), &destination.into()) {
+        return Err("its TCP checksum is wrong");
+    }
+    Ok(Some((ip, tcp)))
+}
+
+fn options<'a>(tcp: &'a TcpPacket<&'a [u8]>) -> impl Iterator<Item = TcpOption<'a>> {
+    let mut rest = tcp.options();
+    std::iter::from_fn(move || {
+        let (next, option) = TcpOption::parse(rest).ok()?;
+        rest = next;
+        (option != TcpOption::EndOfList).then_some(option)
+    })
+}
+
+/// Whether `a` lies to the right of `b` on the circle of sequence numbers.
+fn is_after(a: u32, b: u32) -> bool {
+    (b.wrapping_sub(a) as i32) < 0
+}

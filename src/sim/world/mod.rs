@@ -1,0 +1,370 @@
+//! The loop of a world: from event to event until everything is over, or something is wrong.
+//!
+//! Events are frames that arrive, the shard's deadline, the clients' clocks, scripted pushes and closes, kills and
+//! restarts. A world has three phases: faults until `heal_at_us`; then none, and every connection has to finish in
+//! bounded time; then what nobody ends by himself (clients that have gone without a word) is reset, and the shard has
+//! to be empty when TIME-WAIT is over.
+//!
+//! Invariant: time only jumps from one event to the next, and events at the same time have one order.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::flows::FlowId;
+use crate::shard::{CloseHow, Stats};
+
+use super::client::{Client, Sight};
+use super::host::Findings;
+use super::ledger::Ledger;
+use super::network::{Network, Port};
+use super::node::Node;
+use super::profile::{Ending, Parameters};
+use super::report::{Breach, Report, Statistics};
+use super::trace::Trace;
+use super::wiretap::{self, Wiretap};
+
+mod script;
+mod server;
+
+/// A lie that is told to the checkers once, so that they can be seen to find it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter)]
+pub enum Sabotage {
+    /// One bit of what a client received is flipped.
+    FlipDeliveredBit,
+    /// One piece of what a client received is given twice.
+    RepeatDeliveredBytes,
+    /// A client's stream seems to end early.
+    EndEarly,
+    /// A client seems to be reset.
+    ResetClient,
+    /// A receipt is withheld.
+    SwallowReceipt,
+    /// A receipt is given twice.
+    RepeatReceipt,
+    /// The answer to a push is withheld.
+    SwallowQueued,
+    /// A connection seems to be missing after a restart.
+    HideFlow,
+    /// The shard seems to hold one payload block in the end.
+    LeakBlock,
+    /// A segment of the node has one bit of its payload flipped before it is looked at.
+    SpoilSegment,
+}
+
+/// A world.
+pub struct World {
+    parameters: Parameters,
+    now_us: u64,
+    random: Xoshiro256PlusPlus,
+    network: Network,
+    clients: Vec<Client>,
+    /// Which client and which of its applications a connection's number means.
+    seats: Vec<(usize, usize)>,
+    /// Clients to which something has arrived.
+    are_called: Vec<bool>,
+    node: Node,
+    findings: Rc<RefCell<Findings>>,
+    ledgers: Vec<Ledger>,
+    wiretaps: Vec<Wiretap>,
+    numbers: BTreeMap<FlowId, usize>,
+    actions: BTreeMap<(u64, u64), Action>,
+    action_count: u64,
+    /// Which life of the process this is.
+    life: u64,
+    is_kill_between: bool,
+    /// Whether the batch in which the process died last had its record complete.
+    is_death_committed: bool,
+    /// How long the machine will be down after the kill that is armed.
+    downtime_us: u64,
+    is_healed: bool,
+    inbox: Vec<Vec<u8>>,
+    inbox_due_us: Option<u64>,
+    /// When a link that was full takes frames again.
+    link_free_us: Option<u64>,
+    ticket_count: u64,
+    sabotage: Option<Sabotage>,
+    statistics: Statistics,
+    trace: Trace,
+}
+
+/// Something that the script or a fault has set for a time.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Push { number: usize, bytes: usize },
+    Close { number: usize, how: CloseHow },
+    Kill { index: usize },
+    Restart,
+    Heal,
+}
+
+/// How long everything may take to finish once all faults have ended: some of the longest RTOs, and the slow readers.
+const FINISH_US: u64 = 400_000_000;
+/// How long the shard may then take to be empty: TIME-WAIT, FIN-WAIT-2 and half-open flows of late duplicates.
+const DRAIN_US: u64 = 700_000_000;
+/// More events than this at one time are no progress.
+const EVENTS_AT_ONCE_MAX: u32 = 20_000;
+
+impl World {
+    /// A world at its beginning. Fails if the shard does not start.
+    pub fn new(parameters: Parameters) -> Result<World, Breach> {
+        let seed = parameters.seed;
+        let (mut clients, mut ledgers, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, client) in parameters.clients.iter().enumerate() {
+            clients.push(Client::new(index, client, seed, ledgers.len()));
+            for (seat, connection) in client.connections.iter().enumerate() {
+                let application = &clients[index].applications()[seat];
+                let send_queue_bytes = parameters.node.send_queue_bytes;
+                ledgers.push(Ledger::new(application, connection.workload, seed, send_queue_bytes));
+                seats.push((index, seat));
+            }
+        }
+        let findings = Rc::default();
+        let mut world = World {
+            now_us: 0,
+            random: Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x776f_726c_6400),
+            network: Network::new(parameters.network.clone(), seed, clients.len()),
+            seats,
+            are_called: vec![true; clients.len()],
+            wiretaps: ledgers.iter().map(|_| Wiretap::default()).collect(),
+            clients,
+            ledgers,
+            node: Node::new(&parameters, Rc::clone(&findings))?,
+            findings,
+            numbers: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            action_count: 0,
+            life: 0,
+            is_kill_between: false,
+            is_death_committed: false,
+            downtime_us: 0,
+            is_healed: false,
+            inbox: Vec::new(),
+            inbox_due_us: None,
+            link_free_us: None,
+            ticket_count: 0,
+            sabotage: None,
+            statistics: Statistics::default(),
+            trace: Trace::new(false),
+            parameters,
+        };
+        world.write_script();
+        Ok(world)
+    }
+
+    /// The same, with one lie.
+    #[must_use]
+    pub fn with_sabotage(mut self, sabotage: Sabotage) -> World {
+        self.sabotage = Some(sabotage);
+        self
+    }
+
+    /// The same, with every event printed to standard output.
+    #[must_use]
+    pub fn spoken(mut self) -> World {
+        self.trace = Trace::new(true);
+        self
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Report {
+        let breach = self.live().err().map(|breach| (self.now_us, breach));
+        self.statistics.simulated_us = self.now_us;
+        self.statistics.rescues = self.clients.iter().map(|client| client.rescues).sum();
+        self.statistics.connections = self.ledgers.iter().filter(|ledger| ledger.is_established()).count() as u64;
+        self.statistics.pushes = self.ledgers.iter().map(Ledger::committed_count).sum();
+        self.statistics.bytes += self.findings.borrow().consumed_bytes;
+        Report { trace_hash: self.trace.hash(), parameters: self.parameters, statistics: self.statistics, breach }
+    }
+
+    fn live(&mut self) -> Result<(), Breach> {
+        let finish_us = self.parameters.heal_at_us + FINISH_US;
+        if !self.run_until(finish_us, |world| world.is_healed && world.unfinished().is_empty())? {
+            let connections = self.unfinished();
+            return Err(Breach::NotFinished { connections, waited_s: FINISH_US / 1_000_000 });
+        }
+        self.reset_the_rest()?;
+        let drained_us = self.now_us + DRAIN_US;
+        let is_quiet = |world: &mut World| world.shard_stats().flows == 0 && world.network.next_arrival_us().is_none();
+        let is_drained = self.run_until(drained_us, is_quiet)?;
+        let mut stats = self.shard_stats();
+        stats.blocks += u32::from(self.lies(Sabotage::LeakBlock));
+        let Stats { established, half_open, closing, flows, actives, spans, blocks, .. } = stats;
+        if !is_drained || [established, half_open, closing, flows, actives, spans, blocks] != [0; 7] {
+            return Err(Breach::Leaked { stats });
+        }
+        self.ledgers.iter().try_for_each(Ledger::settle)
+    }
+
+    /// Runs from event to event until something is so; false if it is not so by then.
+    fn run_until(&mut self, until_us: u64, is_so: impl Fn(&mut World) -> bool) -> Result<bool, Breach> {
+        let mut events_at_once = 0;
+        while !is_so(self) {
+            let Some(next_us) = self.next_event_us().filter(|&next_us| next_us <= until_us) else { return Ok(false) };
+            events_at_once = if next_us > self.now_us { 0 } else { events_at_once + 1 };
+            if events_at_once > EVENTS_AT_ONCE_MAX {
+                return Err(Breach::Spinning { at_us: self.now_us });
+            }
+            self.now_us = self.now_us.max(next_us);
+            self.deliver();
+            self.act()?;
+            self.run_node()?;
+            self.run_clients()?;
+        }
+        Ok(true)
+    }
+
+    fn next_event_us(&self) -> Option<u64> {
+        let clients = self.clients.iter().enumerate().filter(|&(index, _)| !self.has_vanished(index));
+        let client_us = clients.filter_map(|(_, client)| client.wake_us(self.now_us));
+        let called_us = self.are_called.contains(&true).then_some(self.now_us);
+        let action_us = self.actions.keys().next().map(|&(at_us, _)| at_us);
+        let network_us = self.network.next_arrival_us();
+        let own_us = [called_us, action_us, network_us, self.inbox_due_us, self.link_free_us, self.shard_deadline_us()];
+        client_us.chain(own_us.into_iter().flatten()).min()
+    }
+
+    /// Connections that have something left to do and somebody to do it.
+    fn unfinished(&mut self) -> Vec<usize> {
+        self.note_vanished();
+        let ledgers = self.ledgers.iter().enumerate();
+        // A client that has nothing to say never learns of a reset that was lost.
+        let open = ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
+        open.map(|(number, _)| number).collect()
+    }
+
+    /// Frames that have arrived go to whom they are for.
+    fn deliver(&mut self) {
+        while let Some((port, frame)) = self.network.take_due(self.now_us) {
+            let is_there = match port {
+                Port::Node => self.node.is_up(),
+                Port::Client(index) => !self.is_unplugged(index),
+            };
+            if !is_there {
+                self.statistics.lost += 1;
+                continue;
+            }
+            match port {
+                Port::Node => {
+                    self.trace.frame(self.now_us, "arrives", &frame);
+                    self.inbox.push(frame);
+                    self.inbox_due_us.get_or_insert(self.now_us + self.parameters.node.gather_us);
+                }
+                Port::Client(index) => {
+                    self.clients[index].arrive(frame);
+                    self.are_called[index] = true;
+                }
+            }
+        }
+    }
+
+    fn run_clients(&mut self) -> Result<(), Breach> {
+        let mut sights = Vec::new();
+        for index in 0..self.clients.len() {
+            let is_called = std::mem::take(&mut self.are_called[index]);
+            let is_due = self.clients[index].wake_us(self.now_us).is_some_and(|wake_us| wake_us <= self.now_us);
+            if self.has_vanished(index) || !(is_called || is_due) {
+                continue;
+            }
+            self.clients[index].step(self.now_us, &mut sights);
+            for (number, sight) in sights.drain(..) {
+                self.on_sight(number, sight)?;
+            }
+            for application in self.clients[index].applications() {
+                self.ledgers[application.number].follow(application);
+            }
+            self.carry_from_client(index);
+        }
+        Ok(())
+    }
+
+    fn on_sight(&mut self, number: usize, sight: Sight) -> Result<(), Breach> {
+        let sight = match sight {
+            Sight::Bytes(_) if self.lies(Sabotage::EndEarly) => Sight::End,
+            Sight::Bytes(_) if self.lies(Sabotage::ResetClient) => Sight::Reset,
+            Sight::Bytes(mut bytes) => {
+                if self.lies(Sabotage::FlipDeliveredBit) {
+                    bytes[0] ^= 1;
+                }
+                if self.lies(Sabotage::RepeatDeliveredBytes) {
+                    bytes.extend_from_within(..);
+                }
+                Sight::Bytes(bytes)
+            }
+            Sight::Established | Sight::End | Sight::Reset | Sight::Finished => sight,
+        };
+        let ledger = &mut self.ledgers[number];
+        match sight {
+            Sight::Bytes(bytes) => {
+                self.statistics.bytes += bytes.len() as u64;
+                ledger.on_bytes(&bytes)
+            }
+            Sight::End => {
+                self.trace.event(self.now_us, "end", &number);
+                ledger.on_end()
+            }
+            Sight::Reset => {
+                self.trace.event(self.now_us, "reset", &number);
+                ledger.on_reset()
+            }
+            Sight::Established | Sight::Finished => {
+                self.trace.event(self.now_us, "client", &(number, sight));
+                Ok(())
+            }
+        }
+    }
+
+    fn carry_from_client(&mut self, index: usize) {
+        let is_unplugged = self.is_unplugged(index);
+        for frame in self.clients[index].sent() {
+            self.trace.frame(self.now_us, "client", &frame);
+            if let Some(segment) = wiretap::from_client(&frame)
+                && let Some(number) = self.number_of(segment.client)
+            {
+                self.wiretaps[number].on_client(&segment);
+            }
+            if is_unplugged {
+                self.statistics.lost += 1;
+            } else {
+                self.network.send(self.now_us, Port::Client(index), &frame, &mut self.statistics);
+            }
+        }
+    }
+
+    fn number_of(&self, remote: std::net::SocketAddrV4) -> Option<usize> {
+        self.ledgers.iter().position(|ledger| ledger.remote == remote)
+    }
+
+    /// Whether the client's cable is pulled now.
+    fn is_unplugged(&self, index: usize) -> bool {
+        match self.parameters.clients[index].unplugged_us {
+            Some((from_us, None)) => self.now_us >= from_us,
+            Some((from_us, Some(until_us))) => !self.is_healed && (from_us..until_us).contains(&self.now_us),
+            None => false,
+        }
+    }
+
+    /// Whether the client is gone for good.
+    fn has_vanished(&self, index: usize) -> bool {
+        matches!(self.parameters.clients[index].unplugged_us, Some((from_us, None)) if self.now_us >= from_us)
+    }
+
+    fn note_vanished(&mut self) {
+        for number in 0..self.ledgers.len() {
+            self.ledgers[number].is_vanished = self.has_vanished(self.seats[number].0);
+        }
+    }
+
+    /// Whether this lie is to be told now; it is told once.
+    fn lies(&mut self, sabotage: Sabotage) -> bool {
+        let is_time = self.sabotage == Some(sabotage);
+        if is_time {
+            self.sabotage = None;
+            self.statistics.lies += 1;
+        }
+        is_time
+    }
+}

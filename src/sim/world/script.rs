@@ -1,0 +1,116 @@
+//! What a world has planned: pushes, closes, kills, restarts and the end of all faults.
+//!
+//! The script is written from the parameters when the world begins; what cannot be done when its time comes (the
+//! machine is down, the connection not yet there) is put off.
+
+use crate::shard::CloseHow;
+
+use super::super::report::Breach;
+use super::{Action, Ending, World};
+
+/// How long something is put off that cannot be done yet.
+const PUT_OFF_US: u64 = 100_000;
+/// How many pushes go into one call: one batch, which is committed whole or not at all.
+const PUSHES_AT_ONCE_MAX: usize = 64;
+
+impl World {
+    pub(super) fn write_script(&mut self) {
+        for number in 0..self.seats.len() {
+            let (client, seat) = self.seats[number];
+            let connection = &self.parameters.clients[client].connections[seat];
+            let (pushes, ending) = (connection.pushes.clone(), connection.ending);
+            for (at_us, bytes) in pushes {
+                self.plan(at_us, Action::Push { number, bytes });
+            }
+            match ending {
+                Ending::ServerFin(at_us) => self.plan(at_us, Action::Close { number, how: CloseHow::Fin }),
+                Ending::ServerReset(at_us) => self.plan(at_us, Action::Close { number, how: CloseHow::Reset }),
+                Ending::ClientFin(_) | Ending::ClientReset(_) => {}
+            }
+        }
+        for index in 0..self.parameters.kills.len() {
+            self.plan(self.parameters.kills[index].from_us, Action::Kill { index });
+        }
+        self.plan(self.parameters.heal_at_us, Action::Heal);
+    }
+
+    pub(super) fn plan(&mut self, at_us: u64, action: Action) {
+        self.action_count += 1;
+        self.actions.insert((at_us, self.action_count), action);
+    }
+
+    fn put_off(&mut self, action: Action) {
+        self.plan(self.now_us + PUT_OFF_US, action);
+    }
+
+    /// Does what is due.
+    pub(super) fn act(&mut self) -> Result<(), Breach> {
+        let mut pushes = Vec::new();
+        while let Some(entry) = self.actions.first_entry()
+            && entry.key().0 <= self.now_us
+        {
+            let action = entry.remove();
+            match action {
+                Action::Push { number, bytes } if self.can_reach(number) => {
+                    pushes.push((number, bytes));
+                    if pushes.len() == PUSHES_AT_ONCE_MAX {
+                        self.push(&std::mem::take(&mut pushes))?;
+                    }
+                }
+                Action::Close { number, how } if self.can_reach(number) => {
+                    // In the order in which they were planned.
+                    self.push(&std::mem::take(&mut pushes))?;
+                    if self.node.is_up() {
+                        self.close(number, how)?;
+                    } else {
+                        self.put_off(action);
+                    }
+                }
+                Action::Push { number, .. } | Action::Close { number, .. } => {
+                    if !self.ledgers[number].is_over && !self.ledgers[number].is_vanished {
+                        self.put_off(action);
+                    }
+                }
+                Action::Kill { index } => self.on_kill_due(index),
+                Action::Restart => self.restart()?,
+                Action::Heal => self.heal(),
+            }
+        }
+        self.push(&pushes)
+    }
+
+    fn can_reach(&self, number: usize) -> bool {
+        self.node.is_up() && self.ledgers[number].flow.is_some()
+    }
+
+    fn on_kill_due(&mut self, index: usize) {
+        if self.is_healed {
+            return;
+        }
+        if !self.node.is_up() {
+            self.put_off(Action::Kill { index });
+            return;
+        }
+        let kill = self.parameters.kills[index].clone();
+        self.downtime_us = kill.downtime_us;
+        match kill.at {
+            Some(trigger) => self.node.arm(Some(trigger)),
+            None => {
+                self.node.kill();
+                self.on_death(None);
+            }
+        }
+    }
+
+    /// All faults end.
+    fn heal(&mut self) {
+        self.trace.event(self.now_us, "heal", &());
+        self.is_healed = true;
+        self.node.arm(None);
+        self.network.heal();
+        for client in &mut self.clients {
+            client.heal();
+        }
+        self.are_called.fill(true);
+    }
+}

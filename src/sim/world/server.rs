@@ -1,0 +1,297 @@
+//! The node's side of a world: calling the shard, hearing its notices, carrying its frames, its deaths and restarts.
+//!
+//! Invariant: after every call that returns, all notices are heard before any frame is carried, so that what a killed
+//! process takes along is only what belongs to the call in which it died.
+
+use rand::RngExt;
+
+use crate::flows::FlowId;
+use crate::shard::{CloseHow, CommitPoint, Notice, Push, Shard, Stats, Ticket};
+use crate::tcp::{State, Time};
+
+use super::super::client::SERVER;
+use super::super::host::Host;
+use super::super::network::Port;
+use super::super::node::Called;
+use super::super::pattern::{self, Stream};
+use super::super::profile::Workload;
+use super::super::report::Breach;
+use super::super::wiretap;
+use super::{Action, Sabotage, World};
+
+impl World {
+    /// What the shard says it holds; nothing while it is down.
+    pub(super) fn shard_stats(&self) -> Stats {
+        self.node.shard().map(Shard::stats).unwrap_or_default()
+    }
+
+    /// When the shard wants to be called next.
+    pub(super) fn shard_deadline_us(&self) -> Option<u64> {
+        self.node.shard().and_then(Shard::next_deadline).map(|deadline| deadline.0)
+    }
+
+    /// Hands over frames that were gathered, fires due timers, and goes on with a link that was full.
+    pub(super) fn run_node(&mut self) -> Result<(), Breach> {
+        let now = Time(self.now_us);
+        if self.link_free_us.is_some_and(|free_us| free_us <= self.now_us) {
+            self.link_free_us = None;
+            self.transmit()?;
+        }
+        if self.inbox_due_us.is_some_and(|due_us| due_us <= self.now_us) {
+            self.inbox_due_us = None;
+            let inbox = std::mem::take(&mut self.inbox);
+            let frames: Vec<&[u8]> = inbox.iter().map(Vec::as_slice).collect();
+            self.call(|shard| shard.receive(now, &frames))?;
+        }
+        if self.shard_deadline_us().is_some_and(|deadline_us| deadline_us <= self.now_us) {
+            self.call(|shard| shard.tick(now))?;
+        }
+        Ok(())
+    }
+
+    /// Calls the shard, and then hears and carries what came out. `None` if the process died of it.
+    fn call<R>(&mut self, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<Option<R>, Breach> {
+        let (called, result) = self.node.call(call)?;
+        if let Called::Killed(point) = called {
+            self.on_death(Some(point));
+            self.hear_findings()?;
+            return Ok(None);
+        }
+        self.hear_notices()?;
+        self.hear_findings()?;
+        self.transmit()?;
+        Ok(result)
+    }
+
+    /// Pushes to these connections at once.
+    pub(super) fn push(&mut self, pushes: &[(usize, usize)]) -> Result<(), Breach> {
+        if pushes.is_empty() || !self.node.is_up() {
+            return Ok(());
+        }
+        let mut payloads = Vec::new();
+        for &(number, count) in pushes {
+            let Some(flow) = self.ledgers[number].flow else { continue };
+            self.ticket_count += 1;
+            let ticket = FIRST_TICKET + self.ticket_count;
+            let mut bytes = vec![0; count];
+            pattern::fill(self.parameters.seed, Stream::Push(ticket), 0, &mut bytes);
+            self.ledgers[number].push(ticket, count);
+            payloads.push((flow, Ticket(ticket), bytes));
+        }
+        let batch: Vec<Push<'_>> =
+            payloads.iter().map(|(flow, ticket, bytes)| Push { flow: *flow, ticket: *ticket, bytes }).collect();
+        let now = Time(self.now_us);
+        if self.call(|shard| shard.push(now, &batch))?.is_some() {
+            for &(number, _) in pushes {
+                self.ledgers[number].on_push_returned()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a connection from the node's side.
+    pub(super) fn close(&mut self, number: usize, how: CloseHow) -> Result<(), Breach> {
+        let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
+        let before = self.ledgers[number].asked_to_close.replace(how);
+        let now = Time(self.now_us);
+        let Some(closed) = self.call(|shard| shard.close(now, flow, how))? else {
+            if !self.is_death_committed {
+                self.ledgers[number].asked_to_close = before;
+                self.plan(self.now_us, Action::Close { number, how });
+            }
+            return Ok(());
+        };
+        self.trace.event(self.now_us, "close", &(number, how, closed));
+        Ok(())
+    }
+
+    /// What nobody would ever end by himself: the other end has gone, or does not know that it is over.
+    pub(super) fn reset_the_rest(&mut self) -> Result<(), Breach> {
+        for number in 0..self.ledgers.len() {
+            if self.ledgers[number].is_abandoned() && self.node.is_up() {
+                self.close(number, CloseHow::Reset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_findings(&mut self) -> Result<(), Breach> {
+        let findings = std::rc::Rc::clone(&self.findings);
+        let mut findings = findings.borrow_mut();
+        if let Some(breach) = findings.breaches.pop() {
+            return Err(breach);
+        }
+        let ended = findings.ended.drain(..);
+        ended.into_iter().try_for_each(|(number, consumed)| self.ledgers[number].on_stream_ended(consumed))
+    }
+
+    fn hear_notices(&mut self) -> Result<(), Breach> {
+        self.note_vanished();
+        let mut notices = Vec::new();
+        self.node.call(|shard| shard.drain_notices(|notice| notices.push(notice)))?;
+        for notice in notices {
+            self.trace.event(self.now_us, "notice", &notice);
+            match notice {
+                Notice::Queued { .. } if self.lies(Sabotage::SwallowQueued) => {}
+                Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::SwallowReceipt) => {}
+                Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::RepeatReceipt) => {
+                    self.on_notice(notice)?;
+                    self.on_notice(notice)?;
+                }
+                _ => self.on_notice(notice)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_hold(&self, flow: FlowId) -> bool {
+        self.numbers.get(&flow).is_some_and(|&number| self.ledgers[number].workload == Workload::Hold)
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
+        let flow = match notice {
+            Notice::Opened { flow, local, remote } => {
+                let number = self.number_of(remote).filter(|_| local == SERVER);
+                let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
+                self.numbers.insert(flow, number);
+                return self.ledgers[number].on_id(flow);
+            }
+            Notice::Closed { flow, .. }
+            | Notice::Queued { flow, .. }
+            | Notice::Refused { flow, .. }
+            | Notice::Delivered { flow, .. }
+            | Notice::PeerClosed { flow } => flow,
+        };
+        let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
+        let is_hold = self.ledgers[number].workload == Workload::Hold;
+        let (client, seat) = self.seats[number];
+        let ledger = &mut self.ledgers[number];
+        match notice {
+            Notice::Queued { ticket, .. } if is_hold => ledger.on_queued(ticket.0),
+            Notice::Refused { ticket, error, .. } => {
+                self.statistics.refusals += 1;
+                ledger.on_refused(ticket.0, error)
+            }
+            Notice::Delivered { ticket, .. } if is_hold => {
+                let client = &self.clients[client];
+                let held_bytes = client.held_by_tcp_bytes(&client.applications()[seat]);
+                self.statistics.receipts += 1;
+                ledger.on_delivered(ticket.0, self.life, held_bytes)
+            }
+            Notice::PeerClosed { .. } => ledger.on_peer_closed(),
+            Notice::Closed { reason, .. } => ledger.on_closed(reason),
+            // What the echo service pushes is checked byte by byte.
+            Notice::Opened { .. } | Notice::Queued { .. } | Notice::Delivered { .. } => Ok(()),
+        }
+    }
+
+    /// Takes the shard's frames to the network, unless the link is full.
+    fn transmit(&mut self) -> Result<(), Breach> {
+        let Some(shard) = self.node.shard() else { return Ok(()) };
+        if self.link_free_us.is_some() || !shard.has_frames() {
+            return Ok(());
+        }
+        let full = self.parameters.node.link_full;
+        let is_short = !self.is_healed && full > 0 && self.random.random_range(0..10_000) < full;
+        let room = if is_short { self.random.random_range(0..4) } else { usize::MAX };
+        let mut frames: Vec<Vec<u8>> = Vec::new();
+        self.node.call(|shard| {
+            shard.transmit(|frame| {
+                let has_room = frames.len() < room;
+                if has_room {
+                    frames.push(frame.to_vec());
+                }
+                has_room
+            });
+        })?;
+        if self.node.shard().is_some_and(Shard::has_frames) {
+            self.statistics.link_full += 1;
+            self.link_free_us = Some(self.now_us + self.random.random_range(100..5_000));
+        }
+        for frame in &mut frames {
+            self.trace.frame(self.now_us, "node", frame);
+            self.check_frame(frame)?;
+            self.network.send(self.now_us, Port::Node, frame, &mut self.statistics);
+        }
+        Ok(())
+    }
+
+    fn check_frame(&mut self, frame: &[u8]) -> Result<(), Breach> {
+        let mut spoilt = Vec::new();
+        let mut frame = frame;
+        if frame.len() > 80 && self.lies(Sabotage::SpoilSegment) {
+            spoilt.extend_from_slice(frame);
+            spoilt[70] ^= 4;
+            frame = &spoilt;
+        }
+        let Some(segment) = wiretap::from_node(frame, self.parameters.node.mtu)? else { return Ok(()) };
+        let number = self.number_of(segment.client);
+        let number = number.ok_or(Breach::MalformedFrame { what: "it goes to a client that does not exist" })?;
+        let is_held = self.ledgers[number].is_held();
+        let checked = self.wiretaps[number].on_server(&segment, is_held);
+        checked.map_err(|what| Breach::WrongSegment { connection: number, what })
+    }
+
+    /// The process has died: at a point of a commit, or between two calls.
+    pub(super) fn on_death(&mut self, point: Option<CommitPoint>) {
+        self.trace.event(self.now_us, "killed", &point);
+        self.life += 1;
+        self.statistics.lost += self.inbox.len() as u64;
+        self.inbox.clear();
+        self.inbox_due_us = None;
+        self.link_free_us = None;
+        self.is_kill_between = point.is_none();
+        self.is_death_committed = match point {
+            Some(CommitPoint::BeforeRecord | CommitPoint::WithinRecord) | None => false,
+            Some(CommitPoint::BeforeApply | CommitPoint::WithinApply | CommitPoint::BeforeGate) => true,
+        };
+        match point {
+            Some(point) => self.statistics.kills_at[point as usize] += 1,
+            None => self.statistics.kills_between += 1,
+        }
+        if point.is_some() {
+            for (ledger, &(client, seat)) in self.ledgers.iter_mut().zip(&self.seats) {
+                let client = &self.clients[client];
+                let held_bytes = client.held_by_tcp_bytes(&client.applications()[seat]);
+                ledger.on_killed_in_call(self.is_death_committed, held_bytes);
+            }
+        }
+        self.plan(self.now_us + self.downtime_us, Action::Restart);
+    }
+
+    /// The process starts again; every connection has to be there.
+    pub(super) fn restart(&mut self) -> Result<(), Breach> {
+        let resumption = self.node.start(self.now_us)?;
+        self.trace.event(self.now_us, "restart", &resumption);
+        self.statistics.records_discarded += u64::from(resumption.records_discarded);
+        self.statistics.records_applied_again += u64::from(resumption.records_applied_again);
+        let mut found = Vec::new();
+        if let Some(shard) = self.node.shard() {
+            shard.flows(Time(self.now_us), 0, |view| {
+                found.push(view);
+                true
+            });
+        }
+        let mut is_there = vec![false; self.ledgers.len()];
+        for view in found {
+            let number = self.number_of(view.remote).ok_or(Breach::NoticeOfUnknownFlow { flow: view.id })?;
+            if view.state == State::SynReceived {
+                continue;
+            }
+            is_there[number] = !(self.ledgers[number].is_held() && self.lies(Sabotage::HideFlow));
+            self.numbers.insert(view.id, number);
+            self.ledgers[number].on_id(view.id)?;
+        }
+        for (ledger, is_there) in self.ledgers.iter_mut().zip(is_there) {
+            if ledger.is_held() && !is_there {
+                ledger.on_missing(self.is_kill_between)?;
+            }
+        }
+        self.hear_notices()?;
+        self.hear_findings()?;
+        self.transmit()
+    }
+}
+
+/// Tickets of ours begin here, far from those that a shard draws for what a service pushes.
+const FIRST_TICKET: u64 = 1 << 62;
