@@ -16,7 +16,7 @@ use crate::flows::FlowId;
 use crate::service::{Context, Echo, Hold, Service};
 use crate::shard::{CloseHow, PushError, Ticket};
 
-use super::client::from_tag;
+use super::application::from_tag;
 use super::pattern::{self, Stream};
 use super::profile::Workload;
 use super::report::Breach;

@@ -14,9 +14,9 @@ use crate::flows::FlowId;
 use crate::shard::{CloseHow, PushError};
 use crate::tcp::CloseReason;
 
-use super::client::Application;
+use super::application::Application;
 use super::pattern::{self, Stream};
-use super::profile::Workload;
+use super::profile::{NodeParameters, Workload};
 use super::report::Breach;
 
 /// One connection's account.
@@ -43,6 +43,8 @@ pub(super) struct Ledger {
     places: Vec<(usize, usize)>,
     received_bytes: u64,
     send_queue_bytes: u64,
+    /// Whether the shard may have no room for a push.
+    is_tight: bool,
 }
 
 /// What the client has done that the server may take as a reason.
@@ -77,7 +79,7 @@ enum Standing {
 
 impl Ledger {
     /// The account of a connection that has not begun.
-    pub(super) fn new(application: &Application, workload: Workload, seed: u64, send_queue_bytes: u32) -> Ledger {
+    pub(super) fn new(application: &Application, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
         Ledger {
             number: application.number,
             seed,
@@ -92,7 +94,8 @@ impl Ledger {
             pushes: Vec::new(),
             places: vec![(0, 0)],
             received_bytes: 0,
-            send_queue_bytes: u64::from(send_queue_bytes),
+            send_queue_bytes: u64::from(node.send_queue_bytes),
+            is_tight: node.is_tight,
         }
     }
 
@@ -315,7 +318,8 @@ impl Ledger {
             PushError::Gone => {
                 client.has_closed || client.has_aborted || self.is_over || self.is_closed || self.asked_to_close.is_some()
             }
-            PushError::Unknown | PushError::Empty | PushError::ShardFull => false,
+            PushError::ShardFull => self.is_tight,
+            PushError::Unknown | PushError::Empty => false,
         };
         if has_reason {
             return Ok(());
