@@ -52,6 +52,9 @@ pub struct Arguments {
     /// What connects the clients with the server.
     #[arg(long, value_enum, default_value_t = LinkKind::Tap)]
     link: LinkKind,
+    /// How long connections rest after the pushes before memory is read once more.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3_600))]
+    rest: u32,
     /// Write the figures as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,11 +81,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     namespace::wait_for_answer()?;
 
     let mut crew = Crew::start(plan)?;
-    let (figures, mut troubles) = Drive::new(plan, capacity.flows, &server, &mut crew).run()?;
+    let (figures, mut troubles) = Drive::new(plan, capacity.flows, &server, &mut crew).run(arguments.rest)?;
     crew.end();
     server.stop()?;
 
-    let report = Report::new(plan, &figures);
+    let report = Report::new(plan, arguments.rest, &figures);
     println!("{report}");
     if let Some(path) = &arguments.json {
         let json = serde_json::to_string(&report)? + "\n";

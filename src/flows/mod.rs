@@ -19,7 +19,7 @@ pub use arena::{Arena, LINE_BYTES, Line};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
 pub use index::{FlowKey, Index, KeyHasher};
-pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Chain, Payload};
+pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Payload};
 pub use slots::Slots;
 pub use storage::{
     Capacity, Head, LOCALS_MAX, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX, Storage, StorageError,

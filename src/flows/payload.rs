@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::arena::Arena;
 use super::slots::Slots;
-use crate::tcp::{Active, NO_SPAN, Span, Spans};
+use crate::tcp::{self, Active, NO_SPAN, Span, Spans};
 
 /// Payload bytes.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -18,9 +18,6 @@ use crate::tcp::{Active, NO_SPAN, Span, Spans};
 pub struct Block(pub [u8; BLOCK_BYTES]);
 /// How many bytes a block holds: a full segment of an Ethernet, with room.
 pub const BLOCK_BYTES: usize = 2048;
-
-/// A chain of spans that belongs to no queue yet, in order.
-pub type Chain<'a> = &'a [u32];
 
 /// Why a committed queue cannot be right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,10 +67,35 @@ impl Payload {
         (self.taken_spans.used(), self.taken_blocks.used())
     }
 
+    /// Appends bytes to the send queue. `false` where there is no room for all of them; then nothing is taken.
+    pub fn append_to_send(&mut self, active: &mut Active, bytes: &[u8], ticket: u64) -> bool {
+        let tail = if active.send_head == NO_SPAN { NO_SPAN } else { active.send_tail };
+        let is_stored = self.store(bytes, ticket, tail, 0);
+        for position in 0..self.stored.len() {
+            let index = self.stored[position];
+            let span_bytes = self.span(index).bytes;
+            tcp::append_to_send_queue(active, self, index, span_bytes);
+        }
+        is_stored
+    }
+
+    /// Appends bytes to the receive queue; an eighth of all blocks is left to send queues, which give blocks back by
+    /// themselves. `false` where there is no room for all of them; then nothing is taken.
+    pub fn append_to_recv(&mut self, active: &mut Active, bytes: &[u8]) -> bool {
+        let tail = if active.recv_head == NO_SPAN { NO_SPAN } else { active.recv_tail };
+        let reserve = self.taken_blocks.capacity() / 8;
+        let is_stored = self.store(bytes, 0, tail, reserve);
+        for position in 0..self.stored.len() {
+            let index = self.stored[position];
+            let span_bytes = self.span(index).bytes;
+            tcp::append_to_recv_queue(active, self, index, span_bytes);
+        }
+        is_stored
+    }
+
     /// Copies bytes behind those of the queue's `tail` where its block has room, the rest into free blocks, and names
-    /// them by new spans. `reserve` blocks and spans are left free for others. `None` where there is no room for all of
-    /// them; then nothing is taken.
-    pub fn store(&mut self, bytes: &[u8], ticket: u64, tail: u32, reserve: u32) -> Option<Chain<'_>> {
+    /// them by new spans, which `stored` then lists. `reserve` blocks and spans are left free for others.
+    fn store(&mut self, bytes: &[u8], ticket: u64, tail: u32, reserve: u32) -> bool {
         let (tail_block, tail_room) = self.room_behind(tail);
         let (first, rest) = bytes.split_at(bytes.len().min(tail_room));
         let blocks = rest.len().div_ceil(BLOCK_BYTES) as u32;
@@ -82,7 +104,7 @@ impl Payload {
         if self.taken_blocks.free() < blocks.saturating_add(reserve)
             || self.taken_spans.free() < spans.saturating_add(reserve)
         {
-            return None;
+            return false;
         }
         if !first.is_empty() {
             self.name_piece(tail_block, first, ticket);
@@ -91,9 +113,10 @@ impl Payload {
             let block = self.taken_blocks.take_lowest().expect("as many as needed were free");
             self.name_piece(block, piece, ticket);
         }
-        let last = *self.stored.last()?;
-        self.spans.records_mut()[last as usize].is_last_of_push = 1;
-        Some(&self.stored)
+        if let Some(&last) = self.stored.last() {
+            self.spans.records_mut()[last as usize].is_last_of_push = 1;
+        }
+        true
     }
 
     /// The block of a queue's tail and how many bytes fit behind it: none where somebody else has written on.
@@ -231,11 +254,18 @@ mod tests {
         Payload::new(spans, Arena::anonymous(count, false).unwrap(), count, count)
     }
 
+    /// Stores bytes behind `tail` and returns the last span that names them.
+    fn stored(payload: &mut Payload, bytes: &[u8], tail: u32) -> u32 {
+        assert!(payload.store(bytes, 0, tail, 0));
+        *payload.stored.last().unwrap()
+    }
+
     #[test]
     fn stored_bytes_are_read_back_piece_by_piece() {
         let mut payload = payload(8);
         let bytes: Vec<u8> = (0..5_000u32).map(|i| (i / 7) as u8).collect();
-        let chain = payload.store(&bytes, 9, NO_SPAN, 0).unwrap().to_vec();
+        assert!(payload.store(&bytes, 9, NO_SPAN, 0));
+        let chain = payload.stored.clone();
         let read: Vec<u8> = chain.iter().flat_map(|&index| payload.bytes(&payload.span(index), 0).to_vec()).collect();
         assert_eq!(read, bytes);
         let ends: Vec<u32> = chain.iter().map(|&index| payload.span(index).is_last_of_push).collect();
@@ -245,13 +275,13 @@ mod tests {
     #[test]
     fn what_is_released_is_used_again_only_after_the_batch() {
         let mut payload = payload(2);
-        let first = payload.store(&[1; 10], 0, NO_SPAN, 0).unwrap()[0];
-        assert!(payload.store(&[2; 10], 0, NO_SPAN, 1).is_none(), "a reserve is left");
-        payload.store(&[2; 10], 0, NO_SPAN, 0).unwrap();
+        let first = stored(&mut payload, &[1; 10], NO_SPAN);
+        assert!(!payload.store(&[2; 10], 0, NO_SPAN, 1), "a reserve is left");
+        stored(&mut payload, &[2; 10], NO_SPAN);
         payload.release(first);
-        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0).is_none());
+        assert!(!payload.store(&[3; 10], 0, NO_SPAN, 0));
         payload.reclaim();
-        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0).is_some());
+        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0));
         assert_eq!(payload.used(), (2, 2));
     }
 
@@ -260,11 +290,11 @@ mod tests {
         let mut payload = payload(8);
         let mut tail = NO_SPAN;
         for round in 0..3u8 {
-            tail = *payload.store(&[round; 800], 0, tail, 0).unwrap().last().unwrap();
+            tail = stored(&mut payload, &[round; 800], tail);
         }
         assert_eq!(payload.used(), (4, 2), "the third piece is cut at the end of the first block");
-        let stranger = payload.store(&[9; 10], 0, NO_SPAN, 0).unwrap()[0];
-        let own = payload.store(&[8; 10], 0, tail, 0).unwrap()[0];
+        let stranger = stored(&mut payload, &[9; 10], NO_SPAN);
+        let own = stored(&mut payload, &[8; 10], tail);
         assert_eq!(payload.bytes(&payload.span(own), 0), [8; 10]);
         assert_eq!(payload.bytes(&payload.span(stranger), 0), [9; 10]);
     }

@@ -14,8 +14,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{Frames, Link};
 
-/// One end of the cable.
-#[derive(Debug)]
+/// One end of the cable. A clone is the same end, for who comes after: two that receive at once share the frames out.
+#[derive(Clone, Debug)]
 pub struct MemoryLink {
     mac: [u8; 6],
     mtu: u16,

@@ -22,7 +22,7 @@ use crossbeam::channel::{Receiver, bounded};
 
 use crate::flows::Storage;
 use crate::link::Link;
-use crate::shard::{CommitPoint, Config, Notice, Resumption, Service, Shard, StartError, Stats};
+use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats};
 
 pub use clock::Clock;
 pub use pusher::Pusher;
@@ -33,8 +33,6 @@ use worker::Worker;
 
 /// What a server is told beside its shard's configuration.
 pub struct Options {
-    /// Which start on this state it is; part of every ticket (15 bits are used).
-    pub start_number: u16,
     /// How many pushes and closes may wait for the worker.
     pub requests_max: usize,
     /// How many bytes those pushes may carry together.
@@ -45,18 +43,9 @@ pub struct Options {
     pub interrupt: Option<Interrupt>,
 }
 
-/// What is called at every commit point.
-pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
-
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            start_number: 0,
-            requests_max: 4_096,
-            waiting_bytes_max: 64 << 20,
-            notices_max: 65_536,
-            interrupt: None,
-        }
+        Options { requests_max: 4_096, waiting_bytes_max: 64 << 20, notices_max: 65_536, interrupt: None }
     }
 }
 
@@ -86,6 +75,8 @@ pub struct Summary {
     pub notices_lost: u64,
     /// Frames that the link itself lost.
     pub frames_lost: u64,
+    /// How often the worker went round; while nothing happens it does not.
+    pub passes: u64,
 }
 
 /// A shard that runs in a thread of its own. Dropping it stops it.
@@ -122,11 +113,13 @@ impl Server {
             .map_err(|error| ServerError::System("a secret", io::Error::other(error.to_string())))?;
         let wake = Wake::new().map_err(|error| ServerError::System("an eventfd", error))?;
         let clock = Clock::start(&mut storage);
+        // The shard counts the start that is being made.
+        let start_number = storage.starts() + 1;
         let mut shard = Shard::new(config, storage, service, secret, clock.now())?;
         shard.set_interrupt(options.interrupt);
         let resumption = shard.resumption();
 
-        let Options { start_number, requests_max, waiting_bytes_max, notices_max, .. } = options;
+        let Options { requests_max, waiting_bytes_max, notices_max, .. } = options;
         let shared = Arc::new(Shared::new(wake, requests_max, waiting_bytes_max, push_bytes_max, start_number));
         let (notice_sender, notices) = bounded(notices_max);
         let (finish, finished) = bounded(0);

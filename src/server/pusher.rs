@@ -86,7 +86,7 @@ impl Shared {
         requests_max: usize,
         waiting_bytes_max: usize,
         push_bytes_max: usize,
-        start_number: u16,
+        start_number: u64,
     ) -> Shared {
         Shared {
             requests: ArrayQueue::new(requests_max.max(1)),
@@ -122,8 +122,8 @@ impl Shared {
 
 /// A pusher's tickets: the top bit, 15 bits of the start number, 48 bits that count. A service's tickets have the top
 /// bit clear, so the two never meet.
-fn first_ticket(start_number: u16) -> u64 {
-    1 << 63 | u64::from(start_number & 0x7fff) << 48
+fn first_ticket(start_number: u64) -> u64 {
+    1 << 63 | (start_number & 0x7fff) << 48
 }
 
 /// More orders than anybody gives at once: stop, drain.

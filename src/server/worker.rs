@@ -35,6 +35,7 @@ pub(super) struct Worker {
     frames: Frames,
     requests: Vec<Request>,
     drain: Option<Drain>,
+    passes: u64,
 }
 
 /// Whether a pass found something to do.
@@ -53,7 +54,17 @@ impl Worker {
         notices: Option<Sender<Notice>>,
     ) -> Worker {
         let frames = Frames::new(link.mtu());
-        Worker { shard, link, clock, shared, notices, frames, requests: Vec::with_capacity(BATCH_MAX), drain: None }
+        Worker {
+            shard,
+            link,
+            clock,
+            shared,
+            notices,
+            frames,
+            requests: Vec::with_capacity(BATCH_MAX),
+            drain: None,
+            passes: 0,
+        }
     }
 
     /// Runs until it is told to stop, has drained, or the link is gone.
@@ -64,6 +75,7 @@ impl Worker {
             stats: self.shard.stats(),
             notices_lost: self.shared.notices_lost.load(Ordering::Relaxed),
             frames_lost: self.link.frames_lost(),
+            passes: self.passes,
         })
     }
 
@@ -94,6 +106,7 @@ impl Worker {
     }
 
     fn pass(&mut self) -> Result<Pass, ServerError> {
+        self.passes += 1;
         let now = self.clock.now();
         self.frames.clear();
         self.link.receive(&mut self.frames).map_err(ServerError::Link)?;

@@ -237,15 +237,9 @@ impl Batch {
         if !self.borrow_active(position) {
             return Err(PushError::ShardFull);
         }
-        let active = &mut self.touched[position].active;
         let payload = &mut self.tables.storage.payload;
-        let tail = if active.send_head == tcp::NO_SPAN { tcp::NO_SPAN } else { active.send_tail };
-        let chain = payload.store(bytes, ticket.0, tail, 0).ok_or(PushError::ShardFull)?.to_vec();
-        for index in chain {
-            let span_bytes = tcp::Spans::span(payload, index).bytes;
-            tcp::append_to_send_queue(active, payload, index, span_bytes);
-        }
-        Ok(())
+        let is_stored = payload.append_to_send(&mut self.touched[position].active, bytes, ticket.0);
+        if is_stored { Ok(()) } else { Err(PushError::ShardFull) }
     }
 
     /// A push by the service, which gets a ticket of its own.

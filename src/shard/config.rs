@@ -7,6 +7,8 @@ use crate::flows::LOCALS_MAX;
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791).
 const MTU_MIN: u16 = 68;
+/// Smallest receive window: the segment that every host takes (MUST-15).
+const WINDOW_BYTES_MIN: u32 = 536;
 
 /// A shard's configuration. Addresses and ports are holdline's own: the kernel must not have them.
 #[derive(Clone, Debug)]
@@ -77,8 +79,8 @@ impl Config {
         if self.mtu < MTU_MIN {
             return wrong(format!("the link's MTU is {}; IPv4 needs at least {MTU_MIN}", self.mtu));
         }
-        if self.window_bytes < u32::from(self.mtu) || self.send_queue_bytes == 0 {
-            return wrong("windows and send queues must hold at least one segment".into());
+        if self.window_bytes < WINDOW_BYTES_MIN || self.send_queue_bytes == 0 {
+            return wrong(format!("a receive window has at least {WINDOW_BYTES_MIN} bytes, and a send queue some"));
         }
         Ok(())
     }

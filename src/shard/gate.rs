@@ -9,8 +9,10 @@ use std::collections::VecDeque;
 
 use super::types::Notice;
 
-/// Capacity that an empty frame buffer keeps.
+/// Capacity that an empty frame buffer keeps, in bytes.
 const KEPT_BYTES: usize = 1 << 18;
+/// Capacity that empty queues keep, in elements.
+const KEPT_COUNT: usize = 1 << 10;
 
 /// Everything that waits to leave.
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl Gate {
         }
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+        self.frames.shrink_to(KEPT_COUNT);
         self.sent_bytes = 0;
     }
 
@@ -79,6 +82,7 @@ impl Gate {
             take(notice.what);
             self.notices.pop_front();
         }
+        self.notices.shrink_to(KEPT_COUNT);
     }
 }
 

@@ -193,6 +193,9 @@ impl Batch {
         match wire::parse(frame, &self.tables.config.mac) {
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
+            Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
+                self.tables.count(Rule::SourceAddressInvalid);
+            }
             Ok(Packet::Echo(echo)) if self.tables.local_index(echo.local).is_some() => {
                 self.tables.count(Rule::IcmpEchoAnswers);
                 let mac = self.tables.config.mac;
@@ -205,7 +208,7 @@ impl Batch {
                     self.tables.count(Rule::FrameNotForUs);
                     return None;
                 };
-                if self.tables.local_index(packet.remote).is_some() {
+                if self.tables.is_no_peer(packet.remote) {
                     self.tables.count(Rule::SourceAddressInvalid);
                     return None;
                 }
@@ -305,7 +308,7 @@ impl Batch {
         Some(())
     }
 
-    /// Stores bytes that the service has not consumed. Some blocks are left to those who send: they bring blocks back.
+    /// Stores bytes that the service has not consumed.
     fn store_received(&mut self, position: usize, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
@@ -314,18 +317,7 @@ impl Batch {
         if waiting + bytes.len() > self.tables.config.window_bytes as usize || !self.borrow_active(position) {
             return false;
         }
-        let reserve = self.tables.storage.capacity().blocks / 8;
-        let active = &mut self.touched[position].active;
-        let payload = &mut self.tables.storage.payload;
-        let tail = if active.recv_head == tcp::NO_SPAN { tcp::NO_SPAN } else { active.recv_tail };
-        let Some(chain) = payload.store(bytes, Ticket::NONE.0, tail, reserve).map(<[u32]>::to_vec) else {
-            return false;
-        };
-        for index in chain {
-            let span_bytes = tcp::Spans::span(payload, index).bytes;
-            tcp::append_to_recv_queue(active, payload, index, span_bytes);
-        }
-        true
+        self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes)
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

@@ -53,6 +53,8 @@ impl<S: Service> Shard<S> {
             trim_at: now,
             has_untrimmed: true,
         };
+        // Some connection may have been waiting for an active block to close: the clock hand looks.
+        shard.batch.has_starved = connections > 0;
         shard.tell_resumed(now);
         Ok(shard)
     }

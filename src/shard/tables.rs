@@ -70,6 +70,15 @@ impl Tables {
         locals.iter().position(|&local| local == address).map(|index| index as u8)
     }
 
+    /// Whether an address cannot be a peer's: one of our own, or the broadcast address of one of our networks.
+    pub fn is_no_peer(&self, remote: u32) -> bool {
+        let is_broadcast = self.config.addresses.iter().any(|&(address, prefix)| {
+            let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            prefix < 31 && (remote == address.to_bits() | host_bits || remote == address.to_bits() & !host_bits)
+        });
+        is_broadcast || self.local_index(remote).is_some()
+    }
+
     /// One of our addresses.
     pub fn local(&self, index: u8) -> u32 {
         self.storage.head().locals[usize::from(index)]

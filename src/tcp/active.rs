@@ -75,6 +75,10 @@ const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache 
 
 /// Initial retransmission time-out (RFC 6298 §2.1).
 const RTO_INITIAL_MS: u32 = 1_000;
+/// The same where the SYN-ACK timed out (RFC 6298 §5.7).
+const RTO_AFTER_LOST_SYN_ACK_MS: u32 = 3_000;
+/// A variation without a smoothed round-trip time says that the SYN-ACK timed out; it fits the flow's path memory.
+const LOST_SYN_ACK_RTTVAR_US: u32 = 1_000;
 /// RFC 6298 asks for 1 s; like Linux we take 200 ms above the smoothed round trip, which covers a delayed ACK.
 const RTO_VARIATION_MIN_MS: u32 = 200;
 /// Largest time-out after back-off; RFC 6298 §2.5 allows any bound of at least 60 s.
@@ -104,6 +108,9 @@ impl Active {
         if flow.has_our_fin() {
             active.snd_end = flow.snd_nxt.minus(1);
         }
+        if active.has_lost_syn_ack() {
+            active.cwnd = mss;
+        }
         active.reset_rto();
         active
     }
@@ -124,6 +131,18 @@ impl Active {
     pub fn path_memory(&self) -> (u16, u16) {
         let to_ms = |us: u32| us.div_ceil(1_000).min(u32::from(u16::MAX)) as u16;
         (to_ms(self.srtt_us), to_ms(self.rttvar_us))
+    }
+
+    /// The handshake is complete, but its SYN-ACK timed out: one segment to begin with (RFC 5681 §3.1), and a long
+    /// time-out, until a round trip was timed.
+    pub(super) fn lose_syn_ack(&mut self, mss: u16) {
+        self.rttvar_us = LOST_SYN_ACK_RTTVAR_US;
+        self.cwnd = u32::from(mss);
+        self.reset_rto();
+    }
+
+    fn has_lost_syn_ack(&self) -> bool {
+        self.srtt_us == 0 && self.rttvar_us != 0
     }
 
     /// The smoothed round-trip time, once there was a sample.
@@ -200,7 +219,9 @@ impl Active {
 
     /// The time-out without back-off.
     pub(super) fn reset_rto(&mut self) {
-        self.rto_ms = if self.srtt_us == 0 {
+        self.rto_ms = if self.has_lost_syn_ack() {
+            RTO_AFTER_LOST_SYN_ACK_MS
+        } else if self.srtt_us == 0 {
             RTO_INITIAL_MS
         } else {
             self.srtt_us / 1_000 + (4 * (self.rttvar_us / 1_000)).max(RTO_VARIATION_MIN_MS)

@@ -166,14 +166,14 @@ fn complete_handshake(
     if segment.ack != flow.snd_nxt {
         return Break(Effects::reply(Rule::HandshakeAckRejected, Reply::Reset { seq: segment.ack }));
     }
-    if active.retries > 0 {
-        // RFC 5681 §3.1: after a lost SYN-ACK the window starts from one segment.
-        active.cwnd = u32::from(flow.mss);
-    }
+    let was_lost = active.retries > 0;
     flow.set_state(State::Established);
     flow.snd_wnd_max = 0;
     flow.set_send_window(segment.window);
     advance(flow, active, segment, now);
+    if was_lost {
+        active.lose_syn_ack(flow.mss);
+    }
     active.snd_end = active.snd_una;
     active.send_head_seq = active.snd_una;
     Continue(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) })

@@ -104,6 +104,8 @@ pub enum Rule {
     RetransmissionTimeout,
     /// The peer's window is closed and data waits: probe it. RFC 9293 §3.8.6.1.
     WindowProbe,
+    /// The peer's window has room for a small segment only, and time has run out: it is sent. RFC 9293 §3.8.6.2.1.
+    SillyWindowOverridden,
     /// The same bytes went unacknowledged for the user timeout: the connection is given up. RFC 9293 §3.8.3 (R2).
     RetransmissionGivenUp,
     /// A SYN-ACK was repeated as often as it may be: back to LISTEN. RFC 9293 §3.8.3.

@@ -113,13 +113,15 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
 }
 
 /// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
-/// or anything at all where nothing is in flight that would bring an acknowledgment.
+/// or what is sent again. Otherwise it waits for an acknowledgment or, where nothing is in flight, for the time-out.
 fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bool {
     if take == 0 {
         return false;
     }
-    let is_idle = active.in_flight(flow) == 0 || active.resend_nxt == active.snd_una;
-    take == waiting || take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2 || is_idle
+    let is_again = active.resend_nxt == active.snd_una && active.in_flight(flow) > 0;
+    let is_overdue = active.in_flight(flow) == 0 && active.retries > 0;
+    let is_large = take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2;
+    take == waiting || is_large || is_again || is_overdue
 }
 
 fn on_fin_sent(flow: &mut Flow) {
@@ -150,13 +152,14 @@ fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
     }
 }
 
-/// The service has consumed what waited: whether the peer should be told of the room at once.
+/// The service has consumed what waited: whether the peer should be told of the room at once. Only as much of it counts
+/// as the window field can say.
 pub fn is_window_update_due(flow: &Flow, active: &Active, offer: Offer) -> bool {
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
+    let largest = offer.window_bytes.min(u32::from(u16::MAX) << flow.our_shift());
+    let free = offer.window_bytes.saturating_sub(active.recv_bytes).min(largest);
+    let step = (2 * u32::from(offer.mss)).min(largest / 2);
     let promised = flow.receive_window();
-    !flow.has_peer_fin()
-        && promised < offer.window_bytes / 2
-        && free >= promised.saturating_add(2 * u32::from(offer.mss))
+    !flow.has_peer_fin() && promised < largest / 2 && free >= promised.saturating_add(step)
 }
 
 /// Grows the congestion window for newly acknowledged bytes (RFC 5681 §3.1).
@@ -178,6 +181,9 @@ pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: 
     }
     if active.in_flight(flow) == 0 {
         active.back_off();
+        if flow.send_window() > 0 {
+            return (Effects::only(Rule::SillyWindowOverridden), None);
+        }
         active.arm(now);
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
     }
@@ -221,9 +227,14 @@ pub fn on_close(flow: &mut Flow) -> bool {
     }
 }
 
-/// The RST by which the application aborts (RFC 9293 §3.10.5).
+/// The application aborts: RST, but where both sides have closed only the connection goes (RFC 9293 §3.10.5).
 pub fn abort(flow: &Flow) -> (Effects, Reply) {
-    let reply = Reply::Reset { seq: flow.snd_nxt };
+    let reply = match flow.state() {
+        State::Free | State::Closing | State::LastAck | State::TimeWait => Reply::None,
+        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => {
+            Reply::Reset { seq: flow.snd_nxt }
+        }
+    };
     (Effects::closed(Rule::AbortSent, CloseReason::Aborted), reply)
 }
 

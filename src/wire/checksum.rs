@@ -23,15 +23,21 @@ impl Sum {
         Sum(next + u64::from(carry))
     }
 
+    /// Adds 16-bit words that are at hand as values. Reading bytes back that were written one by one just before would
+    /// cost more than all of the sum.
+    #[must_use]
+    pub fn add_words(self, words: &[u16]) -> Sum {
+        let sum: u64 = words.iter().map(|word| u64::from(word.to_be())).sum();
+        let (next, carry) = self.0.overflowing_add(sum);
+        Sum(next + u64::from(carry))
+    }
+
     /// Adds the pseudo header of TCP over IPv4 (RFC 9293 §3.1).
     #[must_use]
     pub fn add_pseudo_header(self, source: u32, destination: u32, tcp_bytes: usize) -> Sum {
-        let mut header = [0; 12];
-        header[0..4].copy_from_slice(&source.to_be_bytes());
-        header[4..8].copy_from_slice(&destination.to_be_bytes());
-        header[9] = 6;
-        header[10..12].copy_from_slice(&(tcp_bytes as u16).to_be_bytes());
-        self.add(&header)
+        let [source_high, source_low] = words_of(source);
+        let [destination_high, destination_low] = words_of(destination);
+        self.add_words(&[source_high, source_low, destination_high, destination_low, 6, tcp_bytes as u16])
     }
 
     /// The checksum: 0 over bytes that hold their own right checksum.
@@ -42,6 +48,11 @@ impl Sum {
         sum = (sum >> 16) + (sum & 0xffff);
         u16::from_be(!(sum as u16))
     }
+}
+
+/// A 32-bit value as two words, the high one first.
+pub fn words_of(value: u32) -> [u16; 2] {
+    [(value >> 16) as u16, value as u16]
 }
 
 #[cfg(test)]
@@ -65,6 +76,12 @@ mod tests {
             assert_eq!(Sum::default().add(&bytes[..length]).finish(), literal(&bytes[..length]), "length {length}");
         }
         assert_eq!(Sum::default().add(&[0xff; 64]).finish(), literal(&[0xff; 64]));
+    }
+
+    #[test]
+    fn words_count_as_their_bytes() {
+        let by_words = Sum::default().add_words(&[0x1234, 0xffff, 0x0001]).add(&[7; 5]).finish();
+        assert_eq!(by_words, literal(&[0x12, 0x34, 0xff, 0xff, 0, 1, 7, 7, 7, 7, 7]));
     }
 
     #[test]

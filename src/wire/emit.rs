@@ -7,7 +7,7 @@ use smoltcp::wire::{
     TcpSeqNumber,
 };
 
-use super::checksum::Sum;
+use super::checksum::{Sum, words_of};
 use super::parse::Echo;
 use crate::tcp::{Control, Outgoing};
 
@@ -59,8 +59,19 @@ pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill:
     view.set_window_len(outgoing.window);
     tcp[13] = outgoing.control.0;
     emit_options(&mut tcp[TCP_BYTES..TCP_BYTES + options_bytes], outgoing);
-    let checksum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add(tcp).finish();
+    let checksum = tcp_checksum(ends, outgoing, &tcp[TCP_BYTES..], tcp_bytes, options_bytes);
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The checksum of a segment whose header is known by value; `rest` is what follows the fixed header.
+fn tcp_checksum(ends: &Addressing, outgoing: &Outgoing, rest: &[u8], tcp_bytes: usize, options_bytes: usize) -> u16 {
+    let is_acknowledging = outgoing.control.has(Control::ACK);
+    let [seq_high, seq_low] = words_of(outgoing.seq.0);
+    let [ack_high, ack_low] = words_of(if is_acknowledging { outgoing.ack.0 } else { 0 });
+    let offset_and_control = ((TCP_BYTES + options_bytes) as u16 / 4) << 12 | u16::from(outgoing.control.0);
+    let words = [seq_high, seq_low, ack_high, ack_low, ends.local_port, ends.remote_port, offset_and_control];
+    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add_words(&words);
+    sum.add_words(&[outgoing.window]).add(rest).finish()
 }
 
 /// Appends the answer to an echo request.
@@ -101,7 +112,12 @@ fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload
     view.set_next_header(protocol);
     view.set_src_addr(Ipv4Address::from_bits(ends.local));
     view.set_dst_addr(Ipv4Address::from_bits(ends.remote));
-    let checksum = Sum::default().add(header).finish();
+    let [local_high, local_low] = words_of(ends.local);
+    let [remote_high, remote_low] = words_of(ends.remote);
+    let total_bytes = (IPV4_BYTES + payload_bytes) as u16;
+    let ttl_and_protocol = u16::from(TTL) << 8 | u16::from(u8::from(protocol));
+    let words = [0x4500, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
+    let checksum = Sum::default().add_words(&words).finish();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 

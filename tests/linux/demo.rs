@@ -60,7 +60,7 @@ fn demo_tells_which_client_process_was_killed() {
         .expect("the demo starts");
     let mut lines = BufReader::new(demo.stderr.take().expect("piped")).lines().map_while(Result::ok);
     let mut said = Vec::new();
-    while !said.last().is_some_and(|line: &String| line.starts_with("round 2 ")) {
+    while !said.last().is_some_and(|line: &String| line.starts_with("round 1")) {
         match lines.next() {
             Some(line) => said.push(line),
             None => break,

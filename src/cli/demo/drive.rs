@@ -87,8 +87,9 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Runs the whole course. Troubles are sentences, the gravest first; none: all is well.
-    pub fn run(mut self) -> std::io::Result<(Figures, Vec<String>)> {
+    /// Runs the whole course, with a rest of `rest_s` seconds before the last reading of memory. Troubles are sentences,
+    /// the gravest first; none: all is well.
+    pub fn run(mut self, rest_s: u32) -> std::io::Result<(Figures, Vec<String>)> {
         self.wait_for(READY_MAX, Crew::is_ready, |_, _| "client processes are not ready".to_owned());
         let before = Memory::now()?;
         let setup = self.set_up();
@@ -100,6 +101,7 @@ impl<'a> Drive<'a> {
             }
         }
         self.settle();
+        self.rest(rest_s);
         let after = Memory::now()?;
         let Tally { connected, failed, bytes, wrong_bytes, .. } = self.crew.tally();
         let opened = u32::try_from(self.seats.opened()).unwrap_or(u32::MAX);
@@ -253,6 +255,18 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Leaves all connections alone for a while.
+    fn rest(&mut self, rest_s: u32) {
+        let began = Instant::now();
+        while !self.is_over && began.elapsed() < Duration::from_secs(rest_s.into()) {
+            self.progress.show(|| format!("rested {} of {rest_s} s", began.elapsed().as_secs()));
+            self.pump(GLANCE);
+        }
+        if rest_s > 0 {
+            self.progress.finish(format!("rested {rest_s} s"));
+        }
+    }
+
     fn wait_for(
         &mut self,
         bound: Duration,
@@ -365,7 +379,7 @@ impl<'a> Drive<'a> {
 }
 
 /// Pushes under way at once: enough to keep every part busy, few enough that a receipt is not long in the queue.
-const IN_FLIGHT_MAX: usize = 1_024;
+const IN_FLIGHT_MAX: usize = 128;
 
 /// Notices, and lines, that are taken in before pushes are handed over again.
 const PUMP_MAX: usize = 256;

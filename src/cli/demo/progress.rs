@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 /// Where progress is shown.
 pub struct Progress {
     is_terminal: bool,
-    shown_at: Option<Instant>,
+    shown_at: Instant,
     shown: String,
 }
 
 impl Progress {
     /// On this process's standard error.
     pub fn new() -> Progress {
-        Progress { is_terminal: io::stderr().is_terminal(), shown_at: None, shown: String::new() }
+        Progress { is_terminal: io::stderr().is_terminal(), shown_at: Instant::now(), shown: String::new() }
     }
 
     /// Shows the line, unless one was shown a moment ago.
     pub fn show(&mut self, line: impl FnOnce() -> String) {
         let pause = if self.is_terminal { Duration::from_millis(100) } else { Duration::from_secs(1) };
-        if self.shown_at.is_none_or(|shown_at| shown_at.elapsed() >= pause) {
+        if self.shown_at.elapsed() >= pause {
             self.write(line());
         }
     }
@@ -30,12 +30,11 @@ impl Progress {
         if self.is_terminal {
             eprintln!();
         }
-        self.shown_at = None;
         self.shown.clear();
     }
 
     fn write(&mut self, line: String) {
-        self.shown_at = Some(Instant::now());
+        self.shown_at = Instant::now();
         if line == self.shown {
             return;
         }

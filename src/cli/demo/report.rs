@@ -38,13 +38,14 @@ struct Beside {
     rounds: u32,
     payload_bytes: u64,
     bytes: u64,
+    rest_s: u32,
     server_bytes_after: f64,
     kernel_bytes: f64,
 }
 
 impl Report {
-    /// From what was planned and what was measured.
-    pub fn new(plan: Plan, figures: &Figures) -> Report {
+    /// From what was planned and what was measured; `rest_s`: how long after the pushes memory was read last.
+    pub fn new(plan: Plan, rest_s: u32, figures: &Figures) -> Report {
         let [before, idle, after] = figures.memory;
         let (server_idle, kernel_bytes) = idle.growth_per(before, figures.connected.into());
         let (server_bytes_after, _) = after.growth_per(before, figures.connected.into());
@@ -64,6 +65,7 @@ impl Report {
                 rounds: plan.rounds,
                 payload_bytes: plan.payload_bytes as u64,
                 bytes: figures.bytes,
+                rest_s,
                 server_bytes_after,
                 kernel_bytes,
             },
@@ -92,7 +94,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Beside { rounds, payload_bytes, server_bytes_after, kernel_bytes, .. } = self.beside;
+        let Beside { rounds, payload_bytes, rest_s, server_bytes_after, kernel_bytes, .. } = self.beside;
+        let after = if rest_s > 0 { format!("{rest_s} s after") } else { "right after".to_owned() };
         let whole = |figure: f64| grouped(figure.max(0.0) as u64);
         let rows = [
             ("connections", format!("{} of {}", grouped(self.connected.into()), grouped(self.clients.into()))),
@@ -109,7 +112,7 @@ impl fmt::Display for Report {
             (
                 "server memory",
                 format!(
-                    "{:.1} bytes a connection when idle, {server_bytes_after:.1} right after the pushes (1)",
+                    "{:.1} bytes a connection when idle, {server_bytes_after:.1} {after} the pushes (1)",
                     self.server_bytes_per_connection
                 ),
             ),
@@ -156,7 +159,7 @@ mod tests {
             latencies,
         };
         change(&mut figures);
-        Report::new(Plan::new(100, 3, 64, 1024), &figures)
+        Report::new(Plan::new(100, 3, 64, 1024), 0, &figures)
     }
 
     #[test]

@@ -1,0 +1,259 @@
+//! The generator: plays the clients of a shard in the same thread.
+//!
+//! It makes their frames before, and reads the shard's frames after the clock runs. What is timed is the shard alone:
+//! frames or pushes in, batches committed, frames handed out.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Instant;
+
+use holdline::flows::{Capacity, FlowId, Storage};
+use holdline::shard::{Config, Notice, Push, Service, Shard, Ticket};
+use holdline::tcp::{Control, Outgoing, SeqNum, Time};
+use holdline::wire::{Addressing, Packet, emit_tcp, parse};
+
+/// Flows that are visited in one batch.
+pub const BATCH: usize = 64;
+const PAYLOAD: [u8; 64] = [0x5a; 64];
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const PORTS_PER_ADDRESS: u32 = 50_000;
+const FIRST_SEQ: u32 = 1_000;
+
+/// One client of the generator: what it sends and acknowledges next.
+#[derive(Clone, Copy)]
+struct Client {
+    seq: SeqNum,
+    ack: SeqNum,
+    flow: FlowId,
+}
+
+/// A shard and its clients.
+pub struct Bench<S> {
+    pub shard: Shard<S>,
+    config: Config,
+    clients: Vec<Client>,
+    pub now: Time,
+    random: u64,
+    /// Frames of one batch, back to back, and where each ends.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    sent: Vec<u8>,
+    sent_ends: Vec<usize>,
+    timed_ns: u64,
+}
+
+impl<S: Service> Bench<S> {
+    /// A shard with room for so many connections, none open.
+    pub fn new(flows: u32, state: Option<&Path>, service: S) -> Bench<S> {
+        let config = Config { half_open_max: u32::MAX, ..Config::new(Ipv4Addr::new(10, 0, 0, 1), 8, &[7000]) };
+        let capacity = Capacity::for_connections(flows);
+        let storage = match state {
+            Some(directory) => Storage::in_directory(directory, 0, capacity),
+            None => Storage::in_memory(capacity),
+        };
+        let shard = Shard::new(config.clone(), storage.expect("storage"), service, [7; 32], Time(1)).expect("shard");
+        let client = Client { seq: SeqNum(FIRST_SEQ), ack: SeqNum(0), flow: FlowId::new(0, 0, 0) };
+        Bench {
+            shard,
+            config,
+            clients: vec![client; flows as usize],
+            now: Time(1),
+            random: 0x9e37_79b9_7f4a_7c15,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            sent: Vec::with_capacity(1 << 18),
+            sent_ends: Vec::with_capacity(1_024),
+            timed_ns: 0,
+        }
+    }
+
+    fn queue(&mut self, index: usize, control: Control, payload: &[u8]) {
+        let client = self.clients[index];
+        let ends = Addressing {
+            source_mac: CLIENT_MAC,
+            destination_mac: self.config.mac,
+            local: 0x0a01_0000 + index as u32 / PORTS_PER_ADDRESS,
+            remote: 0x0a00_0001,
+            local_port: (1_024 + index as u32 % PORTS_PER_ADDRESS) as u16,
+            remote_port: 7000,
+        };
+        let mut outgoing = Outgoing::bare(client.seq, client.ack, control, u16::MAX);
+        outgoing.payload_bytes = payload.len() as u32;
+        emit_tcp(&mut self.bytes, &ends, &outgoing, |out| out.extend_from_slice(payload));
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Hands the queued frames to the shard and takes its answers; timed.
+    fn exchange(&mut self) {
+        let mut frames: Vec<&[u8]> = Vec::with_capacity(BATCH);
+        let mut start = 0;
+        for &end in &self.ends {
+            frames.push(&self.bytes[start..end]);
+            start = end;
+        }
+        let began = Instant::now();
+        self.shard.receive(self.now, &frames);
+        self.finish(began);
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn finish(&mut self, began: Instant) {
+        self.shard.tick(self.now);
+        let (sent, sent_ends) = (&mut self.sent, &mut self.sent_ends);
+        sent.clear();
+        sent_ends.clear();
+        self.shard.transmit(|frame| {
+            sent.extend_from_slice(frame);
+            sent_ends.push(sent.len());
+            true
+        });
+        self.timed_ns += began.elapsed().as_nanos() as u64;
+        self.now = Time(self.now.0 + 50);
+    }
+
+    /// Reads the frames of the shard: for each the client's index, acknowledgment for it and payload length.
+    fn read_sent(&mut self) -> Vec<(usize, SeqNum, u32)> {
+        let mut start = 0;
+        let mut read = Vec::with_capacity(self.sent_ends.len());
+        for &end in &self.sent_ends {
+            let Ok(Packet::Tcp(packet)) = parse(&self.sent[start..end], &CLIENT_MAC) else { panic!("TCP is sent") };
+            let index = (packet.local - 0x0a01_0000) * PORTS_PER_ADDRESS + u32::from(packet.local_port) - 1_024;
+            let segment = packet.segment;
+            read.push((index as usize, segment.seq.plus(segment.length()), segment.payload_bytes));
+            start = end;
+        }
+        read
+    }
+
+    /// Opens the connections of these clients.
+    fn open(&mut self, indices: std::ops::Range<usize>) {
+        for index in indices.clone() {
+            self.clients[index].seq = SeqNum(FIRST_SEQ);
+            self.queue(index, Control::SYN, &[]);
+        }
+        self.exchange();
+        for (index, ack, _) in self.read_sent() {
+            self.clients[index].ack = ack;
+            self.clients[index].seq = SeqNum(FIRST_SEQ + 1);
+            self.queue(index, Control::ACK, &[]);
+        }
+        self.exchange();
+        let mut opened = indices;
+        let clients = &mut self.clients;
+        self.shard.drain_notices(|notice| {
+            if let Notice::Opened { flow, .. } = notice {
+                clients[opened.next().expect("as many as asked")].flow = flow;
+            }
+        });
+        assert!(opened.is_empty(), "every handshake is completed");
+    }
+
+    /// Aborts the connections of all clients, not timed.
+    pub fn reset_all(&mut self) {
+        for start in (0..self.clients.len()).step_by(BATCH) {
+            for index in start..(start + BATCH).min(self.clients.len()) {
+                self.queue(index, Control::RST, &[]);
+            }
+            self.exchange();
+            self.shard.drain_notices(|_| ());
+        }
+        assert_eq!(self.shard.stats().flows, 0, "every connection is reset");
+    }
+
+    /// Opens all connections. Returns the nanoseconds of one.
+    pub fn open_all(&mut self) -> f64 {
+        self.timed_ns = 0;
+        for start in (0..self.clients.len()).step_by(BATCH) {
+            self.open(start..(start + BATCH).min(self.clients.len()));
+        }
+        self.timed_ns as f64 / self.clients.len() as f64
+    }
+
+    /// So many different clients at random.
+    fn pick(&mut self) -> Vec<usize> {
+        let mut picked: Vec<usize> = Vec::with_capacity(BATCH);
+        while picked.len() < BATCH.min(self.clients.len()) {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let index = (self.random >> 11) as usize % self.clients.len();
+            if !picked.contains(&index) {
+                picked.push(index);
+            }
+        }
+        picked
+    }
+
+    /// The clients acknowledge what they were sent.
+    fn acknowledge(&mut self, expected: usize) {
+        let read = self.read_sent();
+        assert_eq!(read.iter().filter(|(_, _, bytes)| *bytes > 0).count(), expected, "each is sent its bytes");
+        for (index, ack, _) in read {
+            self.clients[index].ack = ack;
+            self.queue(index, Control::ACK, &[]);
+        }
+        self.exchange();
+        self.shard.drain_notices(|_| ());
+    }
+
+    /// Pushes to clients at random. Returns the nanoseconds of one push with its acknowledgment.
+    pub fn push_batches(&mut self, batches: usize) -> f64 {
+        self.timed_ns = 0;
+        let mut count = 0;
+        for _ in 0..batches {
+            let picked = self.pick();
+            let clients = &self.clients;
+            let to_push = |&index: &usize| Push { flow: clients[index].flow, ticket: Ticket(1), bytes: &PAYLOAD };
+            let pushes: Vec<Push<'_>> = picked.iter().map(to_push).collect();
+            let began = Instant::now();
+            self.shard.push(self.now, &pushes);
+            self.finish(began);
+            self.acknowledge(picked.len());
+            count += picked.len();
+        }
+        self.timed_ns as f64 / count as f64
+    }
+
+    /// Clients at random send and are answered. Returns the nanoseconds of one echo with its acknowledgment.
+    pub fn echo_batches(&mut self, batches: usize) -> f64 {
+        self.timed_ns = 0;
+        let mut count = 0;
+        for _ in 0..batches {
+            let picked = self.pick();
+            for &index in &picked {
+                self.queue(index, Control::ACK.with(Control::PSH), &PAYLOAD);
+                self.clients[index].seq = self.clients[index].seq.plus(PAYLOAD.len() as u32);
+            }
+            self.exchange();
+            self.acknowledge(picked.len());
+            count += picked.len();
+        }
+        self.timed_ns as f64 / count as f64
+    }
+
+    /// Pushes to every client, with at most `in_flight` pushes not acknowledged.
+    pub fn push_to_all(&mut self, in_flight: usize) {
+        for start in (0..self.clients.len()).step_by(in_flight) {
+            let end = (start + in_flight).min(self.clients.len());
+            let mut read = Vec::new();
+            for first in (start..end).step_by(BATCH) {
+                let clients = &self.clients[first..(first + BATCH).min(end)];
+                let to_push = |client: &Client| Push { flow: client.flow, ticket: Ticket(1), bytes: &PAYLOAD };
+                let pushes: Vec<Push<'_>> = clients.iter().map(to_push).collect();
+                let began = Instant::now();
+                self.shard.push(self.now, &pushes);
+                self.finish(began);
+                read.extend(self.read_sent());
+            }
+            for chunk in read.chunks(BATCH) {
+                for &(index, ack, _) in chunk {
+                    self.clients[index].ack = ack;
+                    self.queue(index, Control::ACK, &[]);
+                }
+                self.exchange();
+                self.shard.drain_notices(|_| ());
+            }
+        }
+    }
+}

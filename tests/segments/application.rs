@@ -1,0 +1,95 @@
+//! The application of a script: it does what the script says with what it is told, and checks every byte.
+
+use std::collections::HashMap;
+
+use holdline::flows::FlowId;
+use holdline::shard::{CloseHow, Context, Service};
+
+use super::script::Behaviour;
+
+/// Both directions of one connection, from their beginnings.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    /// How many bytes of the peer's stream were consumed.
+    pub received_bytes: u32,
+    /// What was queued for the peer.
+    pub sent: Vec<u8>,
+}
+
+/// The application.
+pub struct Application {
+    /// What it does with what it is told.
+    pub behaviour: Behaviour,
+    /// Connections by their id; those that are over stay.
+    pub streams: HashMap<FlowId, Streams>,
+    /// What it was told and must not have been told.
+    pub wrong: Vec<String>,
+}
+
+impl Application {
+    /// An application that has been told nothing yet.
+    pub fn new(behaviour: Behaviour) -> Application {
+        Application { behaviour, streams: HashMap::new(), wrong: Vec::new() }
+    }
+
+    /// The application with all that it remembers, taken out of here.
+    pub fn taken(&mut self) -> Application {
+        std::mem::replace(self, Application::new(Behaviour::Keep))
+    }
+}
+
+impl Service for Application {
+    fn opened(&mut self, _context: &mut Context<'_>, flow: FlowId) {
+        if self.streams.insert(flow, Streams::default()).is_some() {
+            self.wrong.push(format!("connection {flow} was opened twice"));
+        }
+    }
+
+    fn received(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: &[u8]) -> usize {
+        let Some(streams) = self.streams.get_mut(&flow) else {
+            self.wrong.push(format!("bytes arrived on connection {flow} that was never opened"));
+            return 0;
+        };
+        let offset = streams.received_bytes;
+        if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != client_byte(offset + *at as u32)) {
+            self.wrong.push(format!("byte {} of the peer's stream is wrong", offset + at as u32));
+        }
+        let consumed = match self.behaviour {
+            Behaviour::Hold | Behaviour::Keep => bytes.len(),
+            Behaviour::Stall => 0,
+            Behaviour::Echo => {
+                let room = context.push_room(flow).min(bytes.len());
+                match context.push(flow, &bytes[..room]) {
+                    Ok(_) => {
+                        streams.sent.extend(&bytes[..room]);
+                        room
+                    }
+                    Err(_) => 0,
+                }
+            }
+        };
+        streams.received_bytes += consumed as u32;
+        consumed
+    }
+
+    fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        match self.behaviour {
+            Behaviour::Keep | Behaviour::Stall => {}
+            Behaviour::Hold | Behaviour::Echo => {
+                if let Err(error) = context.close(flow, CloseHow::Fin) {
+                    self.wrong.push(format!("a connection whose peer has closed cannot be closed: {error}"));
+                }
+            }
+        }
+    }
+}
+
+/// The byte at an offset of every client's stream.
+pub fn client_byte(offset: u32) -> u8 {
+    (offset.wrapping_mul(7).wrapping_add(3) % 251) as u8
+}
+
+/// The byte at an offset of what scripts push.
+pub fn server_byte(offset: u32) -> u8 {
+    (offset.wrapping_mul(11).wrapping_add(5) % 241) as u8
+}

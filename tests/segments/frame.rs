@@ -1,0 +1,442 @@
+//! Frames: a packet of a script as bytes, and the bytes that come out as a packet again.
+//!
+//! Written for the tests alone, so that a mistake of the stack's own `wire` cannot hide itself. What comes out is
+//! checked whole, whatever the script compares: lengths, checksums, addresses, the option list and its padding.
+
+use std::net::Ipv4Addr;
+
+use super::packet::{Fault, Packet, Tcp};
+
+/// The two ends of the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub server_mac: [u8; 6],
+    pub client_mac: [u8; 6],
+    pub server: Ipv4Addr,
+    pub client: Ipv4Addr,
+    pub server_port: u16,
+}
+
+const ETHERNET_BYTES: usize = 14;
+const IPV4_BYTES: usize = 20;
+const TCP_BYTES: usize = 20;
+
+/// The Internet checksum of `parts`, each of an even length but for the last (RFC 1071).
+pub fn checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0u32;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, bytes: usize) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[..4].copy_from_slice(&from.octets());
+    header[4..8].copy_from_slice(&to.octets());
+    header[9] = protocol;
+    header[10..].copy_from_slice(&(bytes as u16).to_be_bytes());
+    header
+}
+
+/// The frame that carries `packet` from the client to the server. `payload` are the bytes of a segment's data.
+pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
+    match packet {
+        Packet::Tcp(tcp) => {
+            let (from, to) = addresses(&tcp.faults, ends);
+            ipv4(6, &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
+        }
+        Packet::Arp { is_request, address, faults } => arp_frame(*is_request, *address, faults, ends),
+        Packet::Echo { is_request, id, sequence, bytes, faults } => {
+            let mut icmp = vec![if *is_request { 8 } else { 0 }, 0, 0, 0];
+            icmp.extend(id.to_be_bytes());
+            icmp.extend(sequence.to_be_bytes());
+            icmp.extend((0..*bytes).map(|at| at as u8));
+            ipv4(1, &icmp_with_checksum(icmp, faults), faults, ends)
+        }
+        Packet::Icmp { kind, code, quotes, port, faults } => {
+            let mut icmp = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
+            icmp.extend(quoted(*quotes, *port, ends));
+            ipv4(1, &icmp_with_checksum(icmp, faults), faults, ends)
+        }
+        Packet::Bytes(bytes) => bytes.clone(),
+    }
+}
+
+fn addresses(faults: &[Fault], ends: &Ends) -> (Ipv4Addr, Ipv4Addr) {
+    let (mut from, mut to) = (ends.client, ends.server);
+    for fault in faults {
+        match fault {
+            Fault::FromIp(address) => from = *address,
+            Fault::ToIp(address) => to = *address,
+            _ => {}
+        }
+    }
+    (from, to)
+}
+
+fn tcp_bytes(tcp: &Tcp, ends: &Ends, payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(tcp.port.to_be_bytes());
+    bytes.extend(tcp.server_port.unwrap_or(ends.server_port).to_be_bytes());
+    bytes.extend(tcp.seq.expect("a segment that goes in has a sequence number").to_be_bytes());
+    bytes.extend(tcp.ack.unwrap_or(0).to_be_bytes());
+    let options = option_bytes(tcp);
+    let bits = [tcp.fin, tcp.syn, tcp.rst, tcp.psh, tcp.ack.is_some(), tcp.urgent.is_some(), tcp.ece, tcp.cwr];
+    let control = bits.iter().enumerate().fold(0u8, |byte, (at, is_set)| byte | u8::from(*is_set) << at);
+    bytes.extend([(((TCP_BYTES + options.len()) / 4) as u8) << 4, control]);
+    bytes.extend(tcp.window.unwrap_or(65_535).to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(tcp.urgent.unwrap_or(0).to_be_bytes());
+    bytes.extend(options);
+    bytes.extend(payload);
+    for fault in &tcp.faults {
+        if let Fault::DataOffset(words) = fault {
+            bytes[12] = words << 4;
+        }
+    }
+    let sum = checksum(&[&pseudo_header(from, to, 6, bytes.len()), &bytes]);
+    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
+    corrupt(&mut bytes, 17, &tcp.faults);
+    bytes
+}
+
+fn option_bytes(tcp: &Tcp) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mss) = tcp.mss {
+        bytes.extend([2, 4]);
+        bytes.extend(mss.to_be_bytes());
+    }
+    if tcp.sack_permitted {
+        bytes.extend([1, 1, 4, 2]);
+    }
+    if let Some((value, echo)) = tcp.timestamps {
+        bytes.extend([1, 1, 8, 10]);
+        bytes.extend(value.to_be_bytes());
+        bytes.extend(echo.to_be_bytes());
+    }
+    if let Some(shift) = tcp.window_scale {
+        bytes.extend([1, 3, 3, shift]);
+    }
+    bytes.extend(&tcp.option_bytes);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn icmp_with_checksum(mut icmp: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
+    let sum = checksum(&[&icmp]);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    corrupt(&mut icmp, 3, faults);
+    icmp
+}
+
+fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
+    if faults.contains(&Fault::Checksum) {
+        bytes[checksum_at] ^= 0x10;
+    }
+    if faults.contains(&Fault::Data) {
+        *bytes.last_mut().expect("a packet has bytes") ^= 0x01;
+    }
+}
+
+/// The header and the first eight bytes of a segment of ours, as an ICMP error quotes them (RFC 792).
+fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
+    let reverse = Ends { server: ends.client, client: ends.server, ..*ends };
+    let mut tcp = Vec::new();
+    tcp.extend(ends.server_port.to_be_bytes());
+    tcp.extend(port.to_be_bytes());
+    tcp.extend(seq.to_be_bytes());
+    ipv4(6, &tcp, &[], &reverse)[ETHERNET_BYTES..].to_vec()
+}
+
+fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    let (from, to) = addresses(faults, ends);
+    let total = (IPV4_BYTES + body.len()) as u16;
+    let mut header = vec![0x45, 0];
+    header.extend(total.to_be_bytes());
+    header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    header.extend(from.octets());
+    header.extend(to.octets());
+    let mut frame = ethernet(0x0800, faults, ends);
+    for fault in faults {
+        match fault {
+            Fault::HeaderLength(words) => header[0] = header[0] & 0xf0 | words & 0x0f,
+            Fault::Version(version) => header[0] = version << 4 | header[0] & 0x0f,
+            Fault::TotalLength(bytes) => header[2..4].copy_from_slice(&bytes.to_be_bytes()),
+            Fault::Fragment(field) => header[6..8].copy_from_slice(&field.to_be_bytes()),
+            Fault::Protocol(protocol) => header[9] = *protocol,
+            _ => {}
+        }
+    }
+    let mut sum = checksum(&[&header]);
+    if faults.contains(&Fault::Ipv4Checksum) {
+        sum ^= 0x0100;
+    }
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(header);
+    frame.extend(body);
+    resized(frame, faults)
+}
+
+fn resized(mut frame: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
+    for fault in faults {
+        match fault {
+            Fault::Truncate(bytes) => frame.truncate(frame.len().saturating_sub(*bytes)),
+            Fault::Pad(bytes) => frame.resize(frame.len() + bytes, 0xee),
+            _ => {}
+        }
+    }
+    frame
+}
+
+fn ethernet(ether_type: u16, faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    let (mut to, mut ether_type) = (ends.server_mac, ether_type);
+    for fault in faults {
+        match fault {
+            Fault::ToMac(mac) => to = *mac,
+            Fault::EtherType(other) => ether_type = *other,
+            _ => {}
+        }
+    }
+    let mut frame = Vec::new();
+    frame.extend(to);
+    frame.extend(ends.client_mac);
+    frame.extend(ether_type.to_be_bytes());
+    frame
+}
+
+fn arp_frame(is_request: bool, address: Ipv4Addr, faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    let (from, to) = addresses(faults, ends);
+    let mut frame = ethernet(0x0806, faults, ends);
+    frame.extend([0, 1, 8, 0, 6, 4, 0, if is_request { 1 } else { 2 }]);
+    frame.extend(ends.client_mac);
+    frame.extend(if is_request { from } else { address }.octets());
+    frame.extend(if is_request { [0; 6] } else { ends.server_mac });
+    frame.extend(if is_request { address } else { to }.octets());
+    resized(frame, faults)
+}
+
+/// What came out: a packet, its data, and the address it goes to. The error says what is wrong with the frame.
+pub fn parse(frame: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+    let (header, body) = frame.split_at_checked(ETHERNET_BYTES).ok_or("a frame without an Ethernet header")?;
+    if header[6..12] != ends.server_mac {
+        return Err("a frame that is not from our own Ethernet address".into());
+    }
+    match u16_at(header, 12) {
+        0x0806 => parse_arp(header, body, ends),
+        0x0800 if header[..6] == ends.client_mac => parse_ipv4(body, ends),
+        0x0800 => Err("an IPv4 packet to an Ethernet address that is not the client's".into()),
+        other => Err(format!("a frame of type {other:04x}")),
+    }
+}
+
+fn parse_arp(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+    if body.len() != 28 || body[..6] != [0, 1, 8, 0, 6, 4] || body[8..14] != ends.server_mac {
+        return Err(format!("an ARP packet with a strange head: {body:02x?}"));
+    }
+    let (sender, target) = (ipv4_at(body, 14), ipv4_at(body, 24));
+    let is_request = match u16_at(body, 6) {
+        1 if header[..6] == [0xff; 6] && sender == ends.server => true,
+        2 if header[..6] == ends.client_mac && body[18..24] == ends.client_mac => false,
+        operation => return Err(format!("an ARP packet of operation {operation} with wrong addresses")),
+    };
+    let address = if is_request { target } else { sender };
+    Ok((Packet::Arp { is_request, address, faults: Vec::new() }, Vec::new(), target))
+}
+
+fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+    let (header, body) = packet.split_at_checked(IPV4_BYTES).ok_or("a frame that ends within its IPv4 header")?;
+    if header[0] != 0x45 {
+        return Err(format!("an IPv4 header that begins with {:02x}", header[0]));
+    }
+    if usize::from(u16_at(header, 2)) != packet.len() {
+        return Err(format!("an IPv4 total length of {} in a packet of {}", u16_at(header, 2), packet.len()));
+    }
+    if checksum(&[header]) != 0 {
+        return Err("a wrong IPv4 header checksum".into());
+    }
+    if u16_at(header, 6) != 0x4000 || header[8] < 2 {
+        return Err(format!("an IPv4 header with fragment field {:04x} and TTL {}", u16_at(header, 6), header[8]));
+    }
+    let (from, to) = (ipv4_at(header, 12), ipv4_at(header, 16));
+    if from != ends.server {
+        return Err(format!("a packet from {from}"));
+    }
+    let (packet, payload) = match header[9] {
+        1 => parse_icmp(body)?,
+        6 => parse_tcp(body, from, to)?,
+        other => return Err(format!("a packet of protocol {other}")),
+    };
+    Ok((packet, payload, to))
+}
+
+fn parse_icmp(body: &[u8]) -> Result<(Packet, Vec<u8>), String> {
+    if body.len() < 8 || checksum(&[body]) != 0 {
+        return Err("an ICMP message that is too short or has a wrong checksum".into());
+    }
+    if body[0] != 0 || body[1] != 0 {
+        return Err(format!("an ICMP message of type {} code {}", body[0], body[1]));
+    }
+    if body[8..].iter().enumerate().any(|(at, byte)| *byte != at as u8) {
+        return Err("an echo reply whose data is not that of the request".into());
+    }
+    let (id, sequence, bytes) = (u16_at(body, 4), u16_at(body, 6), (body.len() - 8) as u16);
+    Ok((Packet::Echo { is_request: false, id, sequence, bytes, faults: Vec::new() }, Vec::new()))
+}
+
+fn parse_tcp(segment: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Result<(Packet, Vec<u8>), String> {
+    if segment.len() < TCP_BYTES {
+        return Err("a packet that ends within its TCP header".into());
+    }
+    if checksum(&[&pseudo_header(from, to, 6, segment.len()), segment]) != 0 {
+        return Err("a wrong TCP checksum".into());
+    }
+    let header_bytes = usize::from(segment[12] >> 4) * 4;
+    if header_bytes < TCP_BYTES || header_bytes > segment.len() || segment[12] & 0x0f != 0 {
+        return Err(format!("a TCP data offset of {:02x}", segment[12]));
+    }
+    let (header, payload) = segment.split_at(header_bytes);
+    let is_set = |bit: u8| header[13] & 1 << bit != 0;
+    let mut tcp = Tcp {
+        server_port: Some(u16_at(header, 0)),
+        port: u16_at(header, 2),
+        seq: Some(u32_at(header, 4)),
+        ack: is_set(4).then_some(u32_at(header, 8)),
+        fin: is_set(0),
+        syn: is_set(1),
+        rst: is_set(2),
+        psh: is_set(3),
+        urgent: is_set(5).then_some(u16_at(header, 18)),
+        ece: is_set(6),
+        cwr: is_set(7),
+        window: Some(u16_at(header, 14)),
+        bytes: payload.len() as u32,
+        ..Tcp::default()
+    };
+    if tcp.ack.is_none() && u32_at(header, 8) != 0 {
+        return Err("an acknowledgment number without the ACK bit".into());
+    }
+    parse_options(&header[TCP_BYTES..], &mut tcp)?;
+    if tcp.mss.is_some() && !tcp.syn {
+        return Err("an MSS option outside a SYN (MUST-65)".into());
+    }
+    Ok((Packet::Tcp(tcp), payload.to_vec()))
+}
+
+fn parse_options(mut options: &[u8], tcp: &mut Tcp) -> Result<(), String> {
+    while let Some(kind) = options.first() {
+        let bytes = match kind {
+            0 if options.iter().all(|byte| *byte == 0) => return Ok(()),
+            0 => return Err("padding that is not zero (MUST-69)".into()),
+            1 => 1,
+            _ => usize::from(*options.get(1).ok_or("an option without a length")?),
+        };
+        if bytes == 0 || bytes > options.len() {
+            return Err(format!("option {kind} with length {bytes}"));
+        }
+        let value = &options[..bytes];
+        match (kind, bytes) {
+            (1, _) => {}
+            (2, 4) => tcp.mss = Some(u16_at(value, 2)),
+            (3, 3) => tcp.window_scale = Some(value[2]),
+            (4, 2) => tcp.sack_permitted = true,
+            (8, 10) => tcp.timestamps = Some((u32_at(value, 2), u32_at(value, 6))),
+            _ => return Err(format!("option {kind} of {bytes} bytes")),
+        }
+        options = &options[bytes..];
+    }
+    Ok(())
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn ipv4_at(bytes: &[u8], at: usize) -> Ipv4Addr {
+    Ipv4Addr::from(u32_at(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: Ends = Ends {
+        server_mac: [2, 0, 0, 0, 0, 1],
+        client_mac: [2, 0, 0, 0, 0, 2],
+        server: Ipv4Addr::new(10, 0, 0, 1),
+        client: Ipv4Addr::new(10, 0, 0, 2),
+        server_port: 80,
+    };
+
+    /// Both ends seen from the other side, so that what was built can be parsed.
+    const MIRROR: Ends = Ends {
+        server_mac: ENDS.client_mac,
+        client_mac: ENDS.server_mac,
+        server: ENDS.client,
+        client: ENDS.server,
+        server_port: 80,
+    };
+
+    fn segment() -> Tcp {
+        Tcp {
+            syn: true,
+            seq: Some(7),
+            ack: Some(9),
+            window: Some(1000),
+            mss: Some(1460),
+            window_scale: Some(3),
+            sack_permitted: true,
+            timestamps: Some((1, 2)),
+            bytes: 5,
+            ..Tcp::default()
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_rfc_1071() {
+        assert_eq!(checksum(&[&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]]), !0xddf2);
+        assert_eq!(checksum(&[&[0x12]]), !0x1200);
+    }
+
+    #[test]
+    fn what_is_built_is_parsed_back() {
+        let frame = build(&Packet::Tcp(segment()), &ENDS, b"hello");
+        let (packet, payload, to) = parse(&frame, &MIRROR).expect("a good frame");
+        let Packet::Tcp(tcp) = packet else { panic!("a segment") };
+        assert_eq!(payload, b"hello");
+        assert_eq!(to, ENDS.server);
+        // Seen from the other side the two ports change places.
+        assert_eq!((tcp.port, tcp.server_port), (80, Some(40_000)));
+        assert_eq!(Tcp { port: 40_000, server_port: None, ..tcp }, segment());
+    }
+
+    #[test]
+    fn every_corruption_is_seen() {
+        for fault in [
+            Fault::Checksum,
+            Fault::Ipv4Checksum,
+            Fault::Data,
+            Fault::Truncate(1),
+            Fault::Pad(1),
+            Fault::DataOffset(4),
+            Fault::HeaderLength(6),
+            Fault::TotalLength(19),
+            Fault::Version(6),
+            Fault::Fragment(0x2000),
+            Fault::Protocol(17),
+            Fault::EtherType(0x86dd),
+        ] {
+            let tcp = Tcp { faults: vec![fault.clone()], ..segment() };
+            assert!(parse(&build(&Packet::Tcp(tcp), &ENDS, b"hello"), &MIRROR).is_err(), "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Segment scripts: conversations with a shard, readable without Rust.
+//!
+//! Every `.seg` file below this folder is played against a real shard in memory, in real Ethernet frames that are
+//! built and taken apart by the tests' own code. A failure names the file and the line. The language is in `script`.
+
+mod application;
+mod client;
+mod expect;
+mod frame;
+mod packet;
+mod reader;
+mod script;
+mod stage;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use holdline::tcp::Rule;
+use script::Script;
+use stage::{Process, Shown};
+use strum::IntoEnumIterator;
+
+/// The folders, by operation.
+const TOPICS: &[&str] =
+    &["arp", "close", "data", "icmp", "limits", "malformed", "open", "reset", "retransmit", "time-wait", "window"];
+
+/// Every script below a folder, in order.
+fn scripts(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder of the scripts is readable") {
+        let path = entry.expect("the folder of the scripts is readable").path();
+        if path.is_dir() {
+            found.extend(scripts(&path));
+        } else if path.extension().is_some_and(|extension| extension == "seg") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/segments")
+}
+
+/// Plays a script; the error begins with file and line.
+fn play(path: &Path, process: Process) -> Result<Shown, String> {
+    let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path).display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let played = Script::parse(&text).and_then(|script| stage::play(&script, process));
+    played.map_err(|(line, what)| {
+        let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
+        format!("{name}:{line}: {what}\n    at `{source}`")
+    })
+}
+
+fn hold_all(scripts: &[PathBuf], process: Process) {
+    assert!(!scripts.is_empty(), "no script was found below {}", folder().display());
+    let failures: Vec<String> = scripts.iter().filter_map(|path| play(path, process).err()).collect();
+    assert!(failures.is_empty(), "{} of {} scripts fail:\n{}", failures.len(), scripts.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_script_holds() {
+    hold_all(&scripts(&folder()), Process::Lasts);
+}
+
+/// Scripts that a dying process changes, each with the reason.
+const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[("arp/gateway.seg", "a new process asks for the gateway at once")];
+
+#[test]
+fn every_script_holds_with_a_restart_before_each_line() {
+    let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
+    let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
+    hold_all(&scripts, Process::DiesBeforeEachStep);
+}
+
+#[test]
+fn every_rule_is_named_by_a_script() {
+    let shown = scripts(&folder()).iter().filter_map(|path| play(path, Process::Lasts).ok()).collect::<Vec<Shown>>();
+    let named: BTreeSet<&str> = shown.iter().flat_map(|shown| shown.named.iter().copied()).collect();
+    let unnamed: Vec<Rule> = Rule::iter().filter(|rule| !named.contains(<&str>::from(rule))).collect();
+    assert!(unnamed.is_empty(), "no script names (`!!`) these rules: {unnamed:?}");
+}
+
+#[test]
+fn every_folder_has_a_script() {
+    for topic in TOPICS {
+        let folder = folder().join(topic);
+        assert!(folder.is_dir() && !scripts(&folder).is_empty(), "no script in {}", folder.display());
+    }
+    assert!(scripts(&folder()).iter().all(|path| TOPICS.iter().any(|topic| path.starts_with(folder().join(topic)))));
+}
+
+#[test]
+fn every_topic_has_a_case_at_the_wrap() {
+    for topic in TOPICS {
+        let is_at_the_wrap = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).expect("a script is readable");
+            text.contains("42949672") || text.contains("4294966")
+        };
+        assert!(scripts(&folder().join(topic)).iter().any(is_at_the_wrap), "{topic} has no case at the wrap");
+    }
+}
+
+/// A conversation that holds, and what breaks each of its expectations: the line that must fail.
+const CONVERSATION: &str = "# RFC 9293
+listen iss 5000
+>> syn seq 100 mss 1460
+<< syn seq 5000 ack 101 mss 1460 window 65535
+!! ListenAcceptsSyn
+state SYN-RECEIVED
+>> seq 101 ack 5001
+app opened
+push 100
+<< psh seq 5001..5101 ack 101
+>> seq 101..111 ack 5101
+<< seq 5101 ack 111
+!! AckAdvances
+!! PayloadAccepted
+app received 10
+app delivered
+app silent
+at 200ms
+";
+
+fn failing_line(text: &str) -> Option<usize> {
+    let script = Script::parse(text).expect("a script that is understood");
+    stage::play(&script, Process::Lasts).err().map(|(line, _)| line)
+}
+
+#[test]
+fn a_conversation_fails_at_the_line_that_is_wrong() {
+    assert_eq!(failing_line(CONVERSATION), None);
+    for (right, wrong, line) in [
+        ("<< syn seq 5000 ack 101", "<< syn seq 5000 ack 102", 4),
+        ("mss 1460 window 65535", "mss 1400 window 65535", 4),
+        ("mss 1460 window 65535", "window 65534", 4),
+        ("mss 1460 window 65535", "no mss", 4),
+        ("mss 1460 window 65535", "ts 1 2", 4),
+        ("<< syn seq 5000 ack 101", "<< fin seq 5000 ack 101", 4),
+        ("!! ListenAcceptsSyn", "!! ListenRejectsAck", 5),
+        ("SYN-RECEIVED", "ESTABLISHED", 6),
+        ("app opened", "app peer-closed", 8),
+        ("<< psh seq 5001..5101", "<< psh seq 5001..5100", 10),
+        ("<< psh seq 5001..5101 ack 101\n", "", 10),
+        ("<< seq 5101 ack 111", "<< seq 5100 ack 111", 12),
+        ("<< seq 5101 ack 111", "<< rst seq 5101 ack 111", 12),
+        ("<< seq 5101 ack 111", "<< seq 5101", 12),
+        ("<< seq 5101 ack 111", "<< port 40001 seq 5101 ack 111", 12),
+        ("!! AckAdvances\n", "", 17),
+        ("!! AckAdvances\n", "!! AckAdvances\n!! AckAdvances\n", 14),
+        ("app received 10", "app received 11", 15),
+        ("app delivered\n", "", 16),
+        ("at 200ms", "<< seq 5101 ack 111", 18),
+        ("at 200ms", "push 10", 18),
+    ] {
+        let text = CONVERSATION.replacen(right, wrong, 1);
+        assert_ne!(text, CONVERSATION, "{right} is not in the conversation");
+        assert_eq!(failing_line(&text), Some(line), "{right} -> {wrong}");
+    }
+}

@@ -1,0 +1,362 @@
+//! Packets as a script writes them: TCP segments, ARP and ICMP, with named fields.
+//!
+//! ```text
+//! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] seq N | seq A..B  [ack N]
+//!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [no mss|wscale|sack-ok|ts]
+//! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
+//! only <<   [iss N]: this sequence number is called N from now on
+//! arp       arp who-has ADDRESS | arp is-at ADDRESS
+//! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
+//! bytes     bytes HEX: a frame as it is
+//! ```
+//!
+//! SYN, FIN, RST, URG, ACK, the sequence number, the length of the data and the acknowledgment are compared always,
+//! options, window, PSH, ECE and CWR only where they are written.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::reader::Reader;
+use super::script::CLIENT_PORT;
+
+/// One frame of a script.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Packet {
+    /// A TCP segment.
+    Tcp(Tcp),
+    /// An ARP packet about `address`: a question, or its answer.
+    Arp { is_request: bool, address: Ipv4Addr, faults: Vec<Fault> },
+    /// An ICMP echo request or reply.
+    Echo { is_request: bool, id: u16, sequence: u16, bytes: u16, faults: Vec<Fault> },
+    /// An ICMP error that quotes the header of a segment of ours which began at `quotes`.
+    Icmp { kind: u8, code: u8, quotes: u32, port: u16, faults: Vec<Fault> },
+    /// A frame as it is, from its Ethernet header on.
+    Bytes(Vec<u8>),
+}
+
+/// A TCP segment. `None` and `false` are "not written".
+#[derive(Clone, PartialEq, Debug)]
+pub struct Tcp {
+    pub port: u16,
+    pub server_port: Option<u16>,
+    pub syn: bool,
+    pub fin: bool,
+    pub rst: bool,
+    pub psh: bool,
+    pub ece: bool,
+    pub cwr: bool,
+    pub urgent: Option<u16>,
+    pub seq: Option<u32>,
+    pub iss: Option<u32>,
+    /// Length of the data.
+    pub bytes: u32,
+    pub ack: Option<u32>,
+    /// The field as it stands in the header.
+    pub window: Option<u16>,
+    pub mss: Option<u16>,
+    pub window_scale: Option<u8>,
+    pub sack_permitted: bool,
+    pub timestamps: Option<(u32, u32)>,
+    /// Options that must not be there.
+    pub without: Vec<String>,
+    /// Option bytes after the others, as they are.
+    pub option_bytes: Vec<u8>,
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Tcp {
+    fn default() -> Tcp {
+        Tcp {
+            port: CLIENT_PORT,
+            server_port: None,
+            syn: false,
+            fin: false,
+            rst: false,
+            psh: false,
+            ece: false,
+            cwr: false,
+            urgent: None,
+            seq: None,
+            iss: None,
+            bytes: 0,
+            ack: None,
+            window: None,
+            mss: None,
+            window_scale: None,
+            sack_permitted: false,
+            timestamps: None,
+            without: Vec::new(),
+            option_bytes: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with, or unusual about, a frame that goes in.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fault {
+    /// `corrupt checksum`: one bit of the TCP or ICMP checksum is flipped.
+    Checksum,
+    /// `corrupt ip-checksum`
+    Ipv4Checksum,
+    /// `corrupt data`: one bit of the last byte is flipped.
+    Data,
+    /// `truncate N`: the frame ends N bytes early.
+    Truncate(usize),
+    /// `pad N`: N bytes of Ethernet padding follow the packet.
+    Pad(usize),
+    /// `data-offset N`: the TCP header says it has N words.
+    DataOffset(u8),
+    /// `header-length N`: the IPv4 header says it has N words.
+    HeaderLength(u8),
+    /// `total-length N`: the IPv4 header says that the packet has N bytes.
+    TotalLength(u16),
+    /// `version N`: the IPv4 header says that it is version N.
+    Version(u8),
+    /// `fragment N`: the IPv4 flags and fragment offset field.
+    Fragment(u16),
+    /// `protocol N`
+    Protocol(u8),
+    /// `ethertype N`
+    EtherType(u16),
+    /// `from-ip ADDRESS`
+    FromIp(Ipv4Addr),
+    /// `to-ip ADDRESS`
+    ToIp(Ipv4Addr),
+    /// `to-mac broadcast` or `to-mac other`
+    ToMac([u8; 6]),
+}
+
+impl Packet {
+    /// Understands what follows `>>`.
+    pub fn parse_into(reader: &mut Reader) -> Result<Packet, String> {
+        let packet = Packet::parse(reader)?;
+        if let Packet::Tcp(tcp) = &packet {
+            if tcp.seq.is_none() {
+                return Err("a segment that goes in has a `seq`".into());
+            }
+            if tcp.iss.is_some() || !tcp.without.is_empty() {
+                return Err("`iss` and `no` stand only after `<<`".into());
+            }
+        }
+        Ok(packet)
+    }
+
+    /// Understands what follows `<<`.
+    pub fn parse_out_of(reader: &mut Reader) -> Result<Packet, String> {
+        let packet = Packet::parse(reader)?;
+        let faults = match &packet {
+            Packet::Tcp(tcp) => {
+                if tcp.seq.is_none() {
+                    return Err("a segment that comes out has a `seq`, or an `iss`".into());
+                }
+                if !tcp.option_bytes.is_empty() {
+                    return Err("`option` stands only after `>>`".into());
+                }
+                &tcp.faults
+            }
+            Packet::Arp { faults, .. } | Packet::Echo { faults, .. } => faults,
+            Packet::Icmp { .. } | Packet::Bytes(_) => return Err("this packet stands only after `>>`".into()),
+        };
+        match faults.is_empty() {
+            true => Ok(packet),
+            false => Err("a fault stands only after `>>`".into()),
+        }
+    }
+
+    fn parse(reader: &mut Reader) -> Result<Packet, String> {
+        match reader.peek() {
+            Some("arp") => {
+                reader.word()?;
+                let is_request = match reader.word()?.as_str() {
+                    "who-has" => true,
+                    "is-at" => false,
+                    other => return Err(format!("ARP says who-has or is-at, not `{other}`")),
+                };
+                Ok(Packet::Arp { is_request, address: reader.address()?, faults: parse_faults(reader)? })
+            }
+            Some("ping" | "pong") => {
+                let is_request = reader.word()? == "ping";
+                let id = reader.named("id")?.unwrap_or(1);
+                let sequence = reader.named("sequence")?.unwrap_or(1);
+                let bytes = reader.named("bytes")?.unwrap_or(32);
+                Ok(Packet::Echo { is_request, id, sequence, bytes, faults: parse_faults(reader)? })
+            }
+            Some("icmp") => {
+                reader.word()?;
+                let (kind, code) = (reader.number()?, reader.number()?);
+                let quotes = reader.named("quotes")?.ok_or("an ICMP error `quotes` a sequence number of ours")?;
+                let port = reader.client_port()?;
+                Ok(Packet::Icmp { kind, code, quotes, port, faults: parse_faults(reader)? })
+            }
+            Some("bytes") => {
+                reader.word()?;
+                Ok(Packet::Bytes(reader.hex()?))
+            }
+            _ => Tcp::parse(reader).map(Packet::Tcp),
+        }
+    }
+}
+
+impl Tcp {
+    fn parse(reader: &mut Reader) -> Result<Tcp, String> {
+        let mut tcp = Tcp::default();
+        while let Some(word) = reader.next_word() {
+            match word.as_str() {
+                "port" => tcp.port = reader.number()?,
+                "server-port" => tcp.server_port = Some(reader.number()?),
+                "syn" => tcp.syn = true,
+                "fin" => tcp.fin = true,
+                "rst" => tcp.rst = true,
+                "psh" => tcp.psh = true,
+                "ece" => tcp.ece = true,
+                "cwr" => tcp.cwr = true,
+                "urg" => tcp.urgent = Some(reader.number()?),
+                "seq" => (tcp.seq, tcp.bytes) = reader.range().map(|(seq, bytes)| (Some(seq), bytes))?,
+                "iss" => {
+                    tcp.iss = Some(reader.number()?);
+                    tcp.seq = tcp.iss;
+                }
+                "ack" => tcp.ack = Some(reader.number()?),
+                "window" => tcp.window = Some(reader.number()?),
+                "mss" => tcp.mss = Some(reader.number()?),
+                "wscale" => tcp.window_scale = Some(reader.number()?),
+                "sack-ok" => tcp.sack_permitted = true,
+                "ts" => tcp.timestamps = Some((reader.number()?, reader.number()?)),
+                "no" => match reader.word()?.as_str() {
+                    option @ ("mss" | "wscale" | "sack-ok" | "ts") => tcp.without.push(option.into()),
+                    other => return Err(format!("there is no option `{other}`")),
+                },
+                "option" => tcp.option_bytes.extend(reader.hex()?),
+                other => tcp.faults.push(parse_fault(other, reader)?),
+            }
+        }
+        Ok(tcp)
+    }
+
+    /// What the script expects and `actual` does not have, or has otherwise.
+    pub fn difference(&self, actual: &Tcp) -> Option<String> {
+        let flags = |tcp: &Tcp| (tcp.syn, tcp.fin, tcp.rst, tcp.urgent.is_some(), tcp.ack.is_some());
+        let wrong = |what: &str| Some(format!("{what} differs"));
+        if self.port != actual.port || self.server_port.is_some_and(|port| Some(port) != actual.server_port) {
+            return wrong("a port");
+        }
+        if flags(self) != flags(actual) {
+            return wrong("a control bit");
+        }
+        if (self.psh && !actual.psh) || (self.ece && !actual.ece) || (self.cwr && !actual.cwr) {
+            return wrong("PSH, ECE or CWR");
+        }
+        if self.seq != actual.seq {
+            return wrong("the sequence number");
+        }
+        if self.bytes != actual.bytes {
+            return wrong("the length of the data");
+        }
+        if self.ack != actual.ack {
+            return wrong("the acknowledgment number");
+        }
+        if self.window.is_some() && self.window != actual.window {
+            return wrong("the window");
+        }
+        self.option_difference(actual)
+    }
+
+    fn option_difference(&self, actual: &Tcp) -> Option<String> {
+        let pairs = [
+            ("mss", self.mss.is_some(), actual.mss.is_some(), self.mss == actual.mss),
+            (
+                "wscale",
+                self.window_scale.is_some(),
+                actual.window_scale.is_some(),
+                self.window_scale == actual.window_scale,
+            ),
+            ("sack-ok", self.sack_permitted, actual.sack_permitted, self.sack_permitted == actual.sack_permitted),
+            ("ts", self.timestamps.is_some(), actual.timestamps.is_some(), self.timestamps == actual.timestamps),
+        ];
+        for (name, is_expected, is_there, is_equal) in pairs {
+            if is_expected && !is_equal {
+                return Some(format!("option {name} differs"));
+            }
+            if is_there && self.without.iter().any(|without| without == name) {
+                return Some(format!("option {name} must not be there"));
+            }
+        }
+        None
+    }
+}
+
+fn parse_faults(reader: &mut Reader) -> Result<Vec<Fault>, String> {
+    let mut faults = Vec::new();
+    while let Some(word) = reader.next_word() {
+        faults.push(parse_fault(&word, reader)?);
+    }
+    Ok(faults)
+}
+
+fn parse_fault(word: &str, reader: &mut Reader) -> Result<Fault, String> {
+    Ok(match word {
+        "corrupt" => match reader.word()?.as_str() {
+            "checksum" => Fault::Checksum,
+            "ip-checksum" => Fault::Ipv4Checksum,
+            "data" => Fault::Data,
+            other => return Err(format!("`{other}` cannot be corrupted")),
+        },
+        "truncate" => Fault::Truncate(reader.number()?),
+        "pad" => Fault::Pad(reader.number()?),
+        "data-offset" => Fault::DataOffset(reader.number()?),
+        "header-length" => Fault::HeaderLength(reader.number()?),
+        "total-length" => Fault::TotalLength(reader.number()?),
+        "version" => Fault::Version(reader.number()?),
+        "fragment" => Fault::Fragment(reader.number()?),
+        "protocol" => Fault::Protocol(reader.number()?),
+        "ethertype" => Fault::EtherType(reader.number()?),
+        "from-ip" => Fault::FromIp(reader.address()?),
+        "to-ip" => Fault::ToIp(reader.address()?),
+        "to-mac" => match reader.word()?.as_str() {
+            "broadcast" => Fault::ToMac([0xff; 6]),
+            "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),
+            other => return Err(format!("a frame goes `to-mac` broadcast or other, not `{other}`")),
+        },
+        other => return Err(format!("`{other}` says nothing about a packet")),
+    })
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Packet::Tcp(tcp) => tcp.fmt(f),
+            Packet::Arp { is_request: true, address, .. } => write!(f, "arp who-has {address}"),
+            Packet::Arp { is_request: false, address, .. } => write!(f, "arp is-at {address}"),
+            Packet::Echo { is_request, id, sequence, bytes, .. } => {
+                let name = if *is_request { "ping" } else { "pong" };
+                write!(f, "{name} id {id} sequence {sequence} bytes {bytes}")
+            }
+            Packet::Icmp { kind, code, quotes, .. } => write!(f, "icmp {kind} {code} quotes {quotes}"),
+            Packet::Bytes(bytes) => write!(f, "bytes {bytes:02x?}"),
+        }
+    }
+}
+
+impl fmt::Display for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if self.port != CLIENT_PORT {
+            words.push(format!("port {}", self.port));
+        }
+        let flags = [("syn", self.syn), ("fin", self.fin), ("rst", self.rst), ("psh", self.psh)];
+        words.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_string()));
+        words.extend(self.urgent.map(|pointer| format!("urg {pointer}")));
+        words.extend(self.seq.map(|seq| match self.bytes {
+            0 => format!("seq {seq}"),
+            bytes => format!("seq {seq}..{}", seq.wrapping_add(bytes)),
+        }));
+        words.extend(self.ack.map(|ack| format!("ack {ack}")));
+        words.extend(self.window.map(|window| format!("window {window}")));
+        words.extend(self.mss.map(|mss| format!("mss {mss}")));
+        words.extend(self.window_scale.map(|shift| format!("wscale {shift}")));
+        words.extend(self.sack_permitted.then(|| "sack-ok".to_string()));
+        words.extend(self.timestamps.map(|(value, echo)| format!("ts {value} {echo}")));
+        f.write_str(&words.join(" "))
+    }
+}

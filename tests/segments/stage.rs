@@ -1,0 +1,346 @@
+//! A stage: one shard in memory on which one script is played.
+//!
+//! Lines go in, a failure by line comes out, or which rules the script has shown.
+//!
+//! Sequence numbers of the stack's side are spoken of as the script's `iss` has them. The stack draws its own initial
+//! sequence number, but from a clock (MUST-8): a first run learns it, and a second begins at the time at which it is
+//! the script's. So what a script says of the wrap of the stack's side is true, not a translation; where a later
+//! connection has another number, `iss` names it anew and the stage translates.
+//!
+//! Invariant: what comes out and is not expected is a failure.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+
+use holdline::flows::{Capacity, FlowId, Storage};
+use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
+use holdline::tcp::{Rule, Time};
+use strum::IntoEnumIterator;
+
+use super::application::{Application, client_byte, server_byte};
+use super::client::{Client, Offered};
+use super::frame::{Ends, build, parse};
+use super::packet::{Fault, Packet, Tcp};
+use super::script::{Listen, Script, Step};
+
+/// What a script has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// Rules that a `!!` line named, rightly.
+    pub named: BTreeSet<&'static str>,
+    /// Rules that were counted, named or not.
+    pub counted: BTreeSet<&'static str>,
+}
+
+/// A frame that came out.
+pub(super) struct Came {
+    pub(super) packet: Packet,
+    pub(super) payload: Vec<u8>,
+    pub(super) to: Ipv4Addr,
+}
+
+/// The stage.
+pub struct Stage {
+    pub(super) shard: Shard<Application>,
+    pub(super) ends: Ends,
+    pub(super) listen: Listen,
+    pub(super) start: Time,
+    pub(super) now: Time,
+    pub(super) is_draining: bool,
+    pub(super) came: VecDeque<Came>,
+    pub(super) clients: HashMap<u16, Client>,
+    /// The connection that a client port last opened.
+    pub(super) opened: HashMap<u16, FlowId>,
+    /// What the application was told and no `app` line has named yet.
+    pub(super) notices: Vec<(u16, String)>,
+    /// Counts by rule before the last thing that happened, and whether its rules were looked at.
+    pub(super) counts_before: Vec<(Rule, u64)>,
+    pub(super) rules_left: Option<Vec<&'static str>>,
+    pub(super) shown: Shown,
+}
+
+/// What becomes of the process that runs the shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Process {
+    /// It lives as long as the script.
+    Lasts,
+    /// It dies before each thing that happens, and another goes on with the state.
+    DiesBeforeEachStep,
+}
+
+/// Plays a script to its end. The error names the line, and what was wrong there.
+pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)> {
+    let first = Time::from_ms(1_000);
+    let start = match probe(script, first)? {
+        Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
+        None => first,
+    };
+    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
+    let mut last = 1;
+    for (line, step) in &script.steps {
+        let at_line = |what| (*line, what);
+        if step.is_expectation() {
+            stage.expect_step(step).map_err(at_line)?;
+        } else {
+            stage.expect_no_more().map_err(at_line)?;
+            if process == Process::DiesBeforeEachStep {
+                stage = stage.restarted().map_err(at_line)?;
+            }
+            stage.act(step).map_err(at_line)?;
+        }
+        last = *line;
+    }
+    stage.finish().map_err(|what| (last, format!("{what}, and the script is over")))
+}
+
+/// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
+fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
+    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
+    for (line, step) in &script.steps {
+        if !matches!(step, Step::Into(_) | Step::At(_) | Step::Tick | Step::Drain) {
+            continue;
+        }
+        stage.act(step).map_err(|what| (*line, what))?;
+        for came in stage.came.drain(..) {
+            if let Packet::Tcp(Tcp { syn: true, seq, .. }) = came.packet {
+                return Ok(seq);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn config(listen: &Listen, ends: &Ends) -> Config {
+    let mut config = Config::new(ends.server, 24, &[listen.port]);
+    config.mac = ends.server_mac;
+    config.mtu = listen.mtu.unwrap_or(config.mtu);
+    config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
+    config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
+    config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
+    config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
+    config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
+    config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
+    config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
+    config
+}
+
+impl Stage {
+    fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
+        let ends = Ends {
+            server_mac: [0x02, 0, 0, 0, 0, 0x01],
+            client_mac: [0x02, 0, 0, 0, 0, 0x02],
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            client: Ipv4Addr::new(10, 0, 0, 2),
+            server_port: listen.port,
+        };
+        let mut capacity = Capacity::for_connections(1_000);
+        capacity.flows = listen.flows.unwrap_or(capacity.flows);
+        capacity.actives = listen.actives.unwrap_or(capacity.actives);
+        capacity.blocks = listen.blocks.unwrap_or(capacity.blocks);
+        let storage = Storage::in_memory_logged(capacity).map_err(|error| error.to_string())?;
+        let application = Application::new(listen.behaviour);
+        let shard = Shard::new(config(listen, &ends), storage, application, [7; 32], start)
+            .map_err(|error| error.to_string())?;
+        Ok(Stage {
+            shard,
+            ends,
+            listen: listen.clone(),
+            start,
+            now: start,
+            is_draining: false,
+            came: VecDeque::new(),
+            clients: HashMap::new(),
+            opened: HashMap::new(),
+            notices: Vec::new(),
+            counts_before: Vec::new(),
+            rules_left: None,
+            shown: Shown::default(),
+        })
+    }
+
+    /// The same stage with another process that goes on with the shard's state.
+    fn restarted(mut self) -> Result<Stage, String> {
+        let application = self.shard.service_mut().taken();
+        let storage = self.shard.into_storage();
+        let shard = Shard::new(config(&self.listen, &self.ends), storage, application, [9; 32], self.now);
+        let mut shard = shard.map_err(|error| error.to_string())?;
+        if self.is_draining {
+            shard.refuse_new();
+        }
+        let mut stage = Stage { shard, ..self };
+        stage.take_up()?;
+        stage.expect_silence().map_err(|what| format!("after a restart {what}"))?;
+        Ok(stage)
+    }
+
+    /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
+    fn finish(mut self) -> Result<Shown, String> {
+        self.expect_no_more()?;
+        let mut ids = Vec::new();
+        self.shard.flows(self.now, 0, |view| {
+            ids.push(view.id);
+            true
+        });
+        for id in ids {
+            self.shard.close(self.now, id, CloseHow::Reset).map_err(|error| format!("no abort: {error}"))?;
+        }
+        let stats = self.shard.stats();
+        match (stats.flows, stats.actives, stats.spans, stats.blocks) {
+            (0, 0, 0, 0) => Ok(self.shown),
+            left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
+        }
+    }
+
+    /// Does what a line says, and takes up everything that it leads to.
+    fn act(&mut self, step: &Step) -> Result<(), String> {
+        self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
+        self.rules_left = None;
+        match step {
+            Step::Into(packet) => self.put_in(packet),
+            Step::At(time_us) => self.move_clock(*time_us)?,
+            Step::Push { port, bytes } => self.push(*port, *bytes)?,
+            Step::Close { port } => self.close(*port, CloseHow::Fin)?,
+            Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
+            Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
+            Step::Tick => self.shard.tick(self.now),
+            Step::Drain => {
+                self.is_draining = true;
+                self.shard.refuse_new();
+            }
+            Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. } => {}
+        }
+        self.take_up()
+    }
+
+    fn put_in(&mut self, packet: &Packet) {
+        let mut packet = packet.clone();
+        let mut payload = Vec::new();
+        match &mut packet {
+            Packet::Tcp(tcp) => {
+                let client = self.clients.entry(tcp.port).or_default();
+                let elsewhere = tcp.faults.iter().find_map(|fault| match fault {
+                    Fault::FromIp(address) => Some(*address),
+                    _ => None,
+                });
+                client.address = elsewhere;
+                let seq = tcp.seq.expect("a segment that goes in has a sequence number");
+                let mut offset = seq.wrapping_sub(client.irs.wrapping_add(1));
+                if tcp.syn {
+                    client.offered = Offered {
+                        mss: tcp.mss,
+                        has_option_bytes: !tcp.option_bytes.is_empty(),
+                        has_window_scale: tcp.window_scale.is_some(),
+                    };
+                    offset = 0;
+                }
+                tcp.ack = tcp.ack.map(|ack| client.real(ack));
+                payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
+            }
+            Packet::Icmp { quotes, port, .. } => {
+                *quotes = self.clients.entry(*port).or_default().real(*quotes);
+            }
+            Packet::Arp { .. } | Packet::Echo { .. } | Packet::Bytes(_) => {}
+        }
+        let frame = build(&packet, &self.ends, &payload);
+        self.shard.receive(self.now, &[&frame]);
+    }
+
+    fn move_clock(&mut self, time_us: u64) -> Result<(), String> {
+        let target = Time(self.start.0 + time_us);
+        if target < self.now {
+            return Err("the clock does not go back".into());
+        }
+        for _ in 0..10_000 {
+            match self.shard.next_deadline() {
+                Some(deadline) if deadline <= target => {
+                    self.now = self.now.max(deadline);
+                    self.shard.tick(self.now);
+                    self.take_up()?;
+                }
+                _ => {
+                    self.now = target;
+                    self.shard.tick(self.now);
+                    return Ok(());
+                }
+            }
+        }
+        Err("a deadline stays due however often the shard is called".into())
+    }
+
+    fn push(&mut self, port: u16, bytes: u32) -> Result<(), String> {
+        let flow = self.flow_of(port)?;
+        let sent = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.sent.len() as u32);
+        let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
+        let ticket = Ticket(u64::from(sent) + 1);
+        let refused = self.refusals();
+        self.shard.push(self.now, &[Push { flow, ticket, bytes: &bytes }]);
+        self.take_up()?;
+        if self.refusals() == refused
+            && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
+        {
+            streams.sent.extend(bytes);
+        }
+        Ok(())
+    }
+
+    fn refusals(&self) -> usize {
+        self.notices.iter().filter(|(_, notice)| notice.starts_with("refused")).count()
+    }
+
+    fn close(&mut self, port: u16, how: CloseHow) -> Result<(), String> {
+        let flow = self.flow_of(port)?;
+        self.shard.close(self.now, flow, how).map_err(|error| error.to_string())
+    }
+
+    /// The connection of a client port, or the one that it had.
+    pub(super) fn flow_of(&mut self, port: u16) -> Result<FlowId, String> {
+        match self.view(port) {
+            Some(view) => Ok(view.id),
+            None => self.opened.get(&port).copied().ok_or(format!("port {port} never had a connection")),
+        }
+    }
+
+    pub(super) fn view(&mut self, port: u16) -> Option<FlowView> {
+        let mut found = None;
+        self.shard.flows(self.now, 0, |view| {
+            if view.remote.port() == port {
+                found = Some(view);
+            }
+            true
+        });
+        found
+    }
+
+    /// Takes frames and notices out of the shard.
+    fn take_up(&mut self) -> Result<(), String> {
+        let mut frames = Vec::new();
+        self.shard.transmit(|frame| {
+            frames.push(frame.to_vec());
+            true
+        });
+        for frame in frames {
+            let came = parse(&frame, &self.ends).map_err(|what| format!("out came {what}: {frame:02x?}"))?;
+            self.came.push_back(Came { packet: came.0, payload: came.1, to: came.2 });
+        }
+        let (notices, opened) = (&mut self.notices, &mut self.opened);
+        self.shard.drain_notices(|notice| {
+            let port_of = |flow: FlowId| opened.iter().find(|(_, id)| **id == flow).map_or(0, |(port, _)| *port);
+            let (port, name) = match notice {
+                Notice::Opened { flow, remote, .. } => {
+                    opened.insert(remote.port(), flow);
+                    (remote.port(), "opened".into())
+                }
+                Notice::Queued { .. } => return,
+                Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
+                Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
+                Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),
+                Notice::Closed { flow, reason } => (port_of(flow), format!("closed {reason:?}")),
+            };
+            notices.push((port, name));
+        });
+        match self.shard.service_mut().wrong.pop() {
+            Some(wrong) => Err(wrong),
+            None => Ok(()),
+        }
+    }
+}
