@@ -12,9 +12,9 @@ use std::net::SocketAddrV4;
 
 use crate::shard::{CloseHow, CloseReason, FlowId, PushError};
 
-use super::client::Application;
+use super::application::Application;
 use super::pattern::{self, Stream};
-use super::profile::Workload;
+use super::profile::{NodeParameters, Workload};
 use super::report::Breach;
 
 /// One connection's account.
@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     places: Vec<(usize, usize)>,
     received_bytes: u64,
     send_queue_bytes: u64,
+    /// Whether the shard may have no room for a push.
+    is_tight: bool,
 }
 
 /// What the client has done that the server may take as a reason.
@@ -75,7 +77,7 @@ enum Standing {
 
 impl Ledger {
     /// The account of a connection that has not begun.
-    pub(super) fn new(application: &Application, workload: Workload, seed: u64, send_queue_bytes: u32) -> Ledger {
+    pub(super) fn new(application: &Application, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
         Ledger {
             number: application.number,
             seed,
@@ -90,7 +92,8 @@ impl Ledger {
             pushes: Vec::new(),
             places: vec![(0, 0)],
             received_bytes: 0,
-            send_queue_bytes: u64::from(send_queue_bytes),
+            send_queue_bytes: u64::from(node.send_queue_bytes),
+            is_tight: node.is_tight,
         }
     }
 
@@ -316,7 +319,8 @@ impl Ledger {
                     || self.is_closed
                     || self.asked_to_close.is_some()
             }
-            PushError::Unknown | PushError::Empty | PushError::ShardFull => false,
+            PushError::ShardFull => self.is_tight,
+            PushError::Unknown | PushError::Empty => false,
         };
         if has_reason {
             return Ok(());

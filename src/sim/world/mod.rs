@@ -16,7 +16,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::shard::{CloseHow, FlowId, Stats};
 
-use super::client::{Client, Sight};
+use super::application::Sight;
+use super::client::Client;
 use super::host::Findings;
 use super::ledger::Ledger;
 use super::network::{Network, Port};
@@ -116,8 +117,7 @@ impl World {
             clients.push(Client::new(index, client, seed, ledgers.len()));
             for (seat, connection) in client.connections.iter().enumerate() {
                 let application = &clients[index].applications()[seat];
-                let send_queue_bytes = parameters.node.send_queue_bytes;
-                ledgers.push(Ledger::new(application, connection.workload, seed, send_queue_bytes));
+                ledgers.push(Ledger::new(application, connection.workload, seed, &parameters.node));
                 seats.push((index, seat));
             }
         }
