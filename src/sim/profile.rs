@@ -308,7 +308,10 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         workload,
         start_us,
         send_bytes,
-        write: (dice.scaled(1, 65_536).max(send_bytes / 500) as usize, if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 }),
+        write: (
+            dice.scaled(1, 65_536).max(send_bytes / 500) as usize,
+            if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 },
+        ),
         // A slow reader empties its receive buffer within some 20 seconds all the same.
         read: (
             read_bytes,

@@ -347,7 +347,11 @@ impl<'a> Drive<'a> {
                     }
                 }
             }
-            Notice::Queued { .. } | Notice::PeerClosed { .. } => {}
+            Notice::Queued { .. }
+            | Notice::PeerClosed { .. }
+            | Notice::Expired { .. }
+            | Notice::Undelivered { .. }
+            | Notice::Received { .. } => {}
         }
     }
 
