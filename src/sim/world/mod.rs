@@ -232,7 +232,8 @@ impl World {
         self.note_vanished();
         let ledgers = self.ledgers.iter().enumerate();
         // A client that has nothing to say never learns of a reset that was lost.
-        let open = ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
+        let open =
+            ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
         open.map(|(number, _)| number).collect()
     }
 
