@@ -34,7 +34,7 @@ impl<S: Service> Shard<S> {
     /// Whether any flow is in a state that ends by the clock hand.
     fn is_sweeping(&self) -> bool {
         let tables = &self.batch.tables;
-        tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0 || self.batch.has_starved
+        tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0 || self.batch.starved_rounds > 0
     }
 
     fn ask_for_gateway(&mut self, now: Time) {
@@ -105,7 +105,7 @@ impl<S: Service> Shard<S> {
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
         if passed.end == end && !passed.is_empty() {
-            self.batch.has_starved = false;
+            self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
         while slot < passed.end {
