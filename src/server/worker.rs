@@ -17,8 +17,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use crate::link::{Frames, Link};
-use crate::shard::{Notice, Push, Service, Shard};
-use crate::tcp::Time;
+use crate::shard::{Notice, Push, Service, Shard, Time};
 
 use super::clock::Clock;
 use super::drain::Drain;

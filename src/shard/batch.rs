@@ -8,6 +8,7 @@
 
 use super::commit::Interrupt;
 use super::gate::Gate;
+use super::positions::Positions;
 use super::tables::Tables;
 use super::types::{CloseHow, Notice, PushError, Ticket};
 use crate::flows::FlowId;
@@ -361,60 +362,5 @@ pub(super) fn reset_of(reply: Reply) -> Option<Outgoing> {
         Reply::None | Reply::Ack => None,
         Reply::Reset { seq } => Some(Outgoing::bare(seq, SeqNum(0), Control::RST, 0)),
         Reply::ResetAck { ack } => Some(Outgoing::bare(SeqNum(0), ack, Control::RST.with(Control::ACK), 0)),
-    }
-}
-
-/// Where the copy of a slot is: an open-addressed table four times as large as it may get full.
-struct Positions {
-    entries: Vec<u16>,
-}
-
-const VACANT: u16 = u16::MAX;
-
-impl Default for Positions {
-    fn default() -> Self {
-        Positions { entries: vec![VACANT; TOUCHED_MAX * 4] }
-    }
-}
-
-impl Positions {
-    fn start(&self, slot: u32) -> usize {
-        slot.wrapping_mul(0x9e37_79b9) as usize >> 7 & (self.entries.len() - 1)
-    }
-
-    fn find(&self, slot: u32, touched: &[Touched]) -> Option<usize> {
-        let mut at = self.start(slot);
-        loop {
-            let entry = self.entries[at];
-            if entry == VACANT {
-                return None;
-            }
-            if touched[usize::from(entry)].slot == slot {
-                return Some(usize::from(entry));
-            }
-            at = (at + 1) & (self.entries.len() - 1);
-        }
-    }
-
-    fn insert(&mut self, slot: u32, position: usize) {
-        let mut at = self.start(slot);
-        while self.entries[at] != VACANT {
-            at = (at + 1) & (self.entries.len() - 1);
-        }
-        self.entries[at] = position as u16;
-    }
-
-    fn clear(&mut self, touched: &[Touched]) {
-        if touched.len() > 256 {
-            self.entries.fill(VACANT);
-            return;
-        }
-        for entry in touched {
-            let mut at = self.start(entry.slot);
-            while self.entries[at] != VACANT {
-                self.entries[at] = VACANT;
-                at = (at + 1) & (self.entries.len() - 1);
-            }
-        }
     }
 }

@@ -19,6 +19,7 @@ mod batch;
 mod commit;
 mod config;
 mod gate;
+mod positions;
 mod receive;
 mod resume;
 mod service;
@@ -35,8 +36,9 @@ pub use config::Config;
 pub use service::{Context, Service};
 pub use types::{CloseHow, CommitPoint, FlowView, Notice, Push, PushError, Resumption, Stats, Ticket};
 
-use crate::flows::{FlowId, Storage, StorageError};
-use crate::tcp::{Rule, Time};
+// What its own functions speak of: whoever uses a shard needs nothing below it.
+pub use crate::flows::{Capacity, FlowId, Storage, StorageError};
+pub use crate::tcp::{CloseReason, Rule, State, Time};
 
 /// Frames, pushes or expirations that one batch takes in.
 const BATCH_MAX: usize = 64;

@@ -14,8 +14,9 @@ use crate::flows::{LOCALS_MAX, NextHop, Storage};
 use crate::tcp::{State, Time};
 
 impl<S: Service> Shard<S> {
-    /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence numbers
-    /// of a fresh storage; another one has its own. Errors: the configuration, or what the storage holds, is impossible.
+    /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence
+    /// numbers of a fresh storage; another one has its own. Errors: the configuration, or what the storage holds, is
+    /// impossible.
     pub fn new(
         config: Config,
         mut storage: Storage,

@@ -1,7 +1,7 @@
 //! The tables: everything a shard keeps between batches.
 //!
-//! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading them
-//! here sees what is committed; the open batch has its own copies of what it changes.
+//! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading
+//! them here sees what is committed; the open batch has its own copies of what it changes.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -93,8 +93,8 @@ impl Tables {
         self.config.gateway.is_some() && !is_neighbour
     }
 
-    /// The next hop for a peer whose frame came from `mac`; `None` where the table is full. Entries are only ever added,
-    /// in front of the end that is written last, so that a killed process leaves no half of one.
+    /// The next hop for a peer whose frame came from `mac`; `None` where the table is full. Entries are only ever
+    /// added, in front of the end that is written last, so that a killed process leaves no half of one.
     pub fn next_hop_for(&mut self, remote: u32, mac: [u8; 6]) -> Option<u16> {
         if self.is_behind_gateway(remote) {
             self.learn_gateway(mac, false);

@@ -10,9 +10,7 @@
 
 use std::net::SocketAddrV4;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, PushError};
-use crate::tcp::CloseReason;
+use crate::shard::{CloseHow, CloseReason, FlowId, PushError};
 
 use super::application::Application;
 use super::pattern::{self, Stream};
@@ -228,9 +226,7 @@ impl Ledger {
     /// The shard has told the id of the connection, by a notice or in its table.
     pub(super) fn on_id(&mut self, flow: FlowId) -> Result<(), Breach> {
         match self.flow.replace(flow) {
-            Some(before) if before != flow => {
-                Err(Breach::IdChanged { connection: self.number, before, after: flow })
-            }
+            Some(before) if before != flow => Err(Breach::IdChanged { connection: self.number, before, after: flow }),
             _ => Ok(()),
         }
     }
@@ -310,14 +306,19 @@ impl Ledger {
             return Err(Breach::PushNotAnsweredOnce { connection: self.number, ticket });
         };
         let bytes = self.pushes.remove(position).bytes as u64;
-        let waiting = self.pushes.iter().filter(|push| push.told_in_life.is_none() && push.standing != Standing::Called);
+        let waiting =
+            self.pushes.iter().filter(|push| push.told_in_life.is_none() && push.standing != Standing::Called);
         let waiting_bytes: u64 = waiting.map(|push| push.bytes as u64).sum();
         let client = self.client;
         let has_reason = match error {
             PushError::FlowFull => waiting_bytes + bytes > self.send_queue_bytes,
             PushError::TooLarge => bytes > self.send_queue_bytes,
             PushError::Gone => {
-                client.has_closed || client.has_aborted || self.is_over || self.is_closed || self.asked_to_close.is_some()
+                client.has_closed
+                    || client.has_aborted
+                    || self.is_over
+                    || self.is_closed
+                    || self.asked_to_close.is_some()
             }
             PushError::ShardFull => self.is_tight,
             PushError::Unknown | PushError::Empty => false,
@@ -378,9 +379,8 @@ impl Ledger {
         if !self.has_ended_in_order {
             return Ok(());
         }
-        let is_due = |push: &&Push| {
-            push.standing == Standing::Committed && push.told_in_life.is_none() && !push.may_be_untold
-        };
+        let is_due =
+            |push: &&Push| push.standing == Standing::Committed && push.told_in_life.is_none() && !push.may_be_untold;
         match self.pushes.iter().find(is_due) {
             Some(push) => Err(Breach::ReceiptMissing { connection: self.number, ticket: push.ticket }),
             None => Ok(()),

@@ -12,9 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::flows::{Capacity, Storage};
-use crate::shard::{CommitPoint, Config, Resumption, Shard};
-use crate::tcp::Time;
+use crate::shard::{Capacity, CommitPoint, Config, Resumption, Shard, Storage, Time};
 
 use super::client::{PREFIX, SERVER};
 use super::host::{Findings, Host};

@@ -12,11 +12,13 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use strum::IntoEnumIterator;
 
+use strum::IntoStaticStr;
+
 use crate::shard::CommitPoint;
 
 /// Which kinds of trouble a world may draw.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, strum::Display, strum::EnumIter, strum::EnumString, strum::IntoStaticStr,
+    Clone, Copy, PartialEq, Eq, Debug, Default, strum::Display, strum::EnumIter, strum::EnumString, IntoStaticStr,
 )]
 #[strum(serialize_all = "kebab-case")]
 pub enum Profile {
@@ -319,7 +321,11 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         // A slow reader empties its receive buffer within some 20 seconds all the same.
         read: (
             read_bytes,
-            if dice.chance(30) { dice.scaled(1, (20_000_000 * read_bytes / receive_bytes.max(read_bytes)) as u64) } else { 0 },
+            if dice.chance(30) {
+                dice.scaled(1, (20_000_000 * read_bytes / receive_bytes.max(read_bytes)) as u64)
+            } else {
+                0
+            },
         ),
         buffers_bytes: (receive_bytes, dice.scaled(1_024, 65_536) as usize),
         is_nagle: dice.chance(50),

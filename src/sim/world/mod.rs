@@ -14,8 +14,7 @@ use std::rc::Rc;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, Stats};
+use crate::shard::{CloseHow, FlowId, Stats};
 
 use super::application::Sight;
 use super::client::Client;
@@ -236,7 +235,8 @@ impl World {
         self.note_vanished();
         let ledgers = self.ledgers.iter().enumerate();
         // A client that has nothing to say never learns of a reset that was lost.
-        let open = ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
+        let open =
+            ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
         open.map(|(number, _)| number).collect()
     }
 

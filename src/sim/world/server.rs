@@ -5,9 +5,7 @@
 
 use rand::RngExt;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, CommitPoint, Notice, Push, Shard, Stats, Ticket};
-use crate::tcp::{State, Time};
+use crate::shard::{CloseHow, CommitPoint, FlowId, Notice, Push, Shard, State, Stats, Ticket, Time};
 
 use super::super::client::SERVER;
 use super::super::host::Host;
