@@ -48,8 +48,9 @@ pub(crate) struct Batch {
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
-    /// A FIN waits for an active block: the clock hand is to look for it.
-    pub(super) has_starved: bool,
+    /// How many ends of the table the clock hand is still to reach in search of FINs that wait for an active block: two
+    /// from when one begins to wait, as the hand may have passed it in this round.
+    pub(super) starved_rounds: u8,
     service_tickets: u64,
     pub(super) interrupt: Option<Interrupt>,
 }
@@ -73,7 +74,7 @@ impl Batch {
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
-            has_starved: false,
+            starved_rounds: 0,
             service_tickets: (starts & 0x7fff) << 48,
             interrupt: None,
         }
@@ -351,7 +352,7 @@ impl Batch {
             let touched = &self.touched[position];
             if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
-                self.has_starved = true;
+                self.starved_rounds = 2;
                 if self.touched[position].active.is_ack_owed == 1 {
                     self.reply(position, Reply::Ack);
                 }

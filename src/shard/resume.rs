@@ -55,7 +55,7 @@ impl<S: Service> Shard<S> {
             has_untrimmed: true,
         };
         // Some connection may have been waiting for an active block to close: the clock hand looks.
-        shard.batch.has_starved = connections > 0;
+        shard.batch.starved_rounds = 2 * u8::from(connections > 0);
         shard.tell_all_resumed(now);
         Ok(shard)
     }

@@ -40,7 +40,7 @@ impl<S: Service> Shard<S> {
         let tables = &self.batch.tables;
         let is_timed = tables.config.keepalive_s > 0 || tables.config.idle_timeout_s > 0;
         let has_closing = tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0;
-        has_closing || self.batch.has_starved || (is_timed && tables.flow_slots.used() > 0)
+        has_closing || self.batch.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
     }
 
     fn ask_for_gateway(&mut self, now: Time) {
@@ -111,7 +111,7 @@ impl<S: Service> Shard<S> {
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
         if passed.end == end && !passed.is_empty() {
-            self.batch.has_starved = false;
+            self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
         while slot < passed.end {
