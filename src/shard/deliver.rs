@@ -1,7 +1,7 @@
 //! What a step means for the service: connections, bytes, receipts, ends.
 //!
-//! The service is called inside the open batch and may push, close or attach meanwhile. A connection that it aborts ends
-//! when it returns, so that nothing ends under its feet.
+//! The service is called inside the open batch and may push, close or attach meanwhile. A connection that it aborts
+//! ends when it returns, so that nothing ends under its feet.
 
 use super::Shard;
 use super::service::{Context, Service};

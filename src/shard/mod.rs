@@ -17,6 +17,7 @@
 
 mod batch;
 mod broadcast;
+mod commands;
 mod commit;
 mod config;
 mod deliver;
