@@ -16,7 +16,7 @@ use std::rc::Rc;
 use crate::service::{Context, Echo, Hold, Service};
 use crate::shard::{CloseHow, FlowId, PushError, Ticket};
 
-use super::client::from_tag;
+use super::application::from_tag;
 use super::pattern::{self, Stream};
 use super::profile::Workload;
 use super::report::Breach;

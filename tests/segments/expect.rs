@@ -17,6 +17,8 @@ impl Stage {
             | Step::Push { .. }
             | Step::Close { .. }
             | Step::Abort { .. }
+            | Step::Pause { .. }
+            | Step::Resume { .. }
             | Step::Behave(_)
             | Step::Tick
             | Step::Drain => Err("this line does something".into()),
