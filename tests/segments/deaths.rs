@@ -74,7 +74,7 @@ fn die_while_pushing(mut shard: Dying, ids: &[FlowId], point: CommitPoint, now: 
             resume_unwind(Box::new("the process dies"));
         }
     })));
-    let pushes: Vec<Push> = ids.iter().map(|flow| Push { flow: *flow, ticket: Ticket(1), bytes: PUSHED }).collect();
+    let pushes: Vec<Push> = ids.iter().map(|flow| Push::new(*flow, Ticket(1), PUSHED)).collect();
     let death = catch_unwind(AssertUnwindSafe(|| shard.push(now, &pushes)));
     assert!(death.is_err(), "the batch passes {point:?}");
     assert!(sent(&mut shard).is_empty() && notices(&mut shard).is_empty(), "a batch that died at {point:?} has spoken");
@@ -139,7 +139,7 @@ fn one_death_after_another_loses_nothing() {
             let view = shard.flow(Time::from_ms(20), *id).expect("no connection is lost");
             assert_eq!(view.unacked_bytes, expected, "{point:?}");
         }
-        shard.push(Time::from_ms(20), &[Push { flow: ids[0], ticket: Ticket(7), bytes: PUSHED }]);
+        shard.push(Time::from_ms(20), &[Push::new(ids[0], Ticket(7), PUSHED)]);
         assert_eq!(notices(&mut shard), [Notice::Queued { flow: ids[0], ticket: Ticket(7) }], "{point:?}");
     }
 }
