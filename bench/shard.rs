@@ -7,6 +7,8 @@
 //! rounds of nanoseconds for each handshake (SYN to the completing ACK), push (with its acknowledgment), or echo (with
 //! its acknowledgment).
 
+// Each benchmark uses a part of it.
+#[allow(dead_code)]
 mod generator;
 
 use std::path::{Path, PathBuf};

@@ -41,7 +41,8 @@ use report::Report;
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// How many clients connect.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     clients: u32,
     /// How often each is pushed to.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -44,7 +44,8 @@ impl FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seeds, String> {
-        let wrong = || format!("{text:?} is no range of seeds; write two numbers as in 0..1000, the first the smaller one");
+        let wrong =
+            || format!("{text:?} is no range of seeds; write two numbers as in 0..1000, the first the smaller one");
         let (from, until) = text.split_once("..").ok_or_else(wrong)?;
         let from: u64 = from.parse().map_err(|_| wrong())?;
         let until: u64 = until.parse().map_err(|_| wrong())?;

@@ -1,7 +1,8 @@
 //! Where connections live: arenas of plain records, ids, the index, the wheel and the clock hand.
 //!
-//! `storage` is what a state consists of; `arena` the memory under it; `payload` the queues' bytes; `slots`, `index` and
-//! `wheel` are rebuilt from it at each start. Called by `shard`, which owns one of each.
+//! `storage` is what a state consists of; `arena` the memory under it; `payload` the queues' bytes; `slots`, `index`
+//! and `wheel` are rebuilt from it at each start, `layout` says what else is written. Called by `shard`, which owns one
+//! of each.
 //!
 //! Invariant: what belongs to a connection is plain data, named by index, never by pointer; what can be rebuilt lies
 //! apart from it and is never logged.
@@ -10,7 +11,10 @@ mod arena;
 mod hand;
 mod id;
 mod index;
+mod layout;
 mod payload;
+mod records;
+mod refusal;
 mod slots;
 mod storage;
 mod wheel;
@@ -19,9 +23,12 @@ pub use arena::{Arena, LINE_BYTES, Line};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
 pub use index::{FlowKey, Index, KeyHasher};
-pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Payload};
-pub use slots::Slots;
-pub use storage::{
-    Capacity, Head, LOCALS_MAX, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX, Storage, StorageError,
+pub use layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};
+pub use records::{
+    ATTACHMENT_BYTES_MAX, Attachment, JOBS_MAX, Job, JobState, KEYS_MAX, KeyRecord, Keys, PREFIX_BYTES_MAX,
 };
+pub use refusal::StorageError;
+pub use slots::Slots;
+pub use storage::{Head, Storage};
 pub use wheel::Wheel;

@@ -2,9 +2,10 @@
 //!
 //! Four levels of 64 slots; a slot of the first spans 4 ms, of each further one 64 times as much (18 hours in all).
 //!
-//! Nothing is ever taken out: a block has at most one entry that counts, the earliest that was asked for; the others are
-//! recognised by their tick when they come up. The caller then looks at the block's real deadline and enters it again, or
-//! not. So a timer that is set and cancelled for each push costs a comparison. It is rebuilt at each start and never logged.
+//! Nothing is ever taken out: a block has at most one entry that counts, the earliest that was asked for; the others
+//! are recognised by their tick when they come up. The caller then looks at the block's real deadline and enters it
+//! again, or not. So a timer that is set and cancelled for each push costs a comparison. It is rebuilt at each start
+//! and never logged.
 
 use crate::tcp::Time;
 

@@ -9,8 +9,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::flows::Storage;
-use crate::tcp::Time;
+use crate::shard::{Storage, Time};
 
 /// What time it is for one state.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, Service, Shard};
-use crate::tcp::{State, Time};
+use crate::shard::{CloseHow, FlowId, Service, Shard, State, Time};
 
 /// A drain under way.
 #[derive(Debug)]

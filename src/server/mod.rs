@@ -20,9 +20,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
 
-use crate::flows::Storage;
 use crate::link::Link;
-use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats};
+use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats, Storage};
 
 pub use clock::Clock;
 pub use pusher::Pusher;

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, PushError, Ticket};
+use crate::shard::{CloseHow, FlowId, PushError, Ticket};
 
 use super::Order;
 use super::wake::Wake;

@@ -17,8 +17,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use crate::link::{Frames, Link};
-use crate::shard::{Notice, Push, Service, Shard};
-use crate::tcp::Time;
+use crate::shard::{Notice, Push, Service, Shard, Time};
 
 use super::clock::Clock;
 use super::drain::Drain;
@@ -138,7 +137,7 @@ impl Worker {
             match request {
                 Request::Push { flow, ticket, bytes } => {
                     shared.taken_out(bytes.len());
-                    pushes.push(Push { flow: *flow, ticket: *ticket, bytes });
+                    pushes.push(Push::new(*flow, *ticket, bytes));
                 }
                 Request::Close { flow, how } => {
                     if !pushes.is_empty() {

@@ -3,8 +3,7 @@
 //! Backpressure is the shard's: what the send queue has no room for is not consumed, stays in the arena and closes
 //! the window, and is offered again when the peer has acknowledged something.
 
-use crate::flows::FlowId;
-use crate::shard::{Context, Service};
+use crate::shard::{Context, FlowId, Service};
 
 /// The echo service. It has no state of its own.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,7 +1,6 @@
 //! Hold: keeps connections open for pushes and drops what clients send.
 
-use crate::flows::FlowId;
-use crate::shard::{Context, Service};
+use crate::shard::{Context, FlowId, Service};
 
 /// The hold service: it consumes everything and answers nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,12 +6,14 @@
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
 
+use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
+use super::positions::Positions;
 use super::tables::Tables;
-use super::types::{CloseHow, Notice, PushError, Ticket};
-use crate::flows::FlowId;
-use crate::tcp::{self, Active, CloseReason, Flow, Outgoing, Reply, Rule, State, Time};
+use super::types::{CloseHow, Push, PushError, Ticket};
+use crate::flows::{FlowId, Label, LoggedLine};
+use crate::tcp::{self, Active, Flow, Outgoing, Reply, Rule, State, Time};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -36,6 +38,10 @@ pub(crate) struct Batch {
     pub(super) now: Time,
     pub(super) touched: Vec<Touched>,
     positions: Positions,
+    /// Lines of records beside flows and active blocks that the batch changes.
+    pub(super) changes: Vec<LoggedLine>,
+    /// Flows that were aborted and are still to be ended.
+    pub(super) aborted: Vec<usize>,
     pub(super) freed_flows: Vec<u32>,
     pub(super) freed_actives: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
@@ -60,6 +66,8 @@ impl Batch {
             now: Time(0),
             touched: Vec::with_capacity(128),
             positions: Positions::default(),
+            changes: Vec::new(),
+            aborted: Vec::new(),
             freed_flows: Vec::new(),
             freed_actives: Vec::new(),
             half_open_new: 0,
@@ -73,7 +81,7 @@ impl Batch {
 
     /// Opens a batch.
     pub fn begin(&mut self, now: Time) {
-        assert!(self.touched.is_empty(), "a batch is committed before the next is opened");
+        assert!(self.touched.is_empty() && self.changes.is_empty(), "a batch is committed before the next is opened");
         self.number += 1;
         self.now = now;
         self.half_open_new = 0;
@@ -97,14 +105,25 @@ impl Batch {
         position
     }
 
-    /// Whether one more flow may be touched.
-    pub fn has_room(&self) -> bool {
-        self.touched.len() < TOUCHED_MAX
+    /// Whether one more flow may be touched for the service or a push; there is always room left for a batch of frames.
+    fn has_room(&self) -> bool {
+        self.touched.len() < TOUCHED_MAX - BATCH_MAX
+    }
+
+    /// Whether a touched flow is a connection, and not about to end.
+    pub fn is_live(&self, position: usize) -> bool {
+        self.touched[position].flow.is_live()
+    }
+
+    /// Whether received bytes of a touched flow may be offered to the service.
+    pub fn has_unconsumed(&self, position: usize) -> bool {
+        let touched = &self.touched[position];
+        touched.flow.is_live() && touched.active.recv_bytes > 0 && !touched.flow.is_paused()
     }
 
     /// Takes a free slot for a new connection whose key `flow` has. `None` where there is none.
     pub fn add_flow(&mut self, hash: u64, mut flow: Flow) -> Option<usize> {
-        if !self.has_room() {
+        if self.touched.len() == TOUCHED_MAX {
             return None;
         }
         let slot = self.tables.flow_slots.take_lowest()?;
@@ -211,14 +230,22 @@ impl Batch {
         touched.is_active_new = false;
     }
 
-    /// Queues a push and counts how it went.
-    pub fn push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
-        let result = self.try_push(id, ticket, bytes);
+    /// Queues a push and counts how it went. Returns the ticket of the push, or of the first one with its key.
+    pub fn push(&mut self, push: &Push<'_>) -> Result<Ticket, PushError> {
+        if let Some(ticket) = push.key.and_then(|key| self.ticket_of_key(&key)) {
+            self.tables.count(Rule::PushRepeated);
+            return Ok(ticket);
+        }
+        let result = self.try_push(push);
         self.tables.count(if result.is_ok() { Rule::PushQueued } else { Rule::PushRefused });
-        result
+        if let (Ok(()), Some(key)) = (result, push.key) {
+            self.remember_key(key, push.flow, push.ticket);
+        }
+        result.map(|()| push.ticket)
     }
 
-    fn try_push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
+    fn try_push(&mut self, push: &Push<'_>) -> Result<(), PushError> {
+        let bytes = push.bytes;
         let queue_bytes = self.tables.config.send_queue_bytes as usize;
         if bytes.is_empty() {
             return Err(PushError::Empty);
@@ -226,7 +253,7 @@ impl Batch {
         if bytes.len() > queue_bytes {
             return Err(PushError::TooLarge);
         }
-        let position = self.position_of(id)?;
+        let position = self.position_of(push.flow)?;
         let touched = &self.touched[position];
         if !tcp::is_open_for_push(&touched.flow) {
             return Err(PushError::Gone);
@@ -237,15 +264,26 @@ impl Batch {
         if !self.borrow_active(position) {
             return Err(PushError::ShardFull);
         }
-        let payload = &mut self.tables.storage.payload;
-        let is_stored = payload.append_to_send(&mut self.touched[position].active, bytes, ticket.0);
-        if is_stored { Ok(()) } else { Err(PushError::ShardFull) }
+        let label = Label { ticket: push.ticket.0, expires_s: self.expiry(push.expires_in_s) };
+        let active = &mut self.touched[position].active;
+        if !self.tables.storage.payload.append_to_send(active, bytes, label) {
+            return Err(PushError::ShardFull);
+        }
+        if label.expires_s != 0 {
+            active.set_send_limit(active.snd_end);
+        }
+        Ok(())
+    }
+
+    /// When a push of now expires, in seconds of the stack's clock; 0 for never.
+    pub(super) fn expiry(&self, expires_in_s: u32) -> u32 {
+        if expires_in_s == 0 { 0 } else { self.now.seconds().saturating_add(expires_in_s).max(1) }
     }
 
     /// A push by the service, which gets a ticket of its own.
     pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
         let ticket = Ticket(self.service_tickets + 1);
-        self.push(id, ticket, bytes)?;
+        self.push(&Push::new(id, ticket, bytes))?;
         self.service_tickets += 1;
         Ok(ticket)
     }
@@ -261,7 +299,7 @@ impl Batch {
         room.min(self.tables.storage.payload.room_bytes(1))
     }
 
-    /// Closes a connection.
+    /// Closes a connection. One that is aborted ends when the service has returned.
     pub fn close(&mut self, id: FlowId, how: CloseHow) -> Result<(), PushError> {
         let position = self.position_of(id)?;
         match how {
@@ -271,15 +309,23 @@ impl Batch {
                 }
                 self.tables.count(Rule::CloseQueued);
             }
+            CloseHow::Reset if self.aborted.contains(&position) => return Err(PushError::Gone),
             CloseHow::Reset => {
                 let (effects, reply) = tcp::abort(&self.touched[position].flow);
                 self.tables.count(effects.rule);
                 self.reply(position, reply);
-                self.end_flow(position);
-                self.gate.put_notice(self.number, Notice::Closed { flow: id, reason: CloseReason::Aborted });
+                self.aborted.push(position);
             }
         }
         Ok(())
+    }
+
+    /// Keeps received bytes from the service, or no longer. Returns the flow's position.
+    pub fn set_paused(&mut self, id: FlowId, is_paused: bool) -> Result<usize, PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_paused(is_paused);
+        self.tables.count(if is_paused { Rule::Paused } else { Rule::Resumed });
+        Ok(position)
     }
 
     /// The service's word.
@@ -310,6 +356,9 @@ impl Batch {
                     self.reply(position, Reply::Ack);
                 }
                 continue;
+            }
+            if self.touched[position].active.may_expire() {
+                self.drop_expired(position);
             }
             self.send_all(position);
             self.settle(position);
@@ -348,6 +397,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.positions.clear(&self.touched);
         self.touched.clear();
+        self.changes.clear();
         self.freed_flows.clear();
         self.freed_actives.clear();
     }
@@ -360,60 +410,5 @@ pub(super) fn reset_of(reply: Reply) -> Option<Outgoing> {
         Reply::None | Reply::Ack => None,
         Reply::Reset { seq } => Some(Outgoing::bare(seq, SeqNum(0), Control::RST, 0)),
         Reply::ResetAck { ack } => Some(Outgoing::bare(SeqNum(0), ack, Control::RST.with(Control::ACK), 0)),
-    }
-}
-
-/// Where the copy of a slot is: an open-addressed table four times as large as it may get full.
-struct Positions {
-    entries: Vec<u16>,
-}
-
-const VACANT: u16 = u16::MAX;
-
-impl Default for Positions {
-    fn default() -> Self {
-        Positions { entries: vec![VACANT; TOUCHED_MAX * 4] }
-    }
-}
-
-impl Positions {
-    fn start(&self, slot: u32) -> usize {
-        slot.wrapping_mul(0x9e37_79b9) as usize >> 7 & (self.entries.len() - 1)
-    }
-
-    fn find(&self, slot: u32, touched: &[Touched]) -> Option<usize> {
-        let mut at = self.start(slot);
-        loop {
-            let entry = self.entries[at];
-            if entry == VACANT {
-                return None;
-            }
-            if touched[usize::from(entry)].slot == slot {
-                return Some(usize::from(entry));
-            }
-            at = (at + 1) & (self.entries.len() - 1);
-        }
-    }
-
-    fn insert(&mut self, slot: u32, position: usize) {
-        let mut at = self.start(slot);
-        while self.entries[at] != VACANT {
-            at = (at + 1) & (self.entries.len() - 1);
-        }
-        self.entries[at] = position as u16;
-    }
-
-    fn clear(&mut self, touched: &[Touched]) {
-        if touched.len() > 256 {
-            self.entries.fill(VACANT);
-            return;
-        }
-        for entry in touched {
-            let mut at = self.start(entry.slot);
-            while self.entries[at] != VACANT {
-                self.entries[at] = VACANT;
-                at = (at + 1) & (self.entries.len() - 1);
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
-//! The service under test: echo or hold, whichever a connection's first byte asks for, with every received byte
-//! checked against the stream it belongs to.
+//! The service under test: echo or hold, whichever a connection's first byte asks for.
+//!
+//! Every received byte is checked against the stream it belongs to.
 //!
 //! The shard calls it; what it finds wrong goes into [`Findings`], which the world reads after each call. It keeps
 //! nothing between calls but what lies in a flow's service word, so a killed process takes nothing along: when a word
@@ -12,11 +13,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::flows::FlowId;
 use crate::service::{Context, Echo, Hold, Service};
-use crate::shard::{CloseHow, PushError, Ticket};
+use crate::shard::{CloseHow, FlowId, PushError, Ticket};
 
-use super::client::from_tag;
+use super::application::from_tag;
 use super::pattern::{self, Stream};
 use super::profile::Workload;
 use super::report::Breach;

@@ -10,13 +10,11 @@
 
 use std::net::SocketAddrV4;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, PushError};
-use crate::tcp::CloseReason;
+use crate::shard::{CloseHow, CloseReason, FlowId, PushError};
 
-use super::client::Application;
+use super::application::Application;
 use super::pattern::{self, Stream};
-use super::profile::Workload;
+use super::profile::{NodeParameters, Workload};
 use super::report::Breach;
 
 /// One connection's account.
@@ -43,6 +41,8 @@ pub(super) struct Ledger {
     places: Vec<(usize, usize)>,
     received_bytes: u64,
     send_queue_bytes: u64,
+    /// Whether the shard may have no room for a push.
+    is_tight: bool,
 }
 
 /// What the client has done that the server may take as a reason.
@@ -77,7 +77,7 @@ enum Standing {
 
 impl Ledger {
     /// The account of a connection that has not begun.
-    pub(super) fn new(application: &Application, workload: Workload, seed: u64, send_queue_bytes: u32) -> Ledger {
+    pub(super) fn new(application: &Application, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
         Ledger {
             number: application.number,
             seed,
@@ -92,7 +92,8 @@ impl Ledger {
             pushes: Vec::new(),
             places: vec![(0, 0)],
             received_bytes: 0,
-            send_queue_bytes: u64::from(send_queue_bytes),
+            send_queue_bytes: u64::from(node.send_queue_bytes),
+            is_tight: node.is_tight,
         }
     }
 
@@ -225,9 +226,7 @@ impl Ledger {
     /// The shard has told the id of the connection, by a notice or in its table.
     pub(super) fn on_id(&mut self, flow: FlowId) -> Result<(), Breach> {
         match self.flow.replace(flow) {
-            Some(before) if before != flow => {
-                Err(Breach::IdChanged { connection: self.number, before, after: flow })
-            }
+            Some(before) if before != flow => Err(Breach::IdChanged { connection: self.number, before, after: flow }),
             _ => Ok(()),
         }
     }
@@ -272,7 +271,7 @@ impl Ledger {
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
             CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed => false,
+            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
         };
         if self.is_closed || !has_reason {
             return Err(Breach::ClosedUnasked { connection: self.number, reason });
@@ -306,16 +305,22 @@ impl Ledger {
             return Err(Breach::PushNotAnsweredOnce { connection: self.number, ticket });
         };
         let bytes = self.pushes.remove(position).bytes as u64;
-        let waiting = self.pushes.iter().filter(|push| push.told_in_life.is_none() && push.standing != Standing::Called);
+        let waiting =
+            self.pushes.iter().filter(|push| push.told_in_life.is_none() && push.standing != Standing::Called);
         let waiting_bytes: u64 = waiting.map(|push| push.bytes as u64).sum();
         let client = self.client;
         let has_reason = match error {
             PushError::FlowFull => waiting_bytes + bytes > self.send_queue_bytes,
             PushError::TooLarge => bytes > self.send_queue_bytes,
             PushError::Gone => {
-                client.has_closed || client.has_aborted || self.is_over || self.is_closed || self.asked_to_close.is_some()
+                client.has_closed
+                    || client.has_aborted
+                    || self.is_over
+                    || self.is_closed
+                    || self.asked_to_close.is_some()
             }
-            PushError::Unknown | PushError::Empty | PushError::ShardFull => false,
+            PushError::ShardFull => self.is_tight,
+            PushError::Unknown | PushError::Empty => false,
         };
         if has_reason {
             return Ok(());
@@ -372,9 +377,8 @@ impl Ledger {
         if !self.client.has_seen_end || self.client.has_aborted || self.is_vanished {
             return Ok(());
         }
-        let is_due = |push: &&Push| {
-            push.standing == Standing::Committed && push.told_in_life.is_none() && !push.may_be_untold
-        };
+        let is_due =
+            |push: &&Push| push.standing == Standing::Committed && push.told_in_life.is_none() && !push.may_be_untold;
         match self.pushes.iter().find(is_due) {
             Some(push) => Err(Breach::ReceiptMissing { connection: self.number, ticket: push.ticket }),
             None => Ok(()),

@@ -13,12 +13,14 @@
 //!                        every frame  ------------->  ledger: one per connection, every byte both ways
 //! ```
 //!
-//! Read `profile` (what can be drawn), `network`, `client`, `host`, `node`, then `ledger` and `wiretap` (what is
+//! Read `profile` (what can be drawn), `network`, `client` and
+//! `application`, `host`, `node`, then `ledger` and `wiretap` (what is
 //! checked), then `world` (the loop that jumps from event to event).
 //!
 //! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
 //! hashed map in here; all random numbers come from the seed, and the trace of a run is hashed to prove it.
 
+mod application;
 mod client;
 mod host;
 mod ledger;
@@ -44,6 +46,8 @@ pub fn run(seed: u64, profile: Profile) -> Report {
 pub fn run_with(parameters: Parameters, prepare: impl FnOnce(World) -> World) -> Report {
     match World::new(parameters.clone()) {
         Ok(world) => prepare(world).run(),
-        Err(breach) => Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) },
+        Err(breach) => {
+            Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) }
+        }
     }
 }

@@ -12,9 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::flows::{Capacity, Storage};
-use crate::shard::{CommitPoint, Config, Resumption, Shard};
-use crate::tcp::Time;
+use crate::shard::{Capacity, CommitPoint, Config, Resumption, Shard, Storage, Time};
 
 use super::client::{PREFIX, SERVER};
 use super::host::{Findings, Host};
@@ -65,7 +63,9 @@ impl Node {
             shard: None,
             storage: None,
         };
-        let storage = Storage::in_memory_logged(CAPACITY).map_err(|error| not_started(&error))?;
+        let (actives, spans, blocks) = parameters.node.capacity;
+        let capacity = Capacity { flows: FLOWS, actives, spans, blocks };
+        let storage = Storage::in_memory_logged(capacity).map_err(|error| not_started(&error))?;
         node.storage = Some(storage);
         node.start(0)?;
         Ok(node)
@@ -122,8 +122,8 @@ impl Node {
     }
 }
 
-/// Room for every connection of a world, with some to spare.
-const CAPACITY: Capacity = Capacity { flows: 128, actives: 128, spans: 8_192, blocks: 8_192 };
+/// Room for every connection of a world, with some to spare for those in TIME-WAIT.
+const FLOWS: u32 = 128;
 
 fn config(parameters: &NodeParameters) -> Config {
     Config {

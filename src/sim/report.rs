@@ -4,9 +4,7 @@ use std::fmt;
 
 use strum::IntoEnumIterator;
 
-use crate::flows::FlowId;
-use crate::shard::{CommitPoint, PushError, Stats};
-use crate::tcp::CloseReason;
+use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Stats};
 
 use super::profile::Parameters;
 
@@ -42,7 +40,9 @@ pub enum Breach {
     ReceiptWithoutTicket { flow: FlowId },
     #[error("connection {connection}: ticket {ticket} was told as delivered, which was never committed")]
     ReceiptUnknown { connection: usize, ticket: u64 },
-    #[error("connection {connection}: ticket {ticket} was told as delivered when the client had {held} of {needed} bytes")]
+    #[error(
+        "connection {connection}: ticket {ticket} was told as delivered when the client had {held} of {needed} bytes"
+    )]
     ReceiptTooEarly { connection: usize, ticket: u64, held: u64, needed: u64 },
     #[error("connection {connection}: ticket {ticket} was told as delivered twice in one life")]
     ReceiptTwice { connection: usize, ticket: u64 },
@@ -123,7 +123,8 @@ impl Statistics {
     }
 
     fn add(&mut self, other: &Statistics) {
-        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, frame_bytes, .. } = other;
+        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, frame_bytes, .. } =
+            other;
         let Statistics { lost, duplicated, held_back, corrupted, link_full, .. } = other;
         let Statistics { kills_between, kills_at, records_discarded, records_applied_again, rescues, lies, .. } = other;
         self.simulated_us += simulated_us;
@@ -174,7 +175,12 @@ impl fmt::Display for Report {
                 write!(f, "{totals}")
             }
             Some((at_us, breach)) => {
-                writeln!(f, "seed {seed} profile {profile}: at {}.{:06} s: {breach}", at_us / 1_000_000, at_us % 1_000_000)?;
+                writeln!(
+                    f,
+                    "seed {seed} profile {profile}: at {}.{:06} s: {breach}",
+                    at_us / 1_000_000,
+                    at_us % 1_000_000
+                )?;
                 write!(f, "{}", self.parameters)?;
                 writeln!(f, "to see it again: holdline sim --seed {seed} --profile {profile}")
             }

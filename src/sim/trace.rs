@@ -59,16 +59,10 @@ fn described(frame: &[u8]) -> String {
     }
     let Ok(ip) = Ipv4Packet::new_checked(ethernet.payload()) else { return "broken IPv4".to_owned() };
     let Ok(tcp) = TcpPacket::new_checked(ip.payload()) else { return "broken TCP".to_owned() };
-    let flags: String = [
-        (tcp.syn(), 'S'),
-        (tcp.fin(), 'F'),
-        (tcp.rst(), 'R'),
-        (tcp.psh(), 'P'),
-        (tcp.ack(), '.'),
-    ]
-    .into_iter()
-    .filter_map(|(is_set, letter)| is_set.then_some(letter))
-    .collect();
+    let flags: String = [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.psh(), 'P'), (tcp.ack(), '.')]
+        .into_iter()
+        .filter_map(|(is_set, letter)| is_set.then_some(letter))
+        .collect();
     format!(
         "{}:{} > {}:{} {flags} seq {} len {} ack {} window {}",
         ip.src_addr(),

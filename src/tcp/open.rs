@@ -74,7 +74,8 @@ pub fn reset_for(segment: &Segment) -> Reply {
 }
 
 /// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the
-/// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment). Payload on the SYN is not taken: the peer sends it again.
+/// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment). Payload on the SYN is not taken: the peer sends
+/// it again.
 pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
     flow.set_state(State::SynReceived);
     flow.irs = segment.seq;

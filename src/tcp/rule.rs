@@ -22,7 +22,8 @@ pub enum Rule {
     FrameNotForUs,
     /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
     Ipv4Fragment,
-    /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified or our own. MUST-63, RFC 1122 §3.2.1.3.
+    /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified or our own. MUST-63, RFC
+    /// 1122 §3.2.1.3.
     SourceAddressInvalid,
     /// An ARP request for one of our addresses is answered. RFC 826.
     ArpAnswers,
@@ -44,7 +45,8 @@ pub enum Rule {
     ListenAcceptsSyn,
     /// LISTEN, fourth: anything else, SYN with FIN included, is dropped. RFC 9293 §3.10.7.2.
     ListenDropsOther,
-    /// A SYN that finds no room for a half-open connection, a flow, a next hop or an active block is dropped; the peer asks again.
+    /// A SYN that finds no room for a half-open connection, a flow, a next hop or an active block is dropped; the peer
+    /// asks again.
     ListenNoRoom,
     /// A SYN that comes while the server drains is answered by RST.
     ListenDraining,
@@ -78,7 +80,8 @@ pub enum Rule {
     HandshakeCompleted,
     /// Fifth check: an acknowledgment of something not yet sent; ACK and drop. RFC 5961 §5.
     AckOfUnsent,
-    /// Fifth check: an acknowledgment older than the largest window that the peer ever offered; ACK and drop. RFC 5961 §5.
+    /// Fifth check: an acknowledgment older than the largest window that the peer ever offered; ACK and drop. RFC 5961
+    /// §5.
     AckTooOld,
     /// Fifth check: bytes or a FIN of ours are acknowledged for the first time.
     AckAdvances,
@@ -86,7 +89,8 @@ pub enum Rule {
     AckRepeats,
     /// Seventh: in-order payload is taken.
     PayloadAccepted,
-    /// Seventh: payload that begins right of RCV.NXT; dropped, and acknowledged at once so that the peer sends what is missing.
+    /// Seventh: payload that begins right of RCV.NXT; dropped, and acknowledged at once so that the peer sends what is
+    /// missing.
     PayloadOutOfOrder,
     /// Seventh: payload for which there is no room in the arena; not acknowledged, the peer sends it again.
     PayloadNoRoom,
@@ -114,12 +118,26 @@ pub enum Rule {
     TimeWaitExpired,
     /// FIN-WAIT-2 has waited for the peer's FIN long enough.
     FinWait2Expired,
+    /// Nothing was heard for the keepalive interval: the peer is asked. RFC 9293 §3.8.4.
+    KeepaliveProbe,
+    /// So many keepalive probes went unanswered: RST. RFC 9293 §3.8.4.
+    KeepaliveGivenUp,
+    /// Nothing was heard for the idle time-out: RST.
+    IdleExpired,
 
     // The application.
     /// A push was queued.
     PushQueued,
     /// A push was refused.
     PushRefused,
+    /// A push whose key is known is answered as the first one with that key, and not queued.
+    PushRepeated,
+    /// A push expired before its first byte was sent, and is dropped.
+    PushExpired,
+    /// The application stops reading.
+    Paused,
+    /// The application reads again.
+    Resumed,
     /// The application closes: FIN after what is queued. RFC 9293 §3.10.4.
     CloseQueued,
     /// The application aborts: RST. RFC 9293 §3.10.5.

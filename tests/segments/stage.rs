@@ -273,7 +273,7 @@ impl Stage {
         let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
         let ticket = Ticket(u64::from(sent) + 1);
         let refused = self.refusals();
-        self.shard.push(self.now, &[Push { flow, ticket, bytes: &bytes }]);
+        self.shard.push(self.now, &[Push::new(flow, ticket, &bytes)]);
         self.take_up()?;
         if self.refusals() == refused
             && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
@@ -330,7 +330,9 @@ impl Stage {
                     opened.insert(remote.port(), flow);
                     (remote.port(), "opened".into())
                 }
-                Notice::Queued { .. } => return,
+                Notice::Queued { .. } | Notice::Received { .. } => return,
+                Notice::Expired { flow, .. } => (port_of(flow), "expired".into()),
+                Notice::Undelivered { flow, acked_bytes, .. } => (port_of(flow), format!("undelivered {acked_bytes}")),
                 Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
                 Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
                 Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),

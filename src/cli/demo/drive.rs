@@ -87,8 +87,8 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Runs the whole course, with a rest of `rest_s` seconds before the last reading of memory. Troubles are sentences,
-    /// the gravest first; none: all is well.
+    /// Runs the whole course, with a rest of `rest_s` seconds before the last reading of memory. Troubles are
+    /// sentences, the gravest first; none: all is well.
     pub fn run(mut self, rest_s: u32) -> std::io::Result<(Figures, Vec<String>)> {
         self.wait_for(READY_MAX, Crew::is_ready, |_, _| "client processes are not ready".to_owned());
         let before = Memory::now()?;
@@ -347,7 +347,11 @@ impl<'a> Drive<'a> {
                     }
                 }
             }
-            Notice::Queued { .. } | Notice::PeerClosed { .. } => {}
+            Notice::Queued { .. }
+            | Notice::PeerClosed { .. }
+            | Notice::Expired { .. }
+            | Notice::Undelivered { .. }
+            | Notice::Received { .. } => {}
         }
     }
 

@@ -31,7 +31,8 @@ pub enum NamespaceError {
     /// Namespaces are closed to this user.
     #[error(
         "this system does not let this user make a network namespace ({0}): run as root, or allow user namespaces \
-         (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+         (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
+         kernel.apparmor_restrict_unprivileged_userns)"
     )]
     Closed(Errno),
     /// The user namespace could not be given its one user.
@@ -49,7 +50,10 @@ pub enum NamespaceError {
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// Nobody answers for our address.
-    #[error("after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its TAP", ANSWER_MAX.as_secs())]
+    #[error(
+        "after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its TAP",
+        ANSWER_MAX.as_secs()
+    )]
     Silent,
     /// The question could not be asked.
     #[error("cannot ask for {SERVER_ADDRESS} in the private network: {0}")]
@@ -75,8 +79,6 @@ pub fn enter() -> Result<(), NamespaceError> {
 pub fn lay_cable() -> Result<Tap, NamespaceError> {
     let tap = Tap::open(NAME)?;
     interface::bring_up("lo")?;
-    // A plain user may not, even in a namespace of its own; then more is sent again.
-    let _ = interface::set_queue_frames(NAME, QUEUE_FRAMES);
     interface::set_address(NAME, CLIENT_ADDRESS, PREFIX)?;
     interface::bring_up(NAME)?;
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
@@ -110,9 +112,6 @@ fn is_resolved(table: &str, address: Ipv4Addr) -> bool {
 
 /// The TAP's name; nobody else sees it.
 const NAME: &str = "holdline0";
-
-/// Frames that may wait for us in the kernel: the acknowledgments of a burst of pushes.
-const QUEUE_FRAMES: u16 = 8_192;
 
 /// How long the first answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -14,10 +14,10 @@ use std::rc::Rc;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, Stats};
+use crate::shard::{CloseHow, FlowId, Stats};
 
-use super::client::{Client, Sight};
+use super::application::Sight;
+use super::client::Client;
 use super::host::Findings;
 use super::ledger::Ledger;
 use super::network::{Network, Port};
@@ -117,8 +117,7 @@ impl World {
             clients.push(Client::new(index, client, seed, ledgers.len()));
             for (seat, connection) in client.connections.iter().enumerate() {
                 let application = &clients[index].applications()[seat];
-                let send_queue_bytes = parameters.node.send_queue_bytes;
-                ledgers.push(Ledger::new(application, connection.workload, seed, send_queue_bytes));
+                ledgers.push(Ledger::new(application, connection.workload, seed, &parameters.node));
                 seats.push((index, seat));
             }
         }
@@ -232,7 +231,8 @@ impl World {
         self.note_vanished();
         let ledgers = self.ledgers.iter().enumerate();
         // A client that has nothing to say never learns of a reset that was lost.
-        let open = ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
+        let open =
+            ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
         open.map(|(number, _)| number).collect()
     }
 
