@@ -52,7 +52,7 @@ impl Worker {
         shared: Arc<Shared>,
         notices: Option<Sender<Notice>>,
     ) -> Worker {
-        let frames = Frames::new(link.mtu());
+        let frames = Frames::with_room(link.mtu(), link.frame_bytes_max());
         Worker {
             shard,
             link,
