@@ -278,7 +278,7 @@ impl Ledger {
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
             CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed => false,
+            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
         };
         if self.is_closed || !has_reason {
             return Err(Breach::ClosedUnasked { connection: self.number, reason });

@@ -1,4 +1,4 @@
-//! Seeded worlds: every profile holds over a few hundred seeds, a seed is one run, and the checkers can be seen to fail.
+//! Seeded worlds: every profile holds over a few hundred seeds, a seed is one run, and the checkers are seen to fail.
 
 use holdline::sim::{self, Breach, Parameters, Profile, Report, Sabotage, Totals};
 use strum::IntoEnumIterator;
