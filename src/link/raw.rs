@@ -1,17 +1,18 @@
 //! Raw: a packet socket (AF_PACKET) on an interface of the kernel, be it a network card or one end of a veth pair.
 //!
-//! Comes in: frames that arrive at the interface for our Ethernet address, and broadcast ARP. Goes out: frames that leave
-//! by the interface. The kernel goes on using it, so holdline's IP address must be none of the kernel's: the kernel would
-//! answer in its own way, and connections would meet its RST.
+//! Comes in: frames that arrive at the interface for our Ethernet address, and broadcast ARP. Goes out: frames that
+//! leave by the interface. The kernel goes on using it, so holdline's IP address must be none of the kernel's: the
+//! kernel would answer in its own way, and connections would meet its RST.
 //!
-//! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO), a TCP
-//! segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the segment is
-//! handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not received here:
+//! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO),
+//! a TCP segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the
+//! segment is handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not
+//! received here:
 //! `raw:eth0.5` is the link for the VLAN 5 of eth0. A card that joins segments by itself (LRO) without making their
 //! checksums good has to be told not to: `ethtool -K eth0 lro off`.
 //!
-//! pnet's datalink is not used: it asks for no `virtio_net_hdr`, without which half a checksum cannot be told from a wrong
-//! one, cuts frames at 4 KB by default without saying so, and sets the interface promiscuous.
+//! pnet's datalink is not used: it asks for no `virtio_net_hdr`, without which half a checksum cannot be told from a
+//! wrong one, cuts frames at 4 KB by default without saying so, and sets the interface promiscuous.
 //!
 //! Invariant: our Ethernet address is not the interface's, but made from it as for a TAP. The kernel's own stack passes
 //! by what is sent to it, whether it forwards packets or not. A network that lets a port have one address only (many

@@ -6,9 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::flows::FlowId;
-use crate::shard::{CloseHow, Context, Service};
-use crate::tcp::CloseReason;
+use crate::shard::{CloseHow, CloseReason, Context, FlowId, Service};
 
 /// Longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;

@@ -70,8 +70,8 @@ impl Batch {
         Ok(ticket)
     }
 
-    /// How many bytes a push to this flow may have now. Where the shard has less room than the flow, the clock hand will
-    /// offer the service again what it now leaves: no acknowledgment of this flow need come to do so.
+    /// How many bytes a push to this flow may have now. Where the shard has less room than the flow, the clock hand
+    /// will offer the service again what it now leaves: no acknowledgment of this flow need come to do so.
     pub fn push_room(&mut self, id: FlowId) -> usize {
         let Ok(position) = self.position_of(id) else { return 0 };
         if !tcp::is_open_for_push(&self.touched[position].flow) {

@@ -117,9 +117,9 @@ impl Application {
 
     /// smoltcp 0.14 forgets its timer when the retransmission timer fires while a window update that was overtaken by
     /// an older segment has left it with a window of zero: unacknowledged bytes, and nothing that will ever send
-    /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does, as it
-    /// takes no window from a repeated acknowledgment there; then the application gives up by an abort. Returns whether
-    /// either was needed.
+    /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does,
+    /// as it takes no window from a repeated acknowledgment there; then the application gives up by an abort. Returns
+    /// whether either was needed.
     pub(super) fn rescue(&mut self, now_us: u64, sockets: &mut SocketSet<'static>, has_no_timer: bool) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         let queued_bytes = socket.send_queue();
