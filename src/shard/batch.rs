@@ -19,6 +19,9 @@ use crate::wire::{self, Addressing};
 /// How many flows one batch may change. Its record holds three lines of each.
 pub(super) const TOUCHED_MAX: usize = 1_024;
 
+/// Rounds of the clock hand until it has looked everywhere, the one it is in not counted.
+pub(super) const STARVED_ROUNDS: u8 = 2;
+
 /// A flow that the batch has changed, or may have.
 #[derive(Clone, Copy)]
 pub(super) struct Touched {
@@ -48,8 +51,8 @@ pub(crate) struct Batch {
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
-    /// How many ends of the table the clock hand is still to reach in search of FINs that wait for an active block: two
-    /// from when one begins to wait, as the hand may have passed it in this round.
+    /// How often the clock hand is still to begin a round because of FINs that wait for an active block, or services
+    /// that found no room for a push: `STARVED_ROUNDS` from when one begins to wait.
     pub(super) starved_rounds: u8,
     pub(super) service_tickets: u64,
     pub(super) interrupt: Option<Interrupt>,
@@ -254,7 +257,7 @@ impl Batch {
             let touched = &self.touched[position];
             if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
-                self.starved_rounds = 2;
+                self.starved_rounds = STARVED_ROUNDS;
                 if self.touched[position].active.is_ack_owed == 1 {
                     self.reply(position, Reply::Ack);
                 }

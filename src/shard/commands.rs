@@ -2,7 +2,7 @@
 //!
 //! Pushes, closes, pause. They change the batch's copies; what they let out leaves when the batch is committed.
 
-use super::batch::Batch;
+use super::batch::{Batch, STARVED_ROUNDS};
 use super::types::{CloseHow, Push, PushError, Ticket};
 use crate::flows::{FlowId, Label};
 use crate::tcp::{self, Rule};
@@ -61,20 +61,33 @@ impl Batch {
     /// A push by the service, which gets a ticket of its own.
     pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
         let ticket = Ticket(self.service_tickets + 1);
-        self.push(&Push::new(id, ticket, bytes))?;
+        let result = self.push(&Push::new(id, ticket, bytes));
+        if result == Err(PushError::ShardFull) {
+            self.starved_rounds = STARVED_ROUNDS;
+        }
+        result?;
         self.service_tickets += 1;
         Ok(ticket)
     }
 
-    /// How many bytes a push to this flow may have now.
+    /// How many bytes a push to this flow may have now. Where the shard has less room than the flow, the clock hand
+    /// will offer the service again what it now leaves: no acknowledgment of this flow need come to do so.
     pub fn push_room(&mut self, id: FlowId) -> usize {
         let Ok(position) = self.position_of(id) else { return 0 };
-        if !tcp::is_open_for_push(&self.touched[position].flow) || !self.borrow_active(position) {
+        if !tcp::is_open_for_push(&self.touched[position].flow) {
+            return 0;
+        }
+        if !self.borrow_active(position) {
+            self.starved_rounds = STARVED_ROUNDS;
             return 0;
         }
         let queued = self.touched[position].active.queued_bytes() as usize;
         let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
-        room.min(self.tables.storage.payload.room_bytes(1))
+        let shard_room = self.tables.storage.payload.room_bytes(1);
+        if shard_room < room {
+            self.starved_rounds = STARVED_ROUNDS;
+        }
+        room.min(shard_room)
     }
 
     /// Closes a connection. One that is aborted ends when the service has returned.

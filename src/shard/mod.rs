@@ -34,7 +34,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use crate::flows::JobState;
 pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
@@ -45,7 +44,7 @@ pub use types::{
 };
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
-pub use crate::flows::{Capacity, FlowId, Storage, StorageError};
+pub use crate::flows::{Capacity, FlowId, JobState, Storage, StorageError};
 pub use crate::tcp::{CloseReason, Rule, State, Time};
 
 /// Frames, pushes or expirations that one batch takes in.

@@ -3,7 +3,7 @@
 //! The log is brought to its end, every flow is checked and entered into what is rebuilt, and the service is told of
 //! each. A state that contradicts itself is refused: better no start than a wrong byte.
 
-use super::batch::Batch;
+use super::batch::{Batch, STARVED_ROUNDS};
 use super::commit::{self, LogEnd};
 use super::config::Config;
 use super::service::Service;
@@ -55,7 +55,7 @@ impl<S: Service> Shard<S> {
             has_untrimmed: true,
         };
         // Some connection may have been waiting for an active block to close: the clock hand looks.
-        shard.batch.starved_rounds = 2 * u8::from(connections > 0);
+        shard.batch.starved_rounds = if connections > 0 { STARVED_ROUNDS } else { 0 };
         shard.tell_all_resumed(now);
         Ok(shard)
     }

@@ -110,7 +110,7 @@ impl<S: Service> Shard<S> {
         }
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
-        if passed.end == end && !passed.is_empty() {
+        if passed.start == 0 && !passed.is_empty() {
             self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
@@ -129,14 +129,19 @@ impl<S: Service> Shard<S> {
     fn sweep_slot(&mut self, slot: u32, now: Time) -> bool {
         let tables = &self.batch.tables;
         let flow = &tables.storage.flows.records()[slot as usize];
-        let is_waiting = flow.is_close_queued() && flow.active().is_none();
+        let is_waiting = match flow.active() {
+            None => flow.is_close_queued(),
+            Some(index) => {
+                self.batch.starved_rounds > 0 && tables.storage.actives.records()[index as usize].recv_bytes > 0
+            }
+        };
         let sweep = tcp::on_sweep(flow, &tables.config.timeouts(), slot, now);
         if !is_waiting && sweep == Sweep::Nothing {
             return false;
         }
         let position = self.batch.touch(slot);
         match sweep {
-            Sweep::Nothing => {}
+            Sweep::Nothing => self.offer_again(position),
             Sweep::Probes => {
                 self.batch.tables.count(Rule::KeepaliveProbe);
                 let probe = tcp::keepalive_probe(&mut self.batch.touched[position].flow);

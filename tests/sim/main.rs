@@ -33,7 +33,7 @@ fn lossy_worlds_hold() {
         ("corrupted", totals.corrupted),
         ("link full", totals.link_full),
     ] {
-        assert!(count > SEEDS, "only {count} times: {what}");
+        assert!(count > SEEDS / 10, "only {count} times: {what}");
     }
 }
 
