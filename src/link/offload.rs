@@ -1,15 +1,17 @@
 //! Offloads: what the kernel leaves undone in a frame that has not crossed a wire yet (virtio 1.2 §5.1.6).
 //!
-//! Comes in: a frame with the `virtio_net_hdr` in front of it, which a packet socket puts there with PACKET_VNET_HDR. Goes
-//! out: the same frame as a wire would have carried it, but for its size. The kernel leaves two things to a network card:
+//! Comes in: a frame with the `virtio_net_hdr` in front of it, which a packet socket puts there with PACKET_VNET_HDR.
+//! Goes out: the same frame as a wire would have carried it, but for its size. The kernel leaves two things to a
+//! network card:
 //!
 //! ```text
 //!   checksum   needs_csum: the field at start + offset holds the sum of the pseudo header only
 //!   cutting    gso_type:   a TCP segment of up to 64 KB, to be cut into segments of gso_size (TSO, GSO, GRO)
 //! ```
 //!
-//! The checksum is completed here. Cutting is left out on purpose: the large segment is a whole and valid one, its lengths,
-//! numbers and flags stand for all of its payload, and whoever takes it in one piece does so once instead of 45 times.
+//! The checksum is completed here. Cutting is left out on purpose: the large segment is a whole and valid one, its
+//! lengths, numbers and flags stand for all of its payload, and whoever takes it in one piece does so once instead of
+//! 45 times.
 //!
 //! Invariant: a frame without needs_csum leaves as it came. Whether its checksum is right is for the stack to see.
 

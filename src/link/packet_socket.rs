@@ -1,7 +1,7 @@
 //! Packet sockets of Linux (packet(7)): opened, set and bound, with what `std` and `nix` have no words for.
 //!
-//! Comes in: an interface and the Ethernet address that is ours on it. Goes out: a socket that receives exactly the frames
-//! that are meant for us, each behind a `virtio_net_hdr`, and sends what is written to it behind such a header.
+//! Comes in: an interface and the Ethernet address that is ours on it. Goes out: a socket that receives exactly the
+//! frames that are meant for us, each behind a `virtio_net_hdr`, and sends what is written to it behind such a header.
 //!
 //! Invariant: nothing is received before the socket is set up whole: it is made with the protocol 0, which receives
 //! nothing, and gets its protocol when it is bound.
@@ -75,8 +75,8 @@ fn listen_for(socket: &OwnedFd, interface_index: u32, mac: [u8; 6]) -> Result<()
     set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
-/// What reaches us: frames to our address and broadcast ARP, none of them with a VLAN tag that the kernel has taken out.
-/// All else, such as the machine's own traffic on the interface, is not even copied.
+/// What reaches us: frames to our address and broadcast ARP, none of them with a VLAN tag that the kernel has taken
+/// out. All else, such as the machine's own traffic on the interface, is not even copied.
 fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; 13] {
     let head = u32::from_be_bytes([a, b, c, d]);
     let tail = u32::from(u16::from_be_bytes([e, f]));
@@ -121,8 +121,8 @@ fn attach_filter(socket: &OwnedFd, filter: &[libc::sock_filter]) -> Result<(), E
 
 /// Sets an option whose value the kernel reads as the plain structure `T`.
 fn set_option<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> Result<(), Errno> {
-    // SAFETY: the kernel reads as many bytes as `T` has, all of them inside `value`; what a `sock_fprog` points to lives
-    // in its caller until after the call.
+    // SAFETY: the kernel reads as many bytes as `T` has, all of them inside `value`; what a `sock_fprog` points to
+    // lives in its caller until after the call.
     let answer = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
