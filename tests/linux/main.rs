@@ -4,6 +4,8 @@
 //! the machine's own network.
 
 mod demo;
+mod echo;
 mod kill;
+mod raw;
 mod serve;
 mod support;
