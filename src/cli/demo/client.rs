@@ -264,8 +264,8 @@ fn say(line: &Line) -> io::Result<()> {
     output.flush()
 }
 
-/// Connects under way at once.
-const CONNECTING_MAX: usize = 256;
+/// Connects under way at once: with some processes together fewer than the frames that a TAP lets wait (1,000).
+const CONNECTING_MAX: usize = 64;
 
 /// The least time between two tallies, in milliseconds.
 const TELL_EVERY_MS: u8 = 20;
