@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher24;
 use strum::EnumCount;
 
 use super::config::Config;
+use super::trace::Trace;
 use super::types::{FlowView, Stats};
 use crate::flows::{ClockHand, FlowId, FlowKey, Index, KeyHasher, NEXT_HOPS_MAX, NextHop, Slots, Storage, Wheel};
 use crate::tcp::{Active, Flow, Offer, Rule, SeqNum, State, Time};
@@ -28,6 +29,8 @@ pub(super) struct Tables {
     pub states: [u32; 9],
     pub rules: [u64; Rule::COUNT],
     pub frames_in: u64,
+    /// What is noted of each frame, while somebody wants to know.
+    pub trace: Option<Box<Trace>>,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     last_next_hop: u16,
@@ -50,6 +53,7 @@ impl Tables {
             states: [0; 9],
             rules: [0; Rule::COUNT],
             frames_in: 0,
+            trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
             last_next_hop: 0,
@@ -61,6 +65,7 @@ impl Tables {
     /// Counts a decision.
     pub fn count(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
+        self.trace_rule(rule);
     }
 
     /// The index of one of our addresses.
