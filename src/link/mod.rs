@@ -11,6 +11,7 @@
 
 pub mod interface;
 mod memory;
+pub mod pcap;
 mod tap;
 
 use std::io;

@@ -42,6 +42,7 @@ const DOORS: &[(&str, Door)] = &[
     ("libc", Door::Only(&["link"])),
     ("memmap2", Door::Only(&["flows"])),
     ("nix", Door::Only(&["link", "server", "cli"])),
+    ("pcap_parser", Door::Only(&["link"])),
     ("rand", Door::Only(&["sim"])),
     ("rand_xoshiro", Door::Only(&["sim"])),
     ("serde", Door::Only(&["cli", "server"])),
