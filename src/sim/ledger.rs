@@ -12,9 +12,9 @@ use std::net::SocketAddrV4;
 
 use crate::shard::{CloseHow, CloseReason, FlowId, PushError};
 
-use super::client::Application;
+use super::application::Application;
 use super::pattern::{self, Stream};
-use super::profile::Workload;
+use super::profile::{NodeParameters, Workload};
 use super::report::Breach;
 
 /// One connection's account.
@@ -29,8 +29,13 @@ pub(super) struct Ledger {
     pub(super) flow: Option<FlowId>,
     /// Whether the shard has said that it is over, or did not have it any more after a restart.
     pub(super) is_closed: bool,
+    has_ended_in_order: bool,
     /// What the shard was told to do with it, if that was committed or may have been.
     pub(super) asked_to_close: Option<CloseHow>,
+    /// Whether the client has asked its TCP for the connection.
+    pub(super) is_begun: bool,
+    /// Whether another connection had the client's end before.
+    pub(super) is_successor: bool,
     /// Whether the client has gone without a word, for good.
     pub(super) is_vanished: bool,
     /// Whether the client's side has nothing left to do.
@@ -41,6 +46,8 @@ pub(super) struct Ledger {
     places: Vec<(usize, usize)>,
     received_bytes: u64,
     send_queue_bytes: u64,
+    /// Whether the shard may have no room for a push.
+    is_tight: bool,
 }
 
 /// What the client has done that the server may take as a reason.
@@ -49,7 +56,6 @@ struct ClientSide {
     is_established: bool,
     has_closed: bool,
     has_aborted: bool,
-    has_seen_end: bool,
     written_bytes: u64,
 }
 
@@ -75,7 +81,7 @@ enum Standing {
 
 impl Ledger {
     /// The account of a connection that has not begun.
-    pub(super) fn new(application: &Application, workload: Workload, seed: u64, send_queue_bytes: u32) -> Ledger {
+    pub(super) fn new(application: &Application, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
         Ledger {
             number: application.number,
             seed,
@@ -83,14 +89,18 @@ impl Ledger {
             remote: application.local,
             flow: None,
             is_closed: false,
+            has_ended_in_order: false,
             asked_to_close: None,
+            is_begun: false,
+            is_successor: false,
             is_vanished: false,
             is_over: false,
             client: ClientSide::default(),
             pushes: Vec::new(),
             places: vec![(0, 0)],
             received_bytes: 0,
-            send_queue_bytes: u64::from(send_queue_bytes),
+            send_queue_bytes: u64::from(node.send_queue_bytes),
+            is_tight: node.is_tight,
         }
     }
 
@@ -117,6 +127,7 @@ impl Ledger {
 
     /// Takes over what the application has done so far.
     pub(super) fn follow(&mut self, application: &Application) {
+        self.is_begun = application.is_begun();
         self.client.is_established |= application.is_established();
         self.client.has_closed |= application.is_closed;
         self.client.has_aborted |= application.is_aborted;
@@ -197,7 +208,6 @@ impl Ledger {
 
     /// The client's application has seen the end of the stream.
     pub(super) fn on_end(&mut self) -> Result<(), Breach> {
-        self.client.has_seen_end = true;
         if !self.client.has_closed && self.asked_to_close != Some(CloseHow::Fin) {
             return Err(Breach::EndUnasked { connection: self.number });
         }
@@ -268,12 +278,13 @@ impl Ledger {
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
             CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed => false,
+            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
         };
         if self.is_closed || !has_reason {
             return Err(Breach::ClosedUnasked { connection: self.number, reason });
         }
         self.is_closed = true;
+        self.has_ended_in_order = reason == CloseReason::BothClosed;
         Ok(())
     }
 
@@ -316,7 +327,8 @@ impl Ledger {
                     || self.is_closed
                     || self.asked_to_close.is_some()
             }
-            PushError::Unknown | PushError::Empty | PushError::ShardFull => false,
+            PushError::ShardFull => self.is_tight,
+            PushError::Unknown | PushError::Empty => false,
         };
         if has_reason {
             return Ok(());
@@ -368,9 +380,10 @@ impl Ledger {
         }
     }
 
-    /// Everything is over: a stream that ended in order has all its receipts.
+    /// Everything is over: a connection that ended in order has all its receipts. (Otherwise the client's last
+    /// acknowledgment may have been lost, and the client gone when it was asked again.)
     pub(super) fn settle(&self) -> Result<(), Breach> {
-        if !self.client.has_seen_end || self.client.has_aborted || self.is_vanished {
+        if !self.has_ended_in_order {
             return Ok(());
         }
         let is_due =

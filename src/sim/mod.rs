@@ -13,13 +13,14 @@
 //!                        every frame  ------------->  ledger: one per connection, every byte both ways
 //! ```
 //!
-//! Read `profile` (what can be drawn), `network`, `client`, `host`, `node`, then `ledger` and `wiretap` (what is
+//! Read `profile` (what can be drawn), `network`, `client` and
+//! `application`, `host`, `node`, then `ledger` and `wiretap` (what is
 //! checked), then `world` (the loop that jumps from event to event).
 //!
 //! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
 //! hashed map in here; all random numbers come from the seed, and the trace of a run is hashed to prove it.
 
-mod cable;
+mod application;
 mod client;
 mod host;
 mod ledger;

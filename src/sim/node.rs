@@ -63,7 +63,9 @@ impl Node {
             shard: None,
             storage: None,
         };
-        let storage = Storage::in_memory_logged(CAPACITY).map_err(|error| not_started(&error))?;
+        let (actives, spans, blocks) = parameters.node.capacity;
+        let capacity = Capacity { flows: FLOWS, actives, spans, blocks };
+        let storage = Storage::in_memory_logged(capacity).map_err(|error| not_started(&error))?;
         node.storage = Some(storage);
         node.start(0)?;
         Ok(node)
@@ -120,8 +122,8 @@ impl Node {
     }
 }
 
-/// Room for every connection of a world, with some to spare.
-const CAPACITY: Capacity = Capacity { flows: 128, actives: 128, spans: 8_192, blocks: 8_192 };
+/// Room for every connection of a world, with some to spare for those in TIME-WAIT.
+const FLOWS: u32 = 128;
 
 fn config(parameters: &NodeParameters) -> Config {
     Config {

@@ -28,9 +28,20 @@ pub enum Profile {
     Lossy,
     /// The shard is killed again and again; the network is good.
     Kills,
+    /// As mixed, and connections have to do with fewer active blocks, spans and payload blocks than they ask for.
+    Tight,
     /// Everything at once, each kind of trouble or not as drawn.
     #[default]
     Mixed,
+}
+
+impl Profile {
+    fn is_mixed(self) -> bool {
+        match self {
+            Profile::Mixed | Profile::Tight => true,
+            Profile::Calm | Profile::Lossy | Profile::Kills => false,
+        }
+    }
 }
 
 /// Everything that is drawn for a world.
@@ -82,6 +93,10 @@ pub struct NodeParameters {
     pub window_bytes: u32,
     /// Most bytes in a flow's send queue.
     pub send_queue_bytes: u32,
+    /// How many active blocks, spans and payload blocks there are.
+    pub capacity: (u32, u32, u32),
+    /// Whether that is less than what everybody may ask for at once.
+    pub is_tight: bool,
     /// Length of TIME-WAIT, in seconds.
     pub time_wait_s: u32,
     /// For how long arriving frames are gathered before the shard is called, in microseconds.
@@ -143,6 +158,8 @@ pub struct ConnectionParameters {
     pub workload: Workload,
     /// When the client connects, in microseconds.
     pub start_us: u64,
+    /// Whether it takes the port of the client's connection before it, as soon as that has left it.
+    pub is_successor: bool,
     /// How much the client sends, its first byte (which names the connection) included.
     pub send_bytes: u64,
     /// How much it writes at once, and how long it then waits (microseconds).
@@ -159,6 +176,9 @@ pub struct ConnectionParameters {
     pub is_timestamped: bool,
     /// Interval of its keepalives, in milliseconds.
     pub keepalive_ms: Option<u64>,
+    /// How many bytes the service takes of what the client holds until it is offered the rest, and how often it is
+    /// (microseconds); without, it takes all at once.
+    pub appetite: Option<(u64, u64)>,
     /// The pushes: when (microseconds) and how many bytes.
     pub pushes: Vec<(u64, usize)>,
     /// How it ends.
@@ -170,16 +190,17 @@ impl Parameters {
     pub fn draw(seed: u64, profile: Profile) -> Parameters {
         let mut dice = Dice(Xoshiro256PlusPlus::seed_from_u64(seed));
         let heal_at_us = dice.scaled(1_000_000, 300_000_000);
-        let is_lossy = profile == Profile::Lossy || (profile == Profile::Mixed && dice.chance(70));
-        let is_deadly = profile == Profile::Kills || (profile == Profile::Mixed && dice.chance(70));
+        let is_lossy = profile == Profile::Lossy || (profile.is_mixed() && dice.chance(70));
+        let is_tight = profile == Profile::Tight || (profile == Profile::Mixed && dice.chance(20));
+        let is_deadly = profile == Profile::Kills || (profile.is_mixed() && dice.chance(70));
         Parameters {
             seed,
             profile,
             heal_at_us,
             network: draw_network(&mut dice, is_lossy, heal_at_us),
-            node: draw_node(&mut dice, is_lossy),
+            node: draw_node(&mut dice, is_lossy, is_tight),
             kills: if is_deadly { draw_kills(&mut dice, heal_at_us) } else { Vec::new() },
-            clients: draw_clients(&mut dice, is_lossy, heal_at_us),
+            clients: draw_clients(&mut dice, is_lossy, is_tight, heal_at_us),
         }
     }
 
@@ -232,8 +253,15 @@ fn draw_network(dice: &mut Dice, is_lossy: bool, heal_at_us: u64) -> NetworkPara
     }
 }
 
-fn draw_node(dice: &mut Dice, is_lossy: bool) -> NodeParameters {
+fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool) -> NodeParameters {
+    let capacity = if is_tight {
+        (dice.scaled(1, 16) as u32, dice.scaled(16, 1_024) as u32, dice.scaled(16, 512) as u32)
+    } else {
+        (64, 32_768, 8_192)
+    };
     NodeParameters {
+        capacity,
+        is_tight,
         mtu: dice.within(576, 1500) as u16,
         window_bytes: dice.scaled(4_096, 262_144) as u32,
         send_queue_bytes: dice.scaled(4_096, 262_144) as u32,
@@ -256,14 +284,15 @@ fn draw_kills(dice: &mut Dice, heal_at_us: u64) -> Vec<KillParameters> {
     kills
 }
 
-fn draw_clients(dice: &mut Dice, is_lossy: bool, heal_at_us: u64) -> Vec<ClientParameters> {
+fn draw_clients(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -> Vec<ClientParameters> {
     (0..dice.within(1, 6))
         .map(|_| {
             let mtu = dice.within(576, 1500) as u16;
             let isn_seed = dice.within(0, u64::MAX);
             let unplugged_us = dice.chance(if is_lossy { 20 } else { 5 }).then(|| {
                 let from_us = dice.within(0, heal_at_us);
-                (from_us, dice.chance(60).then(|| from_us + dice.scaled(1_000, 15_000_000)))
+                // Who is gone for good may hold what is scarce for as long as the user timeout.
+                (from_us, (is_tight || dice.chance(60)).then(|| from_us + dice.scaled(1_000, 15_000_000)))
             });
             let connections = (0..dice.within(1, 3)).map(|_| draw_connection(dice, heal_at_us)).collect();
             ClientParameters { mtu, isn_seed, unplugged_us, connections }
@@ -287,12 +316,17 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         }
     }
     pushes.sort_by_key(|&(at_us, _)| at_us);
+    let send_bytes = 1 + dice.scaled(0, if workload == Workload::Echo { 200_000 } else { 50_000 });
     let read_bytes = dice.scaled(64, 131_072) as usize;
     ConnectionParameters {
         workload,
         start_us,
-        send_bytes: 1 + dice.scaled(0, if workload == Workload::Echo { 200_000 } else { 50_000 }),
-        write: (dice.scaled(1, 65_536) as usize, if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 }),
+        is_successor: dice.chance(35),
+        send_bytes,
+        write: (
+            dice.scaled(1, 65_536).max(send_bytes / 500) as usize,
+            if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 },
+        ),
         // A slow reader empties its receive buffer within some 20 seconds all the same.
         read: (
             read_bytes,
@@ -307,6 +341,8 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         is_ack_delayed: dice.chance(70),
         is_timestamped: dice.chance(50),
         keepalive_ms: dice.chance(20).then(|| dice.scaled(100, 30_000)),
+        appetite: (workload == Workload::Hold && dice.chance(40))
+            .then(|| (dice.scaled(1, 20_000).max(send_bytes / 50), dice.scaled(1_000, 2_000_000))),
         pushes,
         ending: match dice.below(10) {
             0 => Ending::ClientReset(ending_us),

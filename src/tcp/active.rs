@@ -66,9 +66,12 @@ pub struct Active {
     is_timing: u8,
     /// An ACK is owed to the peer and goes out at the end of the batch.
     pub is_ack_owed: u8,
-    reserved_byte: u8,
+    /// Some push in the send queue may expire; `send_limit` counts.
+    has_limit: u8,
+    /// The send queue is sent up to here only.
+    send_limit: SeqNum,
     /// Room for what comes with selective acknowledgment and delayed ACKs; zero.
-    reserved: [u32; 11],
+    reserved: [u32; 10],
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -158,6 +161,22 @@ impl Active {
     /// How many bytes are in the send queue, sent or not.
     pub fn queued_bytes(&self) -> u32 {
         if self.snd_end.before(self.snd_una) { 0 } else { self.snd_end.since(self.snd_una) }
+    }
+
+    /// One past the last byte that may be sent.
+    pub(super) fn sendable_end(&self) -> SeqNum {
+        if self.has_limit == 1 { self.send_limit } else { self.snd_end }
+    }
+
+    /// Whether some push in the send queue may expire.
+    pub fn may_expire(&self) -> bool {
+        self.has_limit == 1
+    }
+
+    /// The send queue is to be sent up to here only, as some push in it may expire.
+    pub fn set_send_limit(&mut self, limit: SeqNum) {
+        self.has_limit = u8::from(self.send_head != NO_SPAN);
+        self.send_limit = limit;
     }
 
     /// When the timer expires, in wrapping ms.

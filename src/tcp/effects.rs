@@ -20,6 +20,10 @@ pub enum CloseReason {
     HandshakeFailed,
     /// We closed, and the peer never sent its own FIN.
     PeerNeverClosed,
+    /// The peer answered no keepalive probe.
+    KeepaliveTimedOut,
+    /// Nothing was heard from the peer for the idle time-out.
+    IdleTimedOut,
 }
 
 /// A control segment to send at once.

@@ -99,6 +99,9 @@ const _: () = assert!(size_of::<Flow>() == 64, "an idle connection is one cache 
 impl Flow {
     const HAS_ACTIVE: u16 = 1 << 0;
     const CLOSE_QUEUED: u16 = 1 << 1;
+    const PAUSED: u16 = 1 << 2;
+    const HAS_ATTACHMENT: u16 = 1 << 3;
+    const FLAGS: u16 = Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED | Flow::PAUSED | Flow::HAS_ATTACHMENT;
 
     /// A slot without a connection whose next connection gets this generation.
     pub fn free(generation: u32) -> Flow {
@@ -116,7 +119,7 @@ impl Flow {
     /// Whether the state byte and flags are ones that this version writes.
     pub fn is_valid(&self) -> bool {
         State::from_repr(self.state).is_some()
-            && self.flags & !(Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED) == 0
+            && self.flags & !Flow::FLAGS == 0
             && self.peer_shift() <= 14
             && self.our_shift() <= 14
     }
@@ -207,6 +210,26 @@ impl Flow {
     /// Sets that.
     pub fn set_close_queued(&mut self, is_queued: bool) {
         self.set_flag(Flow::CLOSE_QUEUED, is_queued);
+    }
+
+    /// Whether received bytes are kept from the service.
+    pub fn is_paused(&self) -> bool {
+        self.flags & Flow::PAUSED != 0
+    }
+
+    /// Sets that.
+    pub fn set_paused(&mut self, is_paused: bool) {
+        self.set_flag(Flow::PAUSED, is_paused);
+    }
+
+    /// Whether the service has attached something to the flow.
+    pub fn has_attachment(&self) -> bool {
+        self.flags & Flow::HAS_ATTACHMENT != 0
+    }
+
+    /// Sets that.
+    pub fn set_has_attachment(&mut self, has: bool) {
+        self.set_flag(Flow::HAS_ATTACHMENT, has);
     }
 
     /// The index of the active block, while there is one.

@@ -26,15 +26,15 @@ pub use effects::{CloseReason, Effects, Reply};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
 pub use queue::{
-    NO_SPAN, Span, Spans, append_to_recv_queue, append_to_send_queue, consume_recv_queue, gather, release_acknowledged,
-    release_all,
+    NO_SPAN, Span, Spans, append_to_recv_queue, append_to_send_queue, consume_recv_queue, drop_expired,
+    for_each_pending_push, gather, release_acknowledged, release_all,
 };
 pub use receive::{is_reopening, on_payload, on_segment};
 pub use rule::Rule;
 pub use segment::{Control, Outgoing, Segment};
 pub use send::{
-    abort, immediate_ack, is_open_for_push, is_window_update_due, on_close, on_sweep, on_timer, poll_segment,
-    window_probe,
+    Sweep, Timeouts, abort, immediate_ack, is_open_for_push, is_window_update_due, keepalive_probe, on_close, on_sweep,
+    on_timer, poll_segment, window_probe,
 };
 pub use seq::SeqNum;
 pub use time::Time;

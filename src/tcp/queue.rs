@@ -8,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Active, SeqNum};
+use super::{Active, SeqNum, Time};
 
 /// No span.
 pub const NO_SPAN: u32 = u32::MAX;
@@ -19,19 +19,23 @@ pub const NO_SPAN: u32 = u32::MAX;
 pub struct Span {
     /// Index of the block.
     pub block: u32,
+    /// Next span of the queue.
+    pub next: u32,
     /// Where in the block the range begins.
     pub offset: u16,
     /// Length of the range; at least 1.
     pub bytes: u16,
-    /// Next span of the queue.
-    pub next: u32,
     /// 1 where the range ends a push.
     pub is_last_of_push: u32,
+    /// How many bytes of the push lie before the range.
+    pub push_offset: u32,
+    /// The push is dropped if it is not begun by then, in seconds of the stack's clock; 0 for never.
+    pub expires_s: u32,
     /// The push that the range belongs to; 0 where nobody asked for a receipt.
     pub ticket: u64,
 }
 
-const _: () = assert!(size_of::<Span>() == 24);
+const _: () = assert!(size_of::<Span>() == 32);
 
 /// The owner of spans. Its bound is its own: `append` is handed a span that exists already.
 pub trait Spans {
@@ -53,6 +57,75 @@ pub fn append_to_send_queue(active: &mut Active, spans: &mut impl Spans, index: 
     }
     active.send_tail = index;
     active.snd_end = active.snd_end.plus(u32::from(bytes));
+}
+
+/// Drops the pushes that are too old and not begun, calls `expired` with their tickets, and says by
+/// `Active::set_send_limit` how far the queue may be sent. A push behind bytes in flight is dropped once those are
+/// acknowledged, and not sent meanwhile.
+pub fn drop_expired(
+    active: &mut Active,
+    snd_nxt: SeqNum,
+    spans: &mut impl Spans,
+    now: Time,
+    mut expired: impl FnMut(u64),
+) {
+    let is_expired = |span: &Span| span.push_offset == 0 && span.expires_s != 0 && now.seconds() >= span.expires_s;
+    while active.send_head != NO_SPAN && active.send_head_seq == snd_nxt {
+        let span = spans.span(active.send_head);
+        if !is_expired(&span) {
+            break;
+        }
+        drop_head_push(active, spans);
+        expired(span.ticket);
+    }
+    let mut seq = active.send_head_seq;
+    let mut index = active.send_head;
+    while index != NO_SPAN {
+        let span = spans.span(index);
+        if !seq.before(snd_nxt) && is_expired(&span) {
+            break;
+        }
+        seq = seq.plus(u32::from(span.bytes));
+        index = if index == active.send_tail { NO_SPAN } else { span.next };
+    }
+    active.set_send_limit(seq);
+}
+
+/// Releases the spans of the first push; what is behind it moves up to its sequence number.
+fn drop_head_push(active: &mut Active, spans: &mut impl Spans) {
+    loop {
+        let index = active.send_head;
+        let span = spans.span(index);
+        spans.release(index);
+        active.snd_end = active.snd_end.minus(u32::from(span.bytes));
+        if index == active.send_tail {
+            active.send_head = NO_SPAN;
+            active.send_tail = NO_SPAN;
+            return;
+        }
+        active.send_head = span.next;
+        if span.is_last_of_push == 1 {
+            return;
+        }
+    }
+}
+
+/// Calls `take` with the ticket of each push in the send queue that has one, and how many of its bytes are
+/// acknowledged.
+pub fn for_each_pending_push(active: &Active, spans: &impl Spans, mut take: impl FnMut(u64, u32)) {
+    let mut index = active.send_head;
+    let acknowledged = active.snd_una.since(active.send_head_seq);
+    let mut is_inside_first = true;
+    while index != NO_SPAN {
+        let span = spans.span(index);
+        let is_begin = is_inside_first || span.push_offset == 0;
+        if is_begin && span.ticket != 0 {
+            let before = if is_inside_first { span.push_offset + acknowledged } else { 0 };
+            take(span.ticket, before);
+        }
+        is_inside_first = false;
+        index = if index == active.send_tail { NO_SPAN } else { span.next };
+    }
 }
 
 /// Releases the spans left of SND.UNA and calls `delivered` with the ticket of each push that ends there.

@@ -67,9 +67,14 @@ fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: 
     let window = flow.receive_window();
     let length = segment.length();
     let last = segment.seq.plus(length.saturating_sub(1));
+    // A peer that has filled the window sends its ACKs from the right edge, where the RFC's test has them dropped; as
+    // Linux does, they are taken, or a lost segment of the peer's would stop our own direction too.
+    let is_edge_ack = length == 0 && !segment.control.has(Control::RST) && segment.seq == flow.rcv_nxt.plus(window);
     let is_acceptable = if window == 0 {
         // With a closed window valid ACKs, URGs and RSTs are still taken (MUST-66); payload is not.
         segment.seq == flow.rcv_nxt
+    } else if is_edge_ack {
+        true
     } else {
         segment.seq.within(flow.rcv_nxt, window) || (length > 0 && last.within(flow.rcv_nxt, window))
     };

@@ -118,12 +118,26 @@ pub enum Rule {
     TimeWaitExpired,
     /// FIN-WAIT-2 has waited for the peer's FIN long enough.
     FinWait2Expired,
+    /// Nothing was heard for the keepalive interval: the peer is asked. RFC 9293 §3.8.4.
+    KeepaliveProbe,
+    /// So many keepalive probes went unanswered: RST. RFC 9293 §3.8.4.
+    KeepaliveGivenUp,
+    /// Nothing was heard for the idle time-out: RST.
+    IdleExpired,
 
     // The application.
     /// A push was queued.
     PushQueued,
     /// A push was refused.
     PushRefused,
+    /// A push whose key is known is answered as the first one with that key, and not queued.
+    PushRepeated,
+    /// A push expired before its first byte was sent, and is dropped.
+    PushExpired,
+    /// The application stops reading.
+    Paused,
+    /// The application reads again.
+    Resumed,
     /// The application closes: FIN after what is queued. RFC 9293 §3.10.4.
     CloseQueued,
     /// The application aborts: RST. RFC 9293 §3.10.5.

@@ -66,8 +66,9 @@ fn poll_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Option<Outgoi
 
 fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let seq = if active.resend_nxt.before(flow.snd_nxt) { active.resend_nxt } else { flow.snd_nxt };
-    let is_fin_due = flow.is_close_queued() || flow.has_our_fin();
-    let end = active.snd_end.plus(u32::from(is_fin_due));
+    let sendable_end = active.sendable_end();
+    let is_fin_due = (flow.is_close_queued() || flow.has_our_fin()) && sendable_end == active.snd_end;
+    let end = sendable_end.plus(u32::from(is_fin_due));
     if !seq.before(end) {
         return None;
     }
@@ -75,7 +76,7 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
     // The oldest bytes may go again whatever became of the window since: they were inside it when they were first sent.
     let is_head_again = seq == active.snd_una && seq.before(flow.snd_nxt);
     let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * flow.snd_nxt.since(seq) };
-    let waiting = if seq.before(active.snd_end) { active.snd_end.since(seq) } else { 0 };
+    let waiting = if seq.before(sendable_end) { sendable_end.since(seq) } else { 0 };
     let mss = u32::from(flow.mss);
     let take = waiting.min(mss).min(room);
     let is_last = take == waiting;
@@ -252,24 +253,78 @@ pub fn is_open_for_push(flow: &Flow) -> bool {
     }
 }
 
-/// What the clock hand does when it passes: TIME-WAIT and FIN-WAIT-2 that have lasted long enough.
-pub fn on_sweep(flow: &Flow, time_wait_s: u32, fin_wait_2_s: u32, now: Time) -> Option<Effects> {
+/// How long idle connections may be what they are, in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TIME-WAIT (2 MSL).
+    pub time_wait_s: u32,
+    /// FIN-WAIT-2 without a word from the peer.
+    pub fin_wait_2_s: u32,
+    /// Silence after which a keepalive probe is sent, and between probes; 0 for none (MUST-25).
+    pub keepalive_s: u32,
+    /// Unanswered probes after which the connection is given up.
+    pub keepalive_probes: u8,
+    /// Silence after which the connection is closed; 0 for never.
+    pub idle_s: u32,
+}
+
+/// What the clock hand finds at an idle flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sweep {
+    /// Nothing to do.
+    Nothing,
+    /// The connection has ended.
+    Ends(Effects),
+    /// A keepalive probe is due.
+    Probes,
+}
+
+/// What the clock hand does when it passes. `spread` is any number that differs between connections: their keepalive
+/// probes are spread by up to a tenth of the interval.
+pub fn on_sweep(flow: &Flow, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
     let waited_s = now.seconds().saturating_sub(flow.heard_s);
     match flow.state() {
-        State::TimeWait if waited_s >= time_wait_s => {
-            Some(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
+        State::TimeWait if waited_s >= timeouts.time_wait_s => {
+            Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
         }
-        State::FinWait2 if waited_s >= fin_wait_2_s => {
-            Some(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
+        State::FinWait2 if waited_s >= timeouts.fin_wait_2_s => {
+            Sweep::Ends(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
         }
+        State::Established | State::CloseWait => on_sweep_open(flow, timeouts, spread, waited_s),
         State::Free
         | State::SynReceived
-        | State::Established
         | State::FinWait1
         | State::FinWait2
-        | State::CloseWait
         | State::Closing
         | State::LastAck
-        | State::TimeWait => None,
+        | State::TimeWait => Sweep::Nothing,
     }
+}
+
+fn on_sweep_open(flow: &Flow, timeouts: &Timeouts, spread: u32, waited_s: u32) -> Sweep {
+    let reset = Reply::Reset { seq: flow.snd_nxt };
+    if timeouts.idle_s != 0 && waited_s >= timeouts.idle_s {
+        let effects = Effects::closed(Rule::IdleExpired, CloseReason::IdleTimedOut);
+        return Sweep::Ends(Effects { reply: reset, ..effects });
+    }
+    // With bytes in flight the retransmission timer finds out whether the peer lives (RFC 9293 §3.8.4).
+    if timeouts.keepalive_s == 0 || flow.active().is_some() {
+        return Sweep::Nothing;
+    }
+    let jitter_s = spread % (timeouts.keepalive_s / 10 + 1);
+    let due_s = timeouts.keepalive_s.saturating_mul(u32::from(flow.probes) + 1).saturating_add(jitter_s);
+    if waited_s < due_s {
+        return Sweep::Nothing;
+    }
+    if flow.probes >= timeouts.keepalive_probes {
+        let effects = Effects::closed(Rule::KeepaliveGivenUp, CloseReason::KeepaliveTimedOut);
+        return Sweep::Ends(Effects { reply: reset, ..effects });
+    }
+    Sweep::Probes
+}
+
+/// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4).
+pub fn keepalive_probe(flow: &mut Flow) -> Outgoing {
+    flow.probes += 1;
+    Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }

@@ -20,8 +20,8 @@ use strum::IntoEnumIterator;
 use super::application::{Application, client_byte, server_byte};
 use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
-use super::packet::{Fault, Packet, Tcp};
-use super::script::{Listen, Script, Step};
+use super::packet::{Fault, Packet};
+use super::script::{Listen, Step};
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -59,58 +59,7 @@ pub struct Stage {
     pub(super) shown: Shown,
 }
 
-/// What becomes of the process that runs the shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Process {
-    /// It lives as long as the script.
-    Lasts,
-    /// It dies before each thing that happens, and another goes on with the state.
-    DiesBeforeEachStep,
-}
-
-/// Plays a script to its end. The error names the line, and what was wrong there.
-pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)> {
-    let first = Time::from_ms(1_000);
-    let start = match probe(script, first)? {
-        Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
-        None => first,
-    };
-    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
-    let mut last = 1;
-    for (line, step) in &script.steps {
-        let at_line = |what| (*line, what);
-        if step.is_expectation() {
-            stage.expect_step(step).map_err(at_line)?;
-        } else {
-            stage.expect_no_more().map_err(at_line)?;
-            if process == Process::DiesBeforeEachStep {
-                stage = stage.restarted().map_err(at_line)?;
-            }
-            stage.act(step).map_err(at_line)?;
-        }
-        last = *line;
-    }
-    stage.finish().map_err(|what| (last, format!("{what}, and the script is over")))
-}
-
-/// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
-fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
-    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
-    for (line, step) in &script.steps {
-        if !matches!(step, Step::Into(_) | Step::At(_) | Step::Tick | Step::Drain) {
-            continue;
-        }
-        stage.act(step).map_err(|what| (*line, what))?;
-        for came in stage.came.drain(..) {
-            if let Packet::Tcp(Tcp { syn: true, seq, .. }) = came.packet {
-                return Ok(seq);
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn config(listen: &Listen, ends: &Ends) -> Config {
+pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     let mut config = Config::new(ends.server, 24, &[listen.port]);
     config.mac = ends.server_mac;
     config.mtu = listen.mtu.unwrap_or(config.mtu);
@@ -120,12 +69,14 @@ fn config(listen: &Listen, ends: &Ends) -> Config {
     config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
     config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
     config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
+    config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
+    config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
     config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
     config
 }
 
 impl Stage {
-    fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
+    pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
         let ends = Ends {
             server_mac: [0x02, 0, 0, 0, 0, 0x01],
             client_mac: [0x02, 0, 0, 0, 0, 0x02],
@@ -158,47 +109,22 @@ impl Stage {
         })
     }
 
-    /// The same stage with another process that goes on with the shard's state.
-    fn restarted(mut self) -> Result<Stage, String> {
-        let application = self.shard.service_mut().taken();
-        let storage = self.shard.into_storage();
-        let shard = Shard::new(config(&self.listen, &self.ends), storage, application, [9; 32], self.now);
-        let mut shard = shard.map_err(|error| error.to_string())?;
-        if self.is_draining {
-            shard.refuse_new();
-        }
-        let mut stage = Stage { shard, ..self };
-        stage.take_up()?;
-        stage.expect_silence().map_err(|what| format!("after a restart {what}"))?;
-        Ok(stage)
-    }
-
-    /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
-    fn finish(mut self) -> Result<Shown, String> {
-        self.expect_no_more()?;
-        let mut ids = Vec::new();
-        self.shard.flows(self.now, 0, |view| {
-            ids.push(view.id);
-            true
-        });
-        for id in ids {
-            self.shard.close(self.now, id, CloseHow::Reset).map_err(|error| format!("no abort: {error}"))?;
-        }
-        let stats = self.shard.stats();
-        match (stats.flows, stats.actives, stats.spans, stats.blocks) {
-            (0, 0, 0, 0) => Ok(self.shown),
-            left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
-        }
-    }
-
     /// Does what a line says, and takes up everything that it leads to.
-    fn act(&mut self, step: &Step) -> Result<(), String> {
+    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
         self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
         self.rules_left = None;
         match step {
             Step::Into(packet) => self.put_in(packet),
             Step::At(time_us) => self.move_clock(*time_us)?,
-            Step::Push { port, bytes } => self.push(*port, *bytes)?,
+            Step::Push { port, bytes, key, expires_in_s } => self.push(*port, *bytes, *key, *expires_in_s)?,
+            Step::Pause { port } => {
+                let flow = self.flow_of(*port)?;
+                self.shard.pause(self.now, flow).map_err(|error| error.to_string())?;
+            }
+            Step::Resume { port } => {
+                let flow = self.flow_of(*port)?;
+                self.shard.resume(self.now, flow).map_err(|error| error.to_string())?;
+            }
             Step::Close { port } => self.close(*port, CloseHow::Fin)?,
             Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
             Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
@@ -267,15 +193,16 @@ impl Stage {
         Err("a deadline stays due however often the shard is called".into())
     }
 
-    fn push(&mut self, port: u16, bytes: u32) -> Result<(), String> {
+    fn push(&mut self, port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32) -> Result<(), String> {
         let flow = self.flow_of(port)?;
         let sent = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.sent.len() as u32);
         let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
         let ticket = Ticket(u64::from(sent) + 1);
-        let refused = self.refusals();
-        self.shard.push(self.now, &[Push { flow, ticket, bytes: &bytes }]);
+        let not_queued = self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize;
+        let key = key.map(|key| [key; 16]);
+        self.shard.push(self.now, &[Push { key, expires_in_s, ..Push::new(flow, ticket, &bytes) }]);
         self.take_up()?;
-        if self.refusals() == refused
+        if self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize == not_queued
             && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
         {
             streams.sent.extend(bytes);
@@ -312,7 +239,7 @@ impl Stage {
     }
 
     /// Takes frames and notices out of the shard.
-    fn take_up(&mut self) -> Result<(), String> {
+    pub(super) fn take_up(&mut self) -> Result<(), String> {
         let mut frames = Vec::new();
         self.shard.transmit(|frame| {
             frames.push(frame.to_vec());
@@ -323,6 +250,7 @@ impl Stage {
             self.came.push_back(Came { packet: came.0, payload: came.1, to: came.2 });
         }
         let (notices, opened) = (&mut self.notices, &mut self.opened);
+        let mut expired = Vec::new();
         self.shard.drain_notices(|notice| {
             let port_of = |flow: FlowId| opened.iter().find(|(_, id)| **id == flow).map_or(0, |(port, _)| *port);
             let (port, name) = match notice {
@@ -330,7 +258,12 @@ impl Stage {
                     opened.insert(remote.port(), flow);
                     (remote.port(), "opened".into())
                 }
-                Notice::Queued { .. } => return,
+                Notice::Queued { .. } | Notice::Received { .. } => return,
+                Notice::Expired { flow, ticket } => {
+                    expired.push((flow, ticket.0 - 1));
+                    (port_of(flow), "expired".into())
+                }
+                Notice::Undelivered { flow, acked_bytes, .. } => (port_of(flow), format!("undelivered {acked_bytes}")),
                 Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
                 Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
                 Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),
@@ -338,6 +271,12 @@ impl Stage {
             };
             notices.push((port, name));
         });
+        for (flow, begin) in expired {
+            // A script lets only its last push expire: nothing that was sent lies behind it.
+            if let Some(streams) = self.shard.service_mut().streams.get_mut(&flow) {
+                streams.sent.truncate(begin as usize);
+            }
+        }
         match self.shard.service_mut().wrong.pop() {
             Some(wrong) => Err(wrong),
             None => Ok(()),

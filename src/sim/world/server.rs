@@ -77,7 +77,7 @@ impl World {
             payloads.push((flow, Ticket(ticket), bytes));
         }
         let batch: Vec<Push<'_>> =
-            payloads.iter().map(|(flow, ticket, bytes)| Push { flow: *flow, ticket: *ticket, bytes }).collect();
+            payloads.iter().map(|(flow, ticket, bytes)| Push::new(*flow, *ticket, bytes)).collect();
         let now = Time(self.now_us);
         if self.call(|shard| shard.push(now, &batch))?.is_some() {
             for &(number, _) in pushes {
@@ -100,6 +100,14 @@ impl World {
             return Ok(());
         };
         self.trace.event(self.now_us, "close", &(number, how, closed));
+        Ok(())
+    }
+
+    /// Offers the service again what it has not taken of a connection's bytes.
+    pub(super) fn call_offer(&mut self, number: usize) -> Result<(), Breach> {
+        let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
+        let now = Time(self.now_us);
+        self.call(|shard| shard.offer(now, flow))?;
         Ok(())
     }
 
@@ -133,7 +141,7 @@ impl World {
                 Notice::Queued { .. } if self.lies(Sabotage::SwallowQueued) => {}
                 Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::SwallowReceipt) => {}
                 Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::RepeatReceipt) => {
-                    self.on_notice(notice)?;
+                    self.on_notice(notice.clone())?;
                     self.on_notice(notice)?;
                 }
                 _ => self.on_notice(notice)?,
@@ -149,7 +157,7 @@ impl World {
     fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
         let flow = match notice {
             Notice::Opened { flow, local, remote } => {
-                let number = self.number_of(remote).filter(|_| local == SERVER);
+                let number = self.owner_of(remote).filter(|_| local == SERVER);
                 let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
                 self.numbers.insert(flow, number);
                 return self.ledgers[number].on_id(flow);
@@ -158,6 +166,9 @@ impl World {
             | Notice::Queued { flow, .. }
             | Notice::Refused { flow, .. }
             | Notice::Delivered { flow, .. }
+            | Notice::Undelivered { flow, .. }
+            | Notice::Expired { flow, .. }
+            | Notice::Received { flow, .. }
             | Notice::PeerClosed { flow } => flow,
         };
         let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
@@ -178,8 +189,9 @@ impl World {
             }
             Notice::PeerClosed { .. } => ledger.on_peer_closed(),
             Notice::Closed { reason, .. } => ledger.on_closed(reason),
-            // What the echo service pushes is checked byte by byte.
+            // What the echo service pushes is checked byte by byte; an undelivered push just has no receipt.
             Notice::Opened { .. } | Notice::Queued { .. } | Notice::Delivered { .. } => Ok(()),
+            Notice::Undelivered { .. } | Notice::Expired { .. } | Notice::Received { .. } => Ok(()),
         }
     }
 
@@ -272,10 +284,11 @@ impl World {
         }
         let mut is_there = vec![false; self.ledgers.len()];
         for view in found {
-            let number = self.number_of(view.remote).ok_or(Breach::NoticeOfUnknownFlow { flow: view.id })?;
             if view.state == State::SynReceived {
                 continue;
             }
+            let number = self.numbers.get(&view.id).copied().or_else(|| self.owner_of(view.remote));
+            let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow: view.id })?;
             is_there[number] = !(self.ledgers[number].is_held() && self.lies(Sabotage::HideFlow));
             self.numbers.insert(view.id, number);
             self.ledgers[number].on_id(view.id)?;

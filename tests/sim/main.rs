@@ -1,0 +1,103 @@
+//! Seeded worlds: every profile holds over a few hundred seeds, a seed is one run, and the checkers are seen to fail.
+
+use holdline::sim::{self, Breach, Parameters, Profile, Report, Sabotage, Totals};
+use strum::IntoEnumIterator;
+
+const SEEDS: u64 = 300;
+
+/// Runs worlds and panics with the report of the first that failed.
+fn run_all(profile: Profile) -> Totals {
+    let mut totals = Totals::default();
+    for seed in 0..SEEDS {
+        let report = sim::run(seed, profile);
+        assert!(report.breach.is_none(), "{report}");
+        totals.add(&report);
+    }
+    totals
+}
+
+#[test]
+fn calm_worlds_hold() {
+    let totals = run_all(Profile::Calm);
+    assert_eq!(totals.statistics.kills(), 0);
+    assert!(totals.statistics.connections > SEEDS && totals.statistics.receipts > SEEDS);
+}
+
+#[test]
+fn lossy_worlds_hold() {
+    let totals = run_all(Profile::Lossy).statistics;
+    for (what, count) in [
+        ("lost", totals.lost),
+        ("duplicated", totals.duplicated),
+        ("held back", totals.held_back),
+        ("corrupted", totals.corrupted),
+        ("link full", totals.link_full),
+    ] {
+        assert!(count > SEEDS, "only {count} times: {what}");
+    }
+}
+
+#[test]
+fn worlds_with_kills_hold() {
+    let totals = run_all(Profile::Kills).statistics;
+    assert!(totals.kills_at.iter().all(|&count| count >= 10), "kills at commit points: {:?}", totals.kills_at);
+    assert!(totals.kills_between >= 10);
+    assert!(totals.records_discarded >= 10, "only {} records were found incomplete", totals.records_discarded);
+    assert!(totals.records_applied_again >= 10, "only {} records were applied again", totals.records_applied_again);
+}
+
+#[test]
+fn mixed_worlds_hold() {
+    let totals = run_all(Profile::Mixed).statistics;
+    assert!(totals.kills() > 0 && totals.lost > 0);
+}
+
+#[test]
+fn tight_worlds_hold() {
+    let totals = run_all(Profile::Tight).statistics;
+    assert!(totals.refusals > 0);
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in 0..40 {
+        let [first, second] = [0, 1].map(|_| sim::run(seed, Profile::Mixed));
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed} went two ways");
+        assert_eq!(first.statistics.simulated_us, second.statistics.simulated_us);
+    }
+    assert_ne!(sim::run(1, Profile::Mixed).trace_hash, sim::run(2, Profile::Mixed).trace_hash);
+}
+
+#[test]
+fn every_lie_is_found() {
+    for sabotage in Sabotage::iter() {
+        let mut told = 0;
+        let mut found = 0;
+        for seed in 0..60 {
+            let report = sim::run_with(Parameters::draw(seed, Profile::Mixed), |world| world.with_sabotage(sabotage));
+            told += report.statistics.lies;
+            found += u64::from(is_found(sabotage, &report));
+        }
+        assert!(told >= 5, "{sabotage:?} was told only {told} times");
+        assert!(found * 3 >= told, "{sabotage:?} was told {told} times and found only {found} times");
+    }
+}
+
+/// Whether the breach is the one that this lie must lead to.
+fn is_found(sabotage: Sabotage, report: &Report) -> bool {
+    let Some((_, breach)) = &report.breach else { return false };
+    match sabotage {
+        Sabotage::FlipDeliveredBit | Sabotage::RepeatDeliveredBytes => {
+            matches!(breach, Breach::WrongBytesDelivered { .. })
+        }
+        Sabotage::EndEarly => matches!(breach, Breach::EndUnasked { .. } | Breach::EndTooEarly { .. }),
+        Sabotage::ResetClient => matches!(breach, Breach::ResetUnasked { .. }),
+        // A kill may have swallowed it too, or the connection may have been reset later.
+        Sabotage::SwallowReceipt => matches!(breach, Breach::ReceiptMissing { .. }),
+        Sabotage::RepeatReceipt => matches!(breach, Breach::ReceiptTwice { .. }),
+        Sabotage::SwallowQueued => matches!(breach, Breach::PushNotAnsweredOnce { .. }),
+        Sabotage::HideFlow => matches!(breach, Breach::Lost { .. }),
+        Sabotage::LeakBlock => matches!(breach, Breach::Leaked { .. }),
+        Sabotage::SpoilSegment => matches!(breach, Breach::MalformedFrame { .. }),
+    }
+}
