@@ -27,7 +27,7 @@
 //!
 //! - What belongs to a connection is plain old data named by an index, never a pointer; so it can be written to a file.
 //! - A batch is a transaction: nothing of it is let out before all of it is kept, and applying it twice is applying it
-//! once.
+//!   once.
 //! - A shard reads no clock and draws no random number: the same calls give the same bytes.
 //! - Nothing that a peer sends can make it panic, and nothing that a peer does makes it use memory without bound.
 

@@ -204,7 +204,7 @@ impl<S: Service> Bench<S> {
         for _ in 0..batches {
             let picked = self.pick();
             let clients = &self.clients;
-            let to_push = |&index: &usize| Push { flow: clients[index].flow, ticket: Ticket(1), bytes: &PAYLOAD };
+            let to_push = |&index: &usize| Push::new(clients[index].flow, Ticket(1), &PAYLOAD);
             let pushes: Vec<Push<'_>> = picked.iter().map(to_push).collect();
             let began = Instant::now();
             self.shard.push(self.now, &pushes);
@@ -239,7 +239,7 @@ impl<S: Service> Bench<S> {
             let mut read = Vec::new();
             for first in (start..end).step_by(BATCH) {
                 let clients = &self.clients[first..(first + BATCH).min(end)];
-                let to_push = |client: &Client| Push { flow: client.flow, ticket: Ticket(1), bytes: &PAYLOAD };
+                let to_push = |client: &Client| Push::new(client.flow, Ticket(1), &PAYLOAD);
                 let pushes: Vec<Push<'_>> = clients.iter().map(to_push).collect();
                 let began = Instant::now();
                 self.shard.push(self.now, &pushes);

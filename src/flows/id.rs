@@ -20,6 +20,11 @@ impl FlowId {
         FlowId(u64::from(shard) << 56 | u64::from(generation & 0xff_ffff) << 32 | u64::from(slot))
     }
 
+    /// The id as a number.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
     /// The shard that owns the connection.
     pub fn shard(self) -> u8 {
         (self.0 >> 56) as u8

@@ -33,7 +33,7 @@ pub const NEXT_HOPS_MAX: u32 = 1_024;
 /// Most addresses of our own.
 pub const LOCALS_MAX: usize = 64;
 /// Most lines that one record can hold.
-pub const RECORD_LINES_MAX: u32 = 4_096;
+pub const RECORD_LINES_MAX: u32 = 8_192;
 
 /// Where frames for a peer go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -49,14 +49,37 @@ pub struct NextHop {
     pub reserved: u32,
 }
 
+/// The arenas whose lines are logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::FromRepr)]
+#[repr(u32)]
+pub enum Logged {
+    /// Flows.
+    Flows,
+    /// Active blocks.
+    Actives,
+    /// What services attach to flows.
+    Attachments,
+    /// Idempotency keys.
+    Keys,
+    /// Broadcast jobs.
+    Jobs,
+}
+
 /// One logged line: where it belongs and what it becomes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct LoggedLine {
-    /// Which arena: 0 flows, 1 actives.
+    /// Which arena, as in `Logged`.
     pub arena: u32,
     /// Which line of it.
     pub line: u32,
     /// Its new content.
     pub image: [u32; LINE_BYTES / 4],
+}
+
+impl LoggedLine {
+    /// Whether it is this line.
+    pub fn is_at(&self, arena: Logged, line: u32) -> bool {
+        self.line == line && self.arena == arena as u32
+    }
 }

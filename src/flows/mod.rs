@@ -13,6 +13,8 @@ mod id;
 mod index;
 mod layout;
 mod payload;
+mod records;
+mod refusal;
 mod slots;
 mod storage;
 mod wheel;
@@ -21,8 +23,12 @@ pub use arena::{Arena, LINE_BYTES, Line};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
 pub use index::{FlowKey, Index, KeyHasher};
-pub use layout::{Capacity, LOCALS_MAX, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
-pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Payload};
+pub use layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};
+pub use records::{
+    ATTACHMENT_BYTES_MAX, Attachment, JOBS_MAX, Job, JobState, KEYS_MAX, KeyRecord, Keys, PREFIX_BYTES_MAX,
+};
+pub use refusal::StorageError;
 pub use slots::Slots;
-pub use storage::{Head, Storage, StorageError};
+pub use storage::{Head, Storage};
 pub use wheel::Wheel;

@@ -19,6 +19,15 @@ pub struct Block(pub [u8; BLOCK_BYTES]);
 /// How many bytes a block holds: a full segment of an Ethernet, with room.
 pub const BLOCK_BYTES: usize = 2048;
 
+/// What the spans of one push have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Label {
+    /// The push; 0 where nobody asked for a receipt.
+    pub ticket: u64,
+    /// When it expires, in seconds of the stack's clock; 0 for never.
+    pub expires_s: u32,
+}
+
 /// Why a committed queue cannot be right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BrokenQueue;
@@ -68,15 +77,72 @@ impl Payload {
     }
 
     /// Appends bytes to the send queue. `false` where there is no room for all of them; then nothing is taken.
-    pub fn append_to_send(&mut self, active: &mut Active, bytes: &[u8], ticket: u64) -> bool {
+    pub fn append_to_send(&mut self, active: &mut Active, bytes: &[u8], label: Label) -> bool {
         let tail = if active.send_head == NO_SPAN { NO_SPAN } else { active.send_tail };
-        let is_stored = self.store(bytes, ticket, tail, 0);
+        let is_stored = self.store(bytes, label, tail, 0);
+        self.append_stored(active);
+        is_stored
+    }
+
+    /// Appends what a queue of its own holds, from `head` to `tail`, to the send queue: the bytes are not copied.
+    /// `false` where there is no room for the spans; then nothing is taken.
+    pub fn append_shared_to_send(&mut self, active: &mut Active, head: u32, tail: u32, label: Label) -> bool {
+        self.stored.clear();
+        let mut index = head;
+        while index != NO_SPAN {
+            let span = self.spans.records()[index as usize];
+            let Some(copy) = self.taken_spans.take_lowest() else {
+                self.forget_stored();
+                return false;
+            };
+            self.spans.touch(copy);
+            self.references[span.block as usize] += 1;
+            let Label { ticket, expires_s } = label;
+            self.spans.records_mut()[copy as usize] = Span { ticket, expires_s, next: NO_SPAN, ..span };
+            self.stored.push(copy);
+            index = if index == tail { NO_SPAN } else { span.next };
+        }
+        self.append_stored(active);
+        true
+    }
+
+    /// The chain that was to be shared has no room.
+    fn forget_stored(&mut self) {
+        for taken in std::mem::take(&mut self.stored) {
+            self.references[self.spans.records()[taken as usize].block as usize] -= 1;
+            self.taken_spans.give_back(taken);
+        }
+    }
+
+    /// Stores bytes in a queue of their own and returns its first and last span.
+    pub fn store_shared(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+        if !self.store(bytes, Label::default(), NO_SPAN, 0) {
+            return None;
+        }
+        let stored = std::mem::take(&mut self.stored);
+        for pair in stored.windows(2) {
+            self.link(pair[0], pair[1]);
+        }
+        let ends = (*stored.first()?, *stored.last()?);
+        self.stored = stored;
+        Some(ends)
+    }
+
+    /// Releases a queue of its own.
+    pub fn release_shared(&mut self, head: u32, tail: u32) {
+        let mut index = head;
+        while index != NO_SPAN {
+            self.release(index);
+            index = if index == tail { NO_SPAN } else { self.span(index).next };
+        }
+    }
+
+    fn append_stored(&mut self, active: &mut Active) {
         for position in 0..self.stored.len() {
             let index = self.stored[position];
             let span_bytes = self.span(index).bytes;
             tcp::append_to_send_queue(active, self, index, span_bytes);
         }
-        is_stored
     }
 
     /// Appends bytes to the receive queue; an eighth of all blocks is left to send queues, which give blocks back by
@@ -84,7 +150,7 @@ impl Payload {
     pub fn append_to_recv(&mut self, active: &mut Active, bytes: &[u8]) -> bool {
         let tail = if active.recv_head == NO_SPAN { NO_SPAN } else { active.recv_tail };
         let reserve = self.taken_blocks.capacity() / 8;
-        let is_stored = self.store(bytes, 0, tail, reserve);
+        let is_stored = self.store(bytes, Label::default(), tail, reserve);
         for position in 0..self.stored.len() {
             let index = self.stored[position];
             let span_bytes = self.span(index).bytes;
@@ -95,7 +161,7 @@ impl Payload {
 
     /// Copies bytes behind those of the queue's `tail` where its block has room, the rest into free blocks, and names
     /// them by new spans, which `stored` then lists. `reserve` blocks and spans are left free for others.
-    fn store(&mut self, bytes: &[u8], ticket: u64, tail: u32, reserve: u32) -> bool {
+    fn store(&mut self, bytes: &[u8], label: Label, tail: u32, reserve: u32) -> bool {
         let (tail_block, tail_room) = self.room_behind(tail);
         let (first, rest) = bytes.split_at(bytes.len().min(tail_room));
         let blocks = rest.len().div_ceil(BLOCK_BYTES) as u32;
@@ -107,11 +173,11 @@ impl Payload {
             return false;
         }
         if !first.is_empty() {
-            self.name_piece(tail_block, first, ticket);
+            self.name_piece(tail_block, first, 0, label);
         }
-        for piece in rest.chunks(BLOCK_BYTES) {
+        for (position, piece) in rest.chunks(BLOCK_BYTES).enumerate() {
             let block = self.taken_blocks.take_lowest().expect("as many as needed were free");
-            self.name_piece(block, piece, ticket);
+            self.name_piece(block, piece, first.len() + position * BLOCK_BYTES, label);
         }
         if let Some(&last) = self.stored.last() {
             self.spans.records_mut()[last as usize].is_last_of_push = 1;
@@ -131,7 +197,7 @@ impl Payload {
     }
 
     /// Writes a piece into a block, behind what is in it, and names it by a new span of the chain.
-    fn name_piece(&mut self, block: u32, piece: &[u8], ticket: u64) {
+    fn name_piece(&mut self, block: u32, piece: &[u8], push_offset: usize, label: Label) {
         let index = self.taken_spans.take_lowest().expect("as many as needed were free");
         self.touch(index, block);
         let offset = self.filled[block as usize];
@@ -139,8 +205,16 @@ impl Payload {
         self.blocks.records_mut()[block as usize].0[start..start + piece.len()].copy_from_slice(piece);
         self.filled[block as usize] = offset + piece.len() as u16;
         self.references[block as usize] += 1;
-        self.spans.records_mut()[index as usize] =
-            Span { block, offset, bytes: piece.len() as u16, next: NO_SPAN, is_last_of_push: 0, ticket };
+        self.spans.records_mut()[index as usize] = Span {
+            block,
+            next: NO_SPAN,
+            offset,
+            bytes: piece.len() as u16,
+            is_last_of_push: 0,
+            push_offset: push_offset as u32,
+            expires_s: label.expires_s,
+            ticket: label.ticket,
+        };
         self.stored.push(index);
     }
 
@@ -186,7 +260,8 @@ impl Payload {
         if send == send_bytes && recv == recv_bytes { Ok(()) } else { Err(BrokenQueue) }
     }
 
-    fn adopt_queue(&mut self, head: u32, tail: u32) -> Result<u32, BrokenQueue> {
+    /// Counts what a queue of its own names, and how many bytes that are.
+    pub fn adopt_queue(&mut self, head: u32, tail: u32) -> Result<u32, BrokenQueue> {
         let mut bytes = 0u32;
         let mut index = head;
         while index != NO_SPAN {
@@ -256,7 +331,7 @@ mod tests {
 
     /// Stores bytes behind `tail` and returns the last span that names them.
     fn stored(payload: &mut Payload, bytes: &[u8], tail: u32) -> u32 {
-        assert!(payload.store(bytes, 0, tail, 0));
+        assert!(payload.store(bytes, Label::default(), tail, 0));
         *payload.stored.last().unwrap()
     }
 
@@ -264,7 +339,7 @@ mod tests {
     fn stored_bytes_are_read_back_piece_by_piece() {
         let mut payload = payload(8);
         let bytes: Vec<u8> = (0..5_000u32).map(|i| (i / 7) as u8).collect();
-        assert!(payload.store(&bytes, 9, NO_SPAN, 0));
+        assert!(payload.store(&bytes, Label::default(), NO_SPAN, 0));
         let chain = payload.stored.clone();
         let read: Vec<u8> = chain.iter().flat_map(|&index| payload.bytes(&payload.span(index), 0).to_vec()).collect();
         assert_eq!(read, bytes);
@@ -276,12 +351,12 @@ mod tests {
     fn what_is_released_is_used_again_only_after_the_batch() {
         let mut payload = payload(2);
         let first = stored(&mut payload, &[1; 10], NO_SPAN);
-        assert!(!payload.store(&[2; 10], 0, NO_SPAN, 1), "a reserve is left");
+        assert!(!payload.store(&[2; 10], Label::default(), NO_SPAN, 1), "a reserve is left");
         stored(&mut payload, &[2; 10], NO_SPAN);
         payload.release(first);
-        assert!(!payload.store(&[3; 10], 0, NO_SPAN, 0));
+        assert!(!payload.store(&[3; 10], Label::default(), NO_SPAN, 0));
         payload.reclaim();
-        assert!(payload.store(&[3; 10], 0, NO_SPAN, 0));
+        assert!(payload.store(&[3; 10], Label::default(), NO_SPAN, 0));
         assert_eq!(payload.used(), (2, 2));
     }
 
@@ -297,5 +372,30 @@ mod tests {
         let own = stored(&mut payload, &[8; 10], tail);
         assert_eq!(payload.bytes(&payload.span(own), 0), [8; 10]);
         assert_eq!(payload.bytes(&payload.span(stranger), 0), [9; 10]);
+    }
+
+    #[test]
+    fn shared_bytes_are_stored_once_and_go_with_their_last_queue() {
+        let mut payload = payload(16);
+        let (head, tail) = payload.store_shared(&[5; 5_000]).unwrap();
+        let mut actives = [Active::zeroed(), Active::zeroed()];
+        for active in &mut actives {
+            active.send_head = NO_SPAN;
+            active.recv_head = NO_SPAN;
+            assert!(payload.append_shared_to_send(active, head, tail, Label { ticket: 3, expires_s: 0 }));
+        }
+        assert_eq!(payload.used(), (9, 3));
+        payload.release_shared(head, tail);
+        tcp::release_all(&mut actives[0], &mut payload);
+        payload.reclaim();
+        assert_eq!(payload.used(), (3, 3));
+        let mut read = Vec::new();
+        tcp::gather(&actives[1], &payload, actives[1].send_head_seq, 5_000, |block, offset, bytes| {
+            read.extend_from_slice(payload.piece(block, offset, bytes));
+        });
+        assert_eq!(read, [5; 5_000]);
+        tcp::release_all(&mut actives[1], &mut payload);
+        payload.reclaim();
+        assert_eq!(payload.used(), (0, 0));
     }
 }

@@ -5,7 +5,7 @@
 //! this layout is nothing: it is refused with the way out.
 //!
 //! ```text
-//! DIR/shard-0/   head   flows   actives   spans   blocks   next-hops   log
+//! DIR/shard-0/   head  flows  actives  spans  blocks  next-hops  attachments  keys  jobs  log
 //! ```
 //!
 //! Invariant: while a storage is open its directory is locked, so no second process writes to it.
@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::{Pod, Zeroable};
 
-use super::arena::Arena;
-use super::layout::{Capacity, LOCALS_MAX, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
-use super::payload::{Block, Payload};
+use super::arena::{Arena, Line};
+use super::layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+use super::payload::Payload;
+use super::records::{Attachment, JOBS_MAX, Job, KEYS_MAX, KeyRecord};
+use super::refusal::StorageError;
 use crate::tcp::{Active, Flow, Span, Time};
 
 /// What a state says of itself.
@@ -55,91 +57,13 @@ pub struct Head {
     pub locals: [u32; LOCALS_MAX],
 }
 
+const HEAD: &str = "head";
+const FLOWS: &str = "flows";
 const MAGIC: [u8; 8] = *b"holdline";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The sizes that decide the layout, in one number.
 const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>()) as u32
-    + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 100_000_000 * size_of::<LoggedLine>() / 64) as u32;
-
-/// Why a state cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// The system refused memory for an arena.
-    #[error("cannot reserve memory for {what}: {source}; give fewer --max-connections")]
-    Memory {
-        /// Which arena.
-        what: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// A file or directory cannot be used.
-    #[error("cannot use {path}: {source}; --state wants a directory that this user may write to")]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error("{path} is in use by another process; stop that one, or give another --state")]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// It was not written by holdline.
-    #[error("{path} is not a state of holdline; give another directory, or remove it if nothing in it is needed")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It was written by another version.
-    #[error(
-        "{path} was written by another version of holdline (layout {found}, this one has {expected}); \
-         drain it with that version, or remove it and lose its connections"
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Version and layout found.
-        found: String,
-        /// Version and layout of this program.
-        expected: String,
-    },
-    /// It was made for other limits.
-    #[error(
-        "{path} was made for {found} connections and {expected} were asked for; \
-         start with --max-connections {found}, or remove it and lose its connections"
-    )]
-    Capacity {
-        /// The directory.
-        path: PathBuf,
-        /// Connections it was made for.
-        found: u32,
-        /// Connections asked for.
-        expected: u32,
-    },
-    /// A file is missing or has the wrong length.
-    #[error(
-        "{path} has {found} bytes instead of {expected}: it was truncated or is not whole; \
-         restore it, or remove the state and lose its connections"
-    )]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        found: u64,
-        /// Its length when it was made.
-        expected: u64,
-    },
-    /// What it says cannot be.
-    #[error("{path} contradicts itself ({what}); restore it, or remove it and lose its connections")]
-    Broken {
-        /// The directory, or "memory".
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-}
+    + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 1_000_000 * size_of::<LoggedLine>()) as u32;
 
 /// The arenas of one shard.
 pub struct Storage {
@@ -149,6 +73,9 @@ pub struct Storage {
     pub(crate) actives: Arena<Active>,
     pub(crate) payload: Payload,
     pub(crate) next_hops: Arena<NextHop>,
+    pub(crate) attachments: Arena<Attachment>,
+    pub(crate) keys: Arena<KeyRecord>,
+    pub(crate) jobs: Arena<Job>,
     /// Where there is a process to survive.
     pub(crate) log: Option<Arena<LoggedLine>>,
     pub(crate) path: PathBuf,
@@ -156,36 +83,47 @@ pub struct Storage {
     _lock: Option<File>,
 }
 
+/// Where arenas are to be.
+enum Place<'a> {
+    Memory,
+    /// A directory, and whether its files are to be made.
+    Directory(&'a Path, bool),
+}
+
+impl Place<'_> {
+    fn arena<T: Pod>(&self, name: &'static str, count: u32) -> Result<Arena<T>, StorageError> {
+        let Place::Directory(directory, is_new) = self else {
+            let memory = Arena::anonymous(count, name == FLOWS);
+            return memory.map_err(|source| StorageError::Memory { what: name, source });
+        };
+        let path = directory.join(name);
+        let expected = Arena::<T>::file_bytes(count);
+        let refused = |source| StorageError::File { path: path.clone(), source };
+        let file = open_file(&path).map_err(refused)?;
+        if *is_new {
+            // Emptied first: what an interrupted creation left must not show through.
+            file.set_len(0).and_then(|()| file.set_len(expected)).map_err(refused)?;
+        }
+        let found = file.metadata().map_err(refused)?.len();
+        if found != expected {
+            return Err(StorageError::Truncated { path, found, expected });
+        }
+        Arena::of_file(&file, count).map_err(refused)
+    }
+}
+
 impl Storage {
     /// Memory that ends with the process, without a log.
     pub fn in_memory(capacity: Capacity) -> Result<Storage, StorageError> {
-        Storage::anonymous(capacity, false)
+        let mut storage = Storage::at(&Place::Memory, capacity)?;
+        storage.log = None;
+        storage.head.records_mut()[0] = Head::new(capacity);
+        Ok(storage)
     }
 
     /// Memory with a log as in a directory: it survives the shard that used it, as files survive a process.
     pub fn in_memory_logged(capacity: Capacity) -> Result<Storage, StorageError> {
-        Storage::anonymous(capacity, true)
-    }
-
-    fn anonymous(capacity: Capacity, has_log: bool) -> Result<Storage, StorageError> {
-        fn arena<T: Pod>(what: &'static str, count: u32, huge: bool) -> Result<Arena<T>, StorageError> {
-            Arena::anonymous(count, huge).map_err(|source| StorageError::Memory { what, source })
-        }
-        let mut storage = Storage {
-            head: arena("the head", 1, false)?,
-            flows: arena("connections", capacity.flows, true)?,
-            actives: arena("active blocks", capacity.actives, false)?,
-            payload: Payload::new(
-                arena("spans", capacity.spans, false)?,
-                arena("payload", capacity.blocks, false)?,
-                capacity.spans,
-                capacity.blocks,
-            ),
-            next_hops: arena("next hops", NEXT_HOPS_MAX, false)?,
-            log: if has_log { Some(arena("the log", RECORD_LINES_MAX, false)?) } else { None },
-            path: PathBuf::from("memory"),
-            _lock: None,
-        };
+        let mut storage = Storage::at(&Place::Memory, capacity)?;
         storage.head.records_mut()[0] = Head::new(capacity);
         Ok(storage)
     }
@@ -193,49 +131,67 @@ impl Storage {
     /// The state of a shard in a directory, which is made if there is none. Errors say what is wrong with it.
     pub fn in_directory(directory: &Path, shard: u8, capacity: Capacity) -> Result<Storage, StorageError> {
         let path = directory.join(format!("shard-{shard}"));
-        let refused = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StorageError::File { path, source }
-        };
-        fs::create_dir_all(&path).map_err(refused(&path))?;
-        let head_path = path.join("head");
-        let mut head_file = open_file(&head_path).map_err(refused(&head_path))?;
-        if head_file.try_lock().is_err() {
+        fs::create_dir_all(&path).map_err(|source| StorageError::File { path: path.clone(), source })?;
+        let head_path = path.join(HEAD);
+        let refused = |source| StorageError::File { path: head_path.clone(), source };
+        let mut head = open_file(&head_path).map_err(refused)?;
+        if head.try_lock().is_err() {
             return Err(StorageError::Locked { path });
         }
-        let length = head_file.metadata().map_err(refused(&head_path))?.len();
-        if length == 0 {
-            make_files(&path, capacity)?;
+        let is_new = head.metadata().map_err(refused)?.len() == 0;
+        if !is_new {
+            let mut bytes = [0; size_of::<Head>()];
+            let is_whole = head.read_exact(&mut bytes).is_ok();
+            check_head(&head_path, is_whole, &bytes, capacity)?;
+        }
+        let storage = Storage::at(&Place::Directory(&path, is_new), capacity)?;
+        if is_new {
             // The head comes last: without it there is no state.
             let mut bytes = bytemuck::bytes_of(&Head::new(capacity)).to_vec();
             bytes.resize(Arena::<Head>::file_bytes(1) as usize, 0);
-            head_file.write_all(&bytes).map_err(refused(&head_path))?;
-        } else {
-            let mut bytes = [0; size_of::<Head>()];
-            let is_whole = head_file.read_exact(&mut bytes).is_ok();
-            check_head(&head_path, is_whole, &bytes, capacity)?;
+            head.write_all(&bytes).map_err(refused)?;
         }
-        let map = |name: &str| -> Result<File, StorageError> {
-            let path = path.join(name);
-            open_file(&path).map_err(refused(&path))
-        };
-        let (flows, actives) = (map("flows")?, map("actives")?);
-        let (spans, blocks, next_hops, log) = (map("spans")?, map("blocks")?, map("next-hops")?, map("log")?);
+        let mapped_head = Place::Directory(&path, false).arena(HEAD, 1)?;
+        Ok(Storage { head: mapped_head, path, _lock: Some(head), ..storage })
+    }
+
+    fn at(place: &Place<'_>, capacity: Capacity) -> Result<Storage, StorageError> {
+        let (spans, blocks) = (place.arena("spans", capacity.spans)?, place.arena("blocks", capacity.blocks)?);
         Ok(Storage {
-            head: checked(&head_file, &head_path, 1)?,
-            flows: checked(&flows, &path.join("flows"), capacity.flows)?,
-            actives: checked(&actives, &path.join("actives"), capacity.actives)?,
-            payload: Payload::new(
-                checked(&spans, &path.join("spans"), capacity.spans)?,
-                checked(&blocks, &path.join("blocks"), capacity.blocks)?,
-                capacity.spans,
-                capacity.blocks,
-            ),
-            next_hops: checked(&next_hops, &path.join("next-hops"), NEXT_HOPS_MAX)?,
-            log: Some(checked(&log, &path.join("log"), RECORD_LINES_MAX)?),
-            path,
-            _lock: Some(head_file),
+            head: Place::Memory.arena(HEAD, 1)?,
+            flows: place.arena(FLOWS, capacity.flows)?,
+            actives: place.arena("actives", capacity.actives)?,
+            payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks),
+            next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
+            attachments: place.arena("attachments", capacity.flows)?,
+            keys: place.arena("keys", KEYS_MAX)?,
+            jobs: place.arena("jobs", JOBS_MAX)?,
+            log: Some(place.arena("log", RECORD_LINES_MAX)?),
+            path: PathBuf::from("memory"),
+            _lock: None,
         })
+    }
+
+    /// The lines of an arena.
+    pub(crate) fn lines(&self, arena: Logged) -> &[Line] {
+        match arena {
+            Logged::Flows => self.flows.lines(),
+            Logged::Actives => self.actives.lines(),
+            Logged::Attachments => self.attachments.lines(),
+            Logged::Keys => self.keys.lines(),
+            Logged::Jobs => self.jobs.lines(),
+        }
+    }
+
+    /// The lines of an arena, to be written.
+    pub(crate) fn lines_mut(&mut self, arena: Logged) -> &mut [Line] {
+        match arena {
+            Logged::Flows => self.flows.lines_mut(),
+            Logged::Actives => self.actives.lines_mut(),
+            Logged::Attachments => self.attachments.lines_mut(),
+            Logged::Keys => self.keys.lines_mut(),
+            Logged::Jobs => self.jobs.lines_mut(),
+        }
     }
 
     /// Whether no shard was ever started on it.
@@ -303,27 +259,6 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-fn make_files(path: &Path, capacity: Capacity) -> Result<(), StorageError> {
-    let files = [
-        ("flows", Arena::<Flow>::file_bytes(capacity.flows)),
-        ("actives", Arena::<Active>::file_bytes(capacity.actives)),
-        ("spans", Arena::<Span>::file_bytes(capacity.spans)),
-        ("blocks", Arena::<Block>::file_bytes(capacity.blocks)),
-        ("next-hops", Arena::<NextHop>::file_bytes(NEXT_HOPS_MAX)),
-        ("log", Arena::<LoggedLine>::file_bytes(RECORD_LINES_MAX)),
-    ];
-    for (name, bytes) in files {
-        let path = path.join(name);
-        let made = open_file(&path).and_then(|file| {
-            // Emptied first: what an interrupted creation left must not show through.
-            file.set_len(0)?;
-            file.set_len(bytes)
-        });
-        made.map_err(|source| StorageError::File { path, source })?;
-    }
-    Ok(())
-}
-
 fn check_head(path: &Path, is_whole: bool, bytes: &[u8], capacity: Capacity) -> Result<(), StorageError> {
     let path = path.to_owned();
     let head: Head = bytemuck::pod_read_unaligned(bytes);
@@ -338,14 +273,4 @@ fn check_head(path: &Path, is_whole: bool, bytes: &[u8], capacity: Capacity) -> 
         return Err(StorageError::Capacity { path, found: head.capacity.flows, expected: capacity.flows });
     }
     Ok(())
-}
-
-fn checked<T: Pod>(file: &File, path: &Path, count: u32) -> Result<Arena<T>, StorageError> {
-    let refused = |source| StorageError::File { path: path.to_owned(), source };
-    let found = file.metadata().map_err(refused)?.len();
-    let expected = Arena::<T>::file_bytes(count);
-    if found != expected {
-        return Err(StorageError::Truncated { path: path.to_owned(), found, expected });
-    }
-    Arena::of_file(file, count).map_err(refused)
 }

@@ -66,9 +66,14 @@ pub fn set_mtu(name: &str, mtu: u16) -> Result<(), InterfaceError> {
     request.call(libc::SIOCSIFMTU, "set the MTU")
 }
 
-/// Sets how many frames the kernel lets wait for whoever reads from the other end.
-pub fn set_queue_frames(name: &str, frames: u16) -> Result<(), InterfaceError> {
+/// Has the kernel let at least so many frames wait for whoever reads from the other end. Needs CAP_NET_ADMIN outside
+/// of any user namespace where there are fewer.
+pub fn raise_queue_frames(name: &str, frames: u16) -> Result<(), InterfaceError> {
     let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFTXQLEN, "read the queue length")?;
+    if request.integer() >= i32::from(frames) {
+        return Ok(());
+    }
     request.set_integer(i32::from(frames));
     request.call(libc::SIOCSIFTXQLEN, "set the queue length")
 }

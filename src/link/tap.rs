@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu};
+use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu, raise_queue_frames};
 use super::{Frames, Link};
 
 /// A TAP interface that this process is attached to.
@@ -77,6 +77,8 @@ impl Tap {
         // SAFETY: the kernel reads and writes one `ifreq`, which the request is and which lives across the call.
         let answer = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) };
         Errno::result(answer).map_err(|errno| attach_error(name, errno))?;
+        // The interface's queue is all the room that a burst has. Whoever may not raise it has more frames sent again.
+        let _ = raise_queue_frames(name, QUEUE_FRAMES);
         let mac = mac_across_from(ethernet_address(name)?);
         Ok(Tap { device, name: name.to_owned(), mac, mtu: mtu(name)?, frames_lost: 0 })
     }
@@ -191,6 +193,9 @@ fn attach_error(name: &str, errno: Errno) -> TapError {
         _ => TapError::System { name, source: errno.into() },
     }
 }
+
+/// Frames that may wait for us: a window of each of a hundred busy peers.
+const QUEUE_FRAMES: u16 = 16_384;
 
 /// Where the kernel hands out TUN and TAP interfaces.
 const DEVICE: &str = "/dev/net/tun";

@@ -137,7 +137,7 @@ impl Worker {
             match request {
                 Request::Push { flow, ticket, bytes } => {
                     shared.taken_out(bytes.len());
-                    pushes.push(Push { flow: *flow, ticket: *ticket, bytes });
+                    pushes.push(Push::new(*flow, *ticket, bytes));
                 }
                 Request::Close { flow, how } => {
                     if !pushes.is_empty() {

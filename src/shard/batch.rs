@@ -6,13 +6,14 @@
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
 
+use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
 use super::positions::Positions;
 use super::tables::Tables;
-use super::types::{CloseHow, Notice, PushError, Ticket};
-use crate::flows::FlowId;
-use crate::tcp::{self, Active, CloseReason, Flow, Outgoing, Reply, Rule, State, Time};
+use super::types::PushError;
+use crate::flows::{FlowId, LoggedLine};
+use crate::tcp::{self, Active, Flow, Outgoing, Reply, State, Time};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -37,15 +38,20 @@ pub(crate) struct Batch {
     pub(super) now: Time,
     pub(super) touched: Vec<Touched>,
     positions: Positions,
+    /// Lines of records beside flows and active blocks that the batch changes.
+    pub(super) changes: Vec<LoggedLine>,
+    /// Flows that were aborted and are still to be ended.
+    pub(super) aborted: Vec<usize>,
     pub(super) freed_flows: Vec<u32>,
     pub(super) freed_actives: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
-    /// A FIN waits for an active block: the clock hand is to look for it.
-    pub(super) has_starved: bool,
-    service_tickets: u64,
+    /// How many ends of the table the clock hand is still to reach in search of FINs that wait for an active block: two
+    /// from when one begins to wait, as the hand may have passed it in this round.
+    pub(super) starved_rounds: u8,
+    pub(super) service_tickets: u64,
     pub(super) interrupt: Option<Interrupt>,
 }
 
@@ -61,12 +67,14 @@ impl Batch {
             now: Time(0),
             touched: Vec::with_capacity(128),
             positions: Positions::default(),
+            changes: Vec::new(),
+            aborted: Vec::new(),
             freed_flows: Vec::new(),
             freed_actives: Vec::new(),
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
-            has_starved: false,
+            starved_rounds: 0,
             service_tickets: (starts & 0x7fff) << 48,
             interrupt: None,
         }
@@ -74,7 +82,7 @@ impl Batch {
 
     /// Opens a batch.
     pub fn begin(&mut self, now: Time) {
-        assert!(self.touched.is_empty(), "a batch is committed before the next is opened");
+        assert!(self.touched.is_empty() && self.changes.is_empty(), "a batch is committed before the next is opened");
         self.number += 1;
         self.now = now;
         self.half_open_new = 0;
@@ -98,14 +106,25 @@ impl Batch {
         position
     }
 
-    /// Whether one more flow may be touched.
-    pub fn has_room(&self) -> bool {
-        self.touched.len() < TOUCHED_MAX
+    /// Whether one more flow may be touched for the service or a push; there is always room left for a batch of frames.
+    fn has_room(&self) -> bool {
+        self.touched.len() < TOUCHED_MAX - BATCH_MAX
+    }
+
+    /// Whether a touched flow is a connection, and not about to end.
+    pub fn is_live(&self, position: usize) -> bool {
+        self.touched[position].flow.is_live()
+    }
+
+    /// Whether received bytes of a touched flow may be offered to the service.
+    pub fn has_unconsumed(&self, position: usize) -> bool {
+        let touched = &self.touched[position];
+        touched.flow.is_live() && touched.active.recv_bytes > 0 && !touched.flow.is_paused()
     }
 
     /// Takes a free slot for a new connection whose key `flow` has. `None` where there is none.
     pub fn add_flow(&mut self, hash: u64, mut flow: Flow) -> Option<usize> {
-        if !self.has_room() {
+        if self.touched.len() == TOUCHED_MAX {
             return None;
         }
         let slot = self.tables.flow_slots.take_lowest()?;
@@ -212,77 +231,6 @@ impl Batch {
         touched.is_active_new = false;
     }
 
-    /// Queues a push and counts how it went.
-    pub fn push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
-        let result = self.try_push(id, ticket, bytes);
-        self.tables.count(if result.is_ok() { Rule::PushQueued } else { Rule::PushRefused });
-        result
-    }
-
-    fn try_push(&mut self, id: FlowId, ticket: Ticket, bytes: &[u8]) -> Result<(), PushError> {
-        let queue_bytes = self.tables.config.send_queue_bytes as usize;
-        if bytes.is_empty() {
-            return Err(PushError::Empty);
-        }
-        if bytes.len() > queue_bytes {
-            return Err(PushError::TooLarge);
-        }
-        let position = self.position_of(id)?;
-        let touched = &self.touched[position];
-        if !tcp::is_open_for_push(&touched.flow) {
-            return Err(PushError::Gone);
-        }
-        if touched.active.queued_bytes() as usize + bytes.len() > queue_bytes {
-            return Err(PushError::FlowFull);
-        }
-        if !self.borrow_active(position) {
-            return Err(PushError::ShardFull);
-        }
-        let payload = &mut self.tables.storage.payload;
-        let is_stored = payload.append_to_send(&mut self.touched[position].active, bytes, ticket.0);
-        if is_stored { Ok(()) } else { Err(PushError::ShardFull) }
-    }
-
-    /// A push by the service, which gets a ticket of its own.
-    pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
-        let ticket = Ticket(self.service_tickets + 1);
-        self.push(id, ticket, bytes)?;
-        self.service_tickets += 1;
-        Ok(ticket)
-    }
-
-    /// How many bytes a push to this flow may have now.
-    pub fn push_room(&mut self, id: FlowId) -> usize {
-        let Ok(position) = self.position_of(id) else { return 0 };
-        if !tcp::is_open_for_push(&self.touched[position].flow) || !self.borrow_active(position) {
-            return 0;
-        }
-        let queued = self.touched[position].active.queued_bytes() as usize;
-        let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
-        room.min(self.tables.storage.payload.room_bytes(1))
-    }
-
-    /// Closes a connection.
-    pub fn close(&mut self, id: FlowId, how: CloseHow) -> Result<(), PushError> {
-        let position = self.position_of(id)?;
-        match how {
-            CloseHow::Fin => {
-                if !tcp::on_close(&mut self.touched[position].flow) {
-                    return Err(PushError::Gone);
-                }
-                self.tables.count(Rule::CloseQueued);
-            }
-            CloseHow::Reset => {
-                let (effects, reply) = tcp::abort(&self.touched[position].flow);
-                self.tables.count(effects.rule);
-                self.reply(position, reply);
-                self.end_flow(position);
-                self.gate.put_notice(self.number, Notice::Closed { flow: id, reason: CloseReason::Aborted });
-            }
-        }
-        Ok(())
-    }
-
     /// The service's word.
     pub fn word(&mut self, id: FlowId) -> Option<u64> {
         let position = self.position_of(id).ok()?;
@@ -306,11 +254,14 @@ impl Batch {
             let touched = &self.touched[position];
             if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
-                self.has_starved = true;
+                self.starved_rounds = 2;
                 if self.touched[position].active.is_ack_owed == 1 {
                     self.reply(position, Reply::Ack);
                 }
                 continue;
+            }
+            if self.touched[position].active.may_expire() {
+                self.drop_expired(position);
             }
             self.send_all(position);
             self.settle(position);
@@ -349,6 +300,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.positions.clear(&self.touched);
         self.touched.clear();
+        self.changes.clear();
         self.freed_flows.clear();
         self.freed_actives.clear();
     }

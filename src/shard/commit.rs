@@ -15,18 +15,11 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::batch::{Batch, Touched};
 use super::types::CommitPoint;
-use crate::flows::{Arena, Line, LoggedLine, RECORD_LINES_MAX, Storage};
+use crate::flows::{Arena, Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
 use crate::tcp::{Active, Flow};
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
-
-/// The arenas whose lines are logged.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Logged {
-    Flows = 0,
-    Actives = 1,
-}
 
 const ACTIVE_LINES: usize = size_of::<Active>() / size_of::<Line>();
 
@@ -70,8 +63,12 @@ impl Batch {
                 count += 1;
             });
         }
+        let log = self.tables.storage.log.as_mut().expect("a record is made where there is a log").records_mut();
+        let end = count as usize + self.changes.len();
+        assert!(end <= RECORD_LINES_MAX as usize, "a batch changes fewer records than fill the log");
+        log[count as usize..end].copy_from_slice(&self.changes);
         let head = self.tables.storage.head_mut();
-        head.lines = count;
+        head.lines = end as u32;
         compiler_fence(Ordering::SeqCst);
         head.completed = self.number;
         compiler_fence(Ordering::SeqCst);
@@ -97,6 +94,10 @@ impl Batch {
                     self.tables.wheel.enter(index, deadline_ms);
                 }
             }
+        }
+        for change in &self.changes {
+            let arena = Logged::from_repr(change.arena).expect("the batch made this line");
+            self.tables.storage.lines_mut(arena)[change.line as usize] = bytemuck::cast(change.image);
         }
         compiler_fence(Ordering::SeqCst);
         self.tables.storage.head_mut().applied = self.number;
@@ -158,19 +159,11 @@ pub(super) fn recover(storage: &mut Storage) -> Result<LogEnd, String> {
     if head.completed != head.applied + 1 || head.begun != head.completed || head.lines > RECORD_LINES_MAX {
         return Err(format!("record {} is complete but {} was applied last", head.completed, head.applied));
     }
-    let capacity = head.capacity();
-    let Storage { flows, actives, log, .. } = storage;
-    let log = log.as_ref().ok_or("a record without a log")?.records();
-    for logged in &log[..head.lines as usize] {
-        let image: Line = bytemuck::cast(logged.image);
-        let line = logged.line as usize;
-        if logged.arena == Logged::Flows as u32 && logged.line < capacity.flows {
-            flows.lines_mut()[line] = image;
-        } else if logged.arena == Logged::Actives as u32 && line < capacity.actives as usize * ACTIVE_LINES {
-            actives.lines_mut()[line] = image;
-        } else {
-            return Err(format!("record {} names line {line} of arena {}", head.completed, logged.arena));
-        }
+    for position in 0..head.lines as usize {
+        let logged = storage.log.as_ref().ok_or("a record without a log")?.records()[position];
+        let arena = Logged::from_repr(logged.arena).ok_or_else(|| format!("an arena of number {}", logged.arena))?;
+        let line = storage.lines_mut(arena).get_mut(logged.line as usize);
+        *line.ok_or_else(|| format!("a record of line {} in {arena:?}", logged.line))? = bytemuck::cast(logged.image);
     }
     compiler_fence(Ordering::SeqCst);
     storage.head_mut().applied = head.completed;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::StartError;
 use crate::flows::LOCALS_MAX;
+use crate::tcp::Timeouts;
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791).
 const MTU_MIN: u16 = 68;
@@ -37,6 +38,14 @@ pub struct Config {
     pub time_wait_s: u32,
     /// How long FIN-WAIT-2 waits for the peer's FIN, in seconds.
     pub fin_wait_2_s: u32,
+    /// Silence after which a peer is probed, and between probes, in seconds; 0 for never.
+    pub keepalive_s: u32,
+    /// Unanswered probes after which a connection is given up.
+    pub keepalive_probes: u8,
+    /// Silence after which a connection is reset, in seconds; 0 for never.
+    pub idle_timeout_s: u32,
+    /// How many bytes of each received piece a notice tells; 0 for no such notices.
+    pub report_received_bytes: u32,
 }
 
 impl Config {
@@ -55,11 +64,26 @@ impl Config {
             user_timeout_s: 900,
             time_wait_s: 60,
             fin_wait_2_s: 60,
+            keepalive_s: 0,
+            keepalive_probes: 3,
+            idle_timeout_s: 0,
+            report_received_bytes: 0,
         }
     }
 }
 
 impl Config {
+    /// The time-outs of idle connections.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            time_wait_s: self.time_wait_s,
+            fin_wait_2_s: self.fin_wait_2_s,
+            keepalive_s: self.keepalive_s,
+            keepalive_probes: self.keepalive_probes,
+            idle_s: self.idle_timeout_s,
+        }
+    }
+
     /// Whether a shard can run with it. Errors name what is wrong.
     pub(super) fn check(&self) -> Result<(), StartError> {
         let wrong = |what: String| Err(StartError::Config(what));

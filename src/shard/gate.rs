@@ -75,12 +75,8 @@ impl Gate {
 
     /// Hands out notices.
     pub fn take_notices(&mut self, mut take: impl FnMut(Notice)) {
-        while let Some(notice) = self.notices.front() {
-            if !self.may_speak(notice.batch) {
-                return;
-            }
+        while let Some(notice) = self.notices.pop_front_if(|notice| notice.batch <= self.durable) {
             take(notice.what);
-            self.notices.pop_front();
         }
         self.notices.shrink_to(KEPT_COUNT);
     }

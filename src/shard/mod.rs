@@ -16,11 +16,15 @@
 //! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
 
 mod batch;
+mod broadcast;
+mod commands;
 mod commit;
 mod config;
+mod deliver;
 mod gate;
 mod positions;
 mod receive;
+mod records;
 mod resume;
 mod service;
 mod tables;
@@ -30,11 +34,15 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use crate::flows::JobState;
 pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
 pub use service::{Context, Service};
-pub use types::{CloseHow, CommitPoint, FlowView, Notice, Push, PushError, Resumption, Stats, Ticket};
+pub use types::{
+    ArenaUse, Broadcast, CloseHow, CommitPoint, FlowView, JobId, JobView, Notice, Push, PushError, Resumption, Stats,
+    Ticket,
+};
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
 pub use crate::flows::{Capacity, FlowId, Storage, StorageError};
@@ -93,10 +101,10 @@ impl<S: Service> Shard<S> {
                 self.batch.tables.storage.flows.prefetch(push.flow.slot());
             }
             for push in chunk {
-                let (flow, ticket) = (push.flow, push.ticket);
-                let notice = match self.batch.push(flow, ticket, push.bytes) {
-                    Ok(()) => Notice::Queued { flow, ticket },
-                    Err(error) => Notice::Refused { flow, ticket, error },
+                let flow = push.flow;
+                let notice = match self.batch.push(push) {
+                    Ok(ticket) => Notice::Queued { flow, ticket },
+                    Err(error) => Notice::Refused { flow, ticket: push.ticket, error },
                 };
                 self.batch.gate.put_notice(self.batch.number, notice);
             }
@@ -109,8 +117,44 @@ impl<S: Service> Shard<S> {
     pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
         self.batch.begin(now);
         let result = self.batch.close(flow, how);
+        self.end_aborted();
         self.batch.commit();
         result
+    }
+
+    /// Keeps the flow's received bytes from the service; the window closes when as many wait as it has room for.
+    /// Errors: as for a push.
+    pub fn pause(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.set_paused(flow, true);
+        self.batch.commit();
+        result.map(|_| ())
+    }
+
+    /// Offers the flow's received bytes to the service again, those first that waited. Errors: as for a push.
+    pub fn resume(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.set_paused(flow, false);
+        if let Ok(position) = result {
+            self.offer_again(position);
+        }
+        self.batch.commit();
+        result.map(|_| ())
+    }
+
+    /// The connections that have this name; none where the service knows no names.
+    pub fn named(&self, name: &[u8]) -> Vec<FlowId> {
+        self.service.named(name)
+    }
+
+    /// The name of a connection, if it has one.
+    pub fn name_of(&self, flow: FlowId) -> Option<&[u8]> {
+        self.batch.tables.name_of(flow)
+    }
+
+    /// How much of each arena is used.
+    pub fn memory(&self) -> [ArenaUse; 5] {
+        self.batch.tables.memory()
     }
 
     /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than

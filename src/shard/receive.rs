@@ -4,8 +4,7 @@
 //! memory of one flow comes while others are worked on.
 
 use super::batch::{Batch, reset_of};
-use super::service::{Context, Service};
-use super::types::{Notice, Ticket};
+use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
 use crate::tcp::{self, CloseReason, Flow, Reply, Rule, State, Time, Unmatched};
@@ -82,108 +81,12 @@ impl<S: Service> Shard<S> {
             let payload = &packet.payload[start..start + effects.payload_take as usize];
             self.take_payload(position, payload, effects.has_fin);
         }
-        if effects.is_acknowledged {
+        if effects.is_acknowledged && self.batch.has_unconsumed(position) {
             self.offer_again(position);
         }
         if let Some(reason) = effects.closed {
             self.close_flow(position, reason);
         }
-    }
-
-    fn open_flow(&mut self, position: usize) {
-        let id = self.batch.id(position);
-        let (local, remote) = self.batch.tables.ends_of(&self.batch.touched[position].flow);
-        self.batch.gate.put_notice(self.batch.number, Notice::Opened { flow: id, local, remote });
-        self.service.opened(&mut Context { batch: &mut self.batch }, id);
-    }
-
-    /// Releases what was acknowledged and tells of the pushes that end there.
-    fn release_acknowledged(&mut self, position: usize) {
-        let mut tickets = std::mem::take(&mut self.tickets);
-        let touched = &mut self.batch.touched[position];
-        tcp::release_acknowledged(&mut touched.active, &mut self.batch.tables.storage.payload, |ticket| {
-            tickets.push(Ticket(ticket));
-        });
-        for ticket in tickets.drain(..) {
-            let flow = self.batch.id(position);
-            self.batch.gate.put_notice(self.batch.number, Notice::Delivered { flow, ticket });
-            self.service.delivered(&mut Context { batch: &mut self.batch }, flow, ticket);
-        }
-        self.tickets = tickets;
-    }
-
-    /// Offers in-order payload to the service, stores what it leaves, and takes the FIN behind it.
-    fn take_payload(&mut self, position: usize, payload: &[u8], has_fin: bool) {
-        let now = self.batch.now;
-        if !self.batch.touched[position].flow.is_live() {
-            return;
-        }
-        let mut consumed = 0;
-        if !payload.is_empty() && self.batch.touched[position].active.recv_bytes == 0 {
-            let id = self.batch.id(position);
-            consumed = self.service.received(&mut Context { batch: &mut self.batch }, id, payload);
-            assert!(consumed <= payload.len(), "a service consumes no more than it was offered");
-            if !self.batch.touched[position].flow.is_live() {
-                return;
-            }
-        }
-        let is_stored = self.batch.store_received(position, &payload[consumed..]);
-        let taken = if is_stored { payload.len() } else { consumed };
-        let touched = &mut self.batch.touched[position];
-        let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
-        self.batch.tables.count(rule);
-        if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
-            self.tell_peer_closed(position);
-        }
-    }
-
-    /// Offers what waits in the receive queue once more.
-    pub(super) fn offer_again(&mut self, position: usize) {
-        let offer = self.batch.tables.offer;
-        let mut piece = std::mem::take(&mut self.piece);
-        while self.batch.touched[position].active.recv_bytes > 0 {
-            let active = &self.batch.touched[position].active;
-            let payload = &self.batch.tables.storage.payload;
-            let span = tcp::Spans::span(payload, active.recv_head);
-            piece.clear();
-            piece.extend_from_slice(payload.bytes(&span, active.recv_head_offset));
-            let id = self.batch.id(position);
-            let consumed = self.service.received(&mut Context { batch: &mut self.batch }, id, &piece);
-            assert!(consumed <= piece.len(), "a service consumes no more than it was offered");
-            let touched = &mut self.batch.touched[position];
-            if consumed == 0 || !touched.flow.is_live() {
-                break;
-            }
-            tcp::consume_recv_queue(&mut touched.active, &mut self.batch.tables.storage.payload, consumed as u32);
-            if touched.active.recv_bytes == 0 && touched.flow.has_peer_fin() {
-                self.tell_peer_closed(position);
-            }
-        }
-        self.piece = piece;
-        let touched = &mut self.batch.touched[position];
-        if touched.flow.is_live() && tcp::is_window_update_due(&touched.flow, &touched.active, offer) {
-            touched.active.is_ack_owed = 1;
-        }
-    }
-
-    fn tell_peer_closed(&mut self, position: usize) {
-        let id = self.batch.id(position);
-        self.batch.gate.put_notice(self.batch.number, Notice::PeerClosed { flow: id });
-        self.service.peer_closed(&mut Context { batch: &mut self.batch }, id);
-    }
-
-    /// Ends a connection and tells whoever knows of it.
-    pub(super) fn close_flow(&mut self, position: usize, reason: CloseReason) {
-        if !self.batch.touched[position].flow.is_live() {
-            return;
-        }
-        let id = self.batch.id(position);
-        self.batch.end_flow(position);
-        if reason == CloseReason::HandshakeFailed {
-            return;
-        }
-        self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow: id, reason });
-        self.service.closed(&mut Context { batch: &mut self.batch }, id, reason);
     }
 }
 
@@ -309,7 +212,7 @@ impl Batch {
     }
 
     /// Stores bytes that the service has not consumed.
-    fn store_received(&mut self, position: usize, bytes: &[u8]) -> bool {
+    pub(super) fn store_received(&mut self, position: usize, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }

@@ -6,11 +6,11 @@
 use super::batch::Batch;
 use super::commit::{self, LogEnd};
 use super::config::Config;
-use super::service::{Context, Service};
+use super::service::Service;
 use super::tables::Tables;
 use super::types::Resumption;
 use super::{BATCH_MAX, Shard, StartError};
-use crate::flows::{LOCALS_MAX, NextHop, Storage};
+use crate::flows::{JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
 use crate::tcp::{State, Time};
 
 impl<S: Service> Shard<S> {
@@ -55,12 +55,12 @@ impl<S: Service> Shard<S> {
             has_untrimmed: true,
         };
         // Some connection may have been waiting for an active block to close: the clock hand looks.
-        shard.batch.has_starved = connections > 0;
-        shard.tell_resumed(now);
+        shard.batch.starved_rounds = 2 * u8::from(connections > 0);
+        shard.tell_all_resumed(now);
         Ok(shard)
     }
 
-    fn tell_resumed(&mut self, now: Time) {
+    fn tell_all_resumed(&mut self, now: Time) {
         let end = self.batch.tables.storage.head().flows_end;
         let mut slot = 0;
         while slot < end {
@@ -79,7 +79,7 @@ impl<S: Service> Shard<S> {
         let is_open = flow.is_live() && flow.state() != State::SynReceived;
         if is_open {
             let id = self.batch.tables.id_of(slot, flow);
-            self.service.resumed(&mut Context { batch: &mut self.batch }, id);
+            self.tell_resumed(id);
         }
         is_open
     }
@@ -160,7 +160,25 @@ fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
             return Err(tables.storage.broken(impossible("no active block")).into());
         }
     }
+    rebuild_records(tables, now)?;
     Ok(tables.flow_slots.used())
+}
+
+/// Finds idempotency keys and broadcast jobs again.
+fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
+    tables.keys = Keys::rebuild(tables.storage.keys.records());
+    for index in 0..JOBS_MAX as usize {
+        let job = tables.storage.jobs.records()[index];
+        tables.job_tickets[index] = job.ticket;
+        if job.state() != JobState::Running {
+            continue;
+        }
+        tables.job_times[index] = Some(now);
+        if tables.storage.payload.adopt_queue(job.head, job.tail) != Ok(job.bytes) {
+            return Err(tables.storage.broken(format!("broadcast {} has a broken queue", job.id)).into());
+        }
+    }
+    Ok(())
 }
 
 fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Result<(), &'static str> {

@@ -28,7 +28,14 @@ pub trait Service {
         let _ = context.close(flow, CloseHow::Fin);
     }
 
-    /// The connection is over; `flow` is no longer a connection.
+    /// The connections that have this name, for a service that knows names.
+    fn named(&self, name: &[u8]) -> Vec<FlowId> {
+        let _ = name;
+        Vec::new()
+    }
+
+    /// The connection ends. This is the last that is heard of it: what is done to it here has no effect, but its word
+    /// and attachment may still be read.
     fn closed(&mut self, context: &mut Context<'_>, flow: FlowId, reason: CloseReason) {
         let _ = (context, flow, reason);
     }
@@ -59,6 +66,9 @@ impl<S: Service + ?Sized> Service for Box<S> {
     fn resumed(&mut self, context: &mut Context<'_>, flow: FlowId) {
         (**self).resumed(context, flow);
     }
+    fn named(&self, name: &[u8]) -> Vec<FlowId> {
+        (**self).named(name)
+    }
 }
 
 /// The open batch, as a service sees it.
@@ -80,6 +90,22 @@ impl Context<'_> {
     /// Closes the flow: by FIN after what is queued, or by RST now.
     pub fn close(&mut self, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
         self.batch.close(flow, how)
+    }
+
+    /// What is attached to the flow; empty where nothing is.
+    pub fn attachment(&mut self, flow: FlowId) -> Vec<u8> {
+        self.batch.attachment(flow)
+    }
+
+    /// Attaches at most 124 bytes to the flow in place of what was attached before; they are committed and survive the
+    /// process with it. Errors: too many bytes, or the flow is gone.
+    pub fn attach(&mut self, flow: FlowId, bytes: &[u8]) -> Result<(), PushError> {
+        self.batch.attach(flow, bytes, false)
+    }
+
+    /// Attaches a name, by which broadcasts pick their flows and listings show it.
+    pub fn set_name(&mut self, flow: FlowId, name: &[u8]) -> Result<(), PushError> {
+        self.batch.attach(flow, name, true)
     }
 
     /// The 64 bits that a service keeps with a flow; they are committed and survive the process with it.

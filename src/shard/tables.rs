@@ -9,9 +9,12 @@ use siphasher::sip::SipHasher24;
 use strum::EnumCount;
 
 use super::config::Config;
-use super::types::{FlowView, Stats};
-use crate::flows::{ClockHand, FlowId, FlowKey, Index, KeyHasher, NEXT_HOPS_MAX, NextHop, Slots, Storage, Wheel};
-use crate::tcp::{Active, Flow, Offer, Rule, SeqNum, State, Time};
+use super::types::{ArenaUse, FlowView, Stats};
+use crate::flows::{
+    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, NextHop,
+    Slots, Storage, Wheel,
+};
+use crate::tcp::{Active, Flow, Offer, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
 
 /// See the module.
@@ -27,6 +30,11 @@ pub(super) struct Tables {
     /// Connections by state.
     pub states: [u32; 9],
     pub rules: [u64; Rule::COUNT],
+    pub keys: Keys,
+    /// When each running job goes on.
+    pub job_times: [Option<Time>; JOBS_MAX as usize],
+    /// The tickets of jobs' pushes; 0 for none.
+    pub job_tickets: [u64; JOBS_MAX as usize],
     pub frames_in: u64,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
@@ -49,6 +57,9 @@ impl Tables {
             hand: ClockHand::new(now),
             states: [0; 9],
             rules: [0; Rule::COUNT],
+            keys: Keys::rebuild(&[]),
+            job_times: [None; JOBS_MAX as usize],
+            job_tickets: [0; JOBS_MAX as usize],
             frames_in: 0,
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
@@ -225,6 +236,7 @@ impl Tables {
             idle_s: now.seconds().saturating_sub(flow.heard_s),
             srtt_us: active.srtt_us(),
             unacked_bytes: active.queued_bytes(),
+            is_paused: flow.is_paused(),
         })
     }
 
@@ -250,5 +262,33 @@ impl Tables {
             frames_in: self.frames_in,
             frames_out: 0,
         }
+    }
+
+    /// How much of each arena is used.
+    pub fn memory(&self) -> [ArenaUse; 5] {
+        let capacity = self.storage.capacity();
+        let (spans, blocks) = self.storage.payload.used();
+        let arena = |name, used: u32, capacity: u32, record_bytes: usize| ArenaUse {
+            name,
+            used: u64::from(used),
+            capacity: u64::from(capacity),
+            record_bytes: record_bytes as u64,
+        };
+        [
+            arena("flows", self.flow_slots.used(), capacity.flows, size_of::<Flow>()),
+            arena("actives", self.active_slots.used(), capacity.actives, size_of::<Active>()),
+            arena("spans", spans, capacity.spans, size_of::<Span>()),
+            arena("blocks", blocks, capacity.blocks, BLOCK_BYTES),
+            arena("attachments", self.storage.attachments.touched_end(), capacity.flows, size_of::<Attachment>()),
+        ]
+    }
+
+    /// The name of a committed connection.
+    pub fn name_of(&self, id: FlowId) -> Option<&[u8]> {
+        let flow = self.storage.flows.records().get(id.slot() as usize)?;
+        if !flow.is_live() || self.id_of(id.slot(), flow) != id || !flow.has_attachment() {
+            return None;
+        }
+        self.storage.attachments.records()[id.slot() as usize].name()
     }
 }

@@ -83,7 +83,7 @@ fn an_idle_connection_holds_nothing_but_its_flow() {
 fn a_push_is_delivered_when_it_is_acknowledged() {
     let mut shard = shard(Hold);
     let (mut client, flow) = open(&mut shard, 1);
-    shard.push(Time(0), &[Push { flow, ticket: Ticket(5), bytes: b"hello" }]);
+    shard.push(Time(0), &[Push::new(flow, Ticket(5), b"hello")]);
     let pushed = sent(&mut shard);
     assert_eq!(pushed[0].1, b"hello");
     assert_eq!(notices(&mut shard), [Notice::Queued { flow, ticket: Ticket(5) }]);

@@ -2,7 +2,7 @@
 
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
-use crate::tcp::{self, State, Time};
+use crate::tcp::{self, Rule, State, Sweep, Time};
 use crate::wire::{self, ArpMessage};
 
 /// How often the gateway is asked for until it answers.
@@ -16,6 +16,9 @@ impl<S: Service> Shard<S> {
         self.ask_for_gateway(now);
         self.fire_timers(now);
         self.sweep(now);
+        if self.batch.tables.job_times.iter().flatten().any(|&due| due <= now) {
+            self.drive_jobs(now);
+        }
         if now >= self.trim_at && self.has_untrimmed {
             self.trim_at = now.plus_ms(TRIM_INTERVAL_MS);
             self.trim();
@@ -28,13 +31,16 @@ impl<S: Service> Shard<S> {
         let hand = self.is_sweeping().then(|| tables.hand.next());
         let gateway = tables.is_gateway_unknown().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
-        [tables.wheel.next(), hand, gateway, trim].into_iter().flatten().min()
+        let job = tables.job_times.iter().flatten().min().copied();
+        [tables.wheel.next(), hand, gateway, trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
     fn is_sweeping(&self) -> bool {
         let tables = &self.batch.tables;
-        tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0 || self.batch.has_starved
+        let is_timed = tables.config.keepalive_s > 0 || tables.config.idle_timeout_s > 0;
+        let has_closing = tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0;
+        has_closing || self.batch.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
     }
 
     fn ask_for_gateway(&mut self, now: Time) {
@@ -105,7 +111,7 @@ impl<S: Service> Shard<S> {
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
         if passed.end == end && !passed.is_empty() {
-            self.batch.has_starved = false;
+            self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
         while slot < passed.end {
@@ -124,15 +130,23 @@ impl<S: Service> Shard<S> {
         let tables = &self.batch.tables;
         let flow = &tables.storage.flows.records()[slot as usize];
         let is_waiting = flow.is_close_queued() && flow.active().is_none();
-        let (time_wait_s, fin_wait_2_s) = (tables.config.time_wait_s, tables.config.fin_wait_2_s);
-        let effects = tcp::on_sweep(flow, time_wait_s, fin_wait_2_s, now);
-        if !is_waiting && effects.is_none() {
+        let sweep = tcp::on_sweep(flow, &tables.config.timeouts(), slot, now);
+        if !is_waiting && sweep == Sweep::Nothing {
             return false;
         }
         let position = self.batch.touch(slot);
-        if let Some(effects) = effects {
-            self.batch.tables.count(effects.rule);
-            self.close_flow(position, effects.closed.expect("what the clock hand finds has ended"));
+        match sweep {
+            Sweep::Nothing => {}
+            Sweep::Probes => {
+                self.batch.tables.count(Rule::KeepaliveProbe);
+                let probe = tcp::keepalive_probe(&mut self.batch.touched[position].flow);
+                self.batch.emit(position, &probe);
+            }
+            Sweep::Ends(effects) => {
+                self.batch.tables.count(effects.rule);
+                self.batch.reply(position, effects.reply);
+                self.close_flow(position, effects.closed.expect("what the clock hand ends has a reason"));
+            }
         }
         true
     }

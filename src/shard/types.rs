@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use crate::flows::FlowId;
+use crate::flows::{FlowId, JobState};
 use crate::tcp::{CloseReason, State};
 
 /// Names one push, so that its delivery can be told. Unique over the life of a state.
@@ -46,6 +46,46 @@ pub enum PushError {
     ShardFull,
 }
 
+/// Names one broadcast for as long as the state lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct JobId(pub u64);
+
+/// A payload for many connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Broadcast<'a> {
+    /// By which name the delivery of each of its pushes is told.
+    pub ticket: Ticket,
+    /// At least one byte, at most what a flow's send queue holds.
+    pub bytes: &'a [u8],
+    /// Pushes a second; 0 for as fast as there is room.
+    pub pace_per_s: u32,
+    /// What the name of a connection must begin with, at most 64 bytes; empty for all connections.
+    pub prefix: &'a [u8],
+    /// Pushes that are not begun after so many seconds are dropped; 0 for never.
+    pub expires_in_s: u32,
+}
+
+/// How a broadcast stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JobView {
+    /// Its number.
+    pub id: JobId,
+    /// Whether it goes on.
+    pub state: JobState,
+    /// Connections that it was pushed to.
+    pub pushed: u32,
+    /// Connections that refused it.
+    pub refused: u32,
+    /// Pushes that were delivered.
+    pub delivered: u32,
+    /// Pushes that were lost with their connection, or expired.
+    pub lost: u32,
+    /// How many slots of the table it has passed.
+    pub cursor: u32,
+    /// How many slots the table has.
+    pub total_slots: u32,
+}
+
 /// Bytes for one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Push<'a> {
@@ -55,10 +95,22 @@ pub struct Push<'a> {
     pub ticket: Ticket,
     /// At least one byte.
     pub bytes: &'a [u8],
+    /// A push with a key that was used before is not queued, but answered with the first one's ticket. The last 65,536
+    /// keys are remembered.
+    pub key: Option<[u8; 16]>,
+    /// It is dropped if it is not begun after so many seconds; 0 for never.
+    pub expires_in_s: u32,
+}
+
+impl<'a> Push<'a> {
+    /// A push without a key that never expires.
+    pub fn new(flow: FlowId, ticket: Ticket, bytes: &'a [u8]) -> Push<'a> {
+        Push { flow, ticket, bytes, key: None, expires_in_s: 0 }
+    }
 }
 
 /// Something that happened, told after it was committed.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
     /// A handshake was completed.
     Opened {
@@ -91,6 +143,31 @@ pub enum Notice {
         flow: FlowId,
         /// The push.
         ticket: Ticket,
+    },
+    /// A push expired before its first byte was sent; it is dropped.
+    Expired {
+        /// The connection.
+        flow: FlowId,
+        /// The push.
+        ticket: Ticket,
+    },
+    /// The connection is over before the peer's TCP has acknowledged all of a push.
+    Undelivered {
+        /// The connection.
+        flow: FlowId,
+        /// The push.
+        ticket: Ticket,
+        /// How many of its bytes were acknowledged.
+        acked_bytes: u32,
+    },
+    /// The service has consumed bytes.
+    Received {
+        /// The connection.
+        flow: FlowId,
+        /// Where they begin in the peer's stream, modulo 2^32.
+        offset: u32,
+        /// The bytes, as many as `Config::report_received_bytes` allows of each piece.
+        bytes: Box<[u8]>,
     },
     /// The peer has sent its FIN and everything before it was consumed.
     PeerClosed {
@@ -125,6 +202,8 @@ pub struct FlowView {
     pub srtt_us: Option<u32>,
     /// How many queued bytes the peer has not acknowledged.
     pub unacked_bytes: u32,
+    /// Whether received bytes are kept from the service.
+    pub is_paused: bool,
 }
 
 /// What a start found in its storage.
@@ -178,4 +257,17 @@ pub enum CommitPoint {
     WithinApply,
     /// All is applied, nothing let out.
     BeforeGate,
+}
+
+/// How much of an arena is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ArenaUse {
+    /// What it holds.
+    pub name: &'static str,
+    /// Records in use.
+    pub used: u64,
+    /// Records that there is room for.
+    pub capacity: u64,
+    /// Length of a record in bytes.
+    pub record_bytes: u64,
 }

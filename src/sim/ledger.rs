@@ -29,6 +29,7 @@ pub(super) struct Ledger {
     pub(super) flow: Option<FlowId>,
     /// Whether the shard has said that it is over, or did not have it any more after a restart.
     pub(super) is_closed: bool,
+    has_ended_in_order: bool,
     /// What the shard was told to do with it, if that was committed or may have been.
     pub(super) asked_to_close: Option<CloseHow>,
     /// Whether the client has gone without a word, for good.
@@ -51,7 +52,6 @@ struct ClientSide {
     is_established: bool,
     has_closed: bool,
     has_aborted: bool,
-    has_seen_end: bool,
     written_bytes: u64,
 }
 
@@ -85,6 +85,7 @@ impl Ledger {
             remote: application.local,
             flow: None,
             is_closed: false,
+            has_ended_in_order: false,
             asked_to_close: None,
             is_vanished: false,
             is_over: false,
@@ -200,7 +201,6 @@ impl Ledger {
 
     /// The client's application has seen the end of the stream.
     pub(super) fn on_end(&mut self) -> Result<(), Breach> {
-        self.client.has_seen_end = true;
         if !self.client.has_closed && self.asked_to_close != Some(CloseHow::Fin) {
             return Err(Breach::EndUnasked { connection: self.number });
         }
@@ -271,12 +271,13 @@ impl Ledger {
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
             CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed => false,
+            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
         };
         if self.is_closed || !has_reason {
             return Err(Breach::ClosedUnasked { connection: self.number, reason });
         }
         self.is_closed = true;
+        self.has_ended_in_order = reason == CloseReason::BothClosed;
         Ok(())
     }
 
@@ -372,9 +373,10 @@ impl Ledger {
         }
     }
 
-    /// Everything is over: a stream that ended in order has all its receipts.
+    /// Everything is over: a connection that ended in order has all its receipts. (Otherwise the client's last
+    /// acknowledgment may have been lost, and the client gone when it was asked again.)
     pub(super) fn settle(&self) -> Result<(), Breach> {
-        if !self.client.has_seen_end || self.client.has_aborted || self.is_vanished {
+        if !self.has_ended_in_order {
             return Ok(());
         }
         let is_due =

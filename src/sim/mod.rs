@@ -46,6 +46,8 @@ pub fn run(seed: u64, profile: Profile) -> Report {
 pub fn run_with(parameters: Parameters, prepare: impl FnOnce(World) -> World) -> Report {
     match World::new(parameters.clone()) {
         Ok(world) => prepare(world).run(),
-        Err(breach) => Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) },
+        Err(breach) => {
+            Report { parameters, statistics: Statistics::default(), trace_hash: 0, breach: Some((0, breach)) }
+        }
     }
 }

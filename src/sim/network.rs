@@ -37,11 +37,14 @@ impl Port {
     }
 }
 
+/// A frame under way: when it arrives, which of all frames it is, where, its bytes.
+type UnderWay = (u64, u64, Port, Vec<u8>);
+
 /// The switch and all frames under way.
 pub(super) struct Network {
     parameters: NetworkParameters,
     random: Xoshiro256PlusPlus,
-    under_way: BinaryHeap<Reverse<(u64, u64, Port, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     sent_count: u64,
     client_count: usize,
     /// When the last frame that was not held back arrives at the node and at each client.

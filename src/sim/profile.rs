@@ -28,11 +28,20 @@ pub enum Profile {
     Lossy,
     /// The shard is killed again and again; the network is good.
     Kills,
-    /// Connections have to do with fewer active blocks, spans and payload blocks than they ask for.
+    /// As mixed, and connections have to do with fewer active blocks, spans and payload blocks than they ask for.
     Tight,
     /// Everything at once, each kind of trouble or not as drawn.
     #[default]
     Mixed,
+}
+
+impl Profile {
+    fn is_mixed(self) -> bool {
+        match self {
+            Profile::Mixed | Profile::Tight => true,
+            Profile::Calm | Profile::Lossy | Profile::Kills => false,
+        }
+    }
 }
 
 /// Everything that is drawn for a world.
@@ -176,9 +185,9 @@ impl Parameters {
     pub fn draw(seed: u64, profile: Profile) -> Parameters {
         let mut dice = Dice(Xoshiro256PlusPlus::seed_from_u64(seed));
         let heal_at_us = dice.scaled(1_000_000, 300_000_000);
-        let is_lossy = profile == Profile::Lossy || (profile == Profile::Mixed && dice.chance(70));
+        let is_lossy = profile == Profile::Lossy || (profile.is_mixed() && dice.chance(70));
         let is_tight = profile == Profile::Tight || (profile == Profile::Mixed && dice.chance(20));
-        let is_deadly = profile == Profile::Kills || (profile == Profile::Mixed && dice.chance(70));
+        let is_deadly = profile == Profile::Kills || (profile.is_mixed() && dice.chance(70));
         Parameters {
             seed,
             profile,
@@ -308,7 +317,10 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         workload,
         start_us,
         send_bytes,
-        write: (dice.scaled(1, 65_536).max(send_bytes / 500) as usize, if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 }),
+        write: (
+            dice.scaled(1, 65_536).max(send_bytes / 500) as usize,
+            if dice.chance(40) { dice.scaled(1, 200_000) } else { 0 },
+        ),
         // A slow reader empties its receive buffer within some 20 seconds all the same.
         read: (
             read_bytes,

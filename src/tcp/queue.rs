@@ -110,7 +110,8 @@ fn drop_head_push(active: &mut Active, spans: &mut impl Spans) {
     }
 }
 
-/// Calls `take` with the ticket of each push in the send queue that has one, and how many of its bytes are acknowledged.
+/// Calls `take` with the ticket of each push in the send queue that has one, and how many of its bytes are
+/// acknowledged.
 pub fn for_each_pending_push(active: &Active, spans: &impl Spans, mut take: impl FnMut(u64, u32)) {
     let mut index = active.send_head;
     let acknowledged = active.snd_una.since(active.send_head_seq);

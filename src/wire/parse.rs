@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn no_prefix_of_anything_panics() {
-        let mut frame = vec![0u8; 80];
+        let mut frame = [0u8; 80];
         frame[12..14].copy_from_slice(&[8, 0]);
         for (version, protocol) in [(0x45, 6), (0x4f, 6), (0x45, 1), (0x40, 6), (0x65, 6)] {
             frame[14] = version;

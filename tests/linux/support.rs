@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdline::link::{Persistence, Tap, interface};
 use nix::sched::{CloneFlags, unshare};
@@ -116,18 +116,17 @@ impl Drop for Served {
 
 /// Waits for the end of a process; kills it and answers `None` when that takes too long.
 pub fn wait_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let until = Instant::now() + patience;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
+    let id = Pid::from_raw(i32::try_from(child.id()).expect("a process id fits"));
+    let (sender, ended) = channel();
+    thread::scope(|scope| {
+        // Nobody listens any more where it took too long.
+        scope.spawn(move || sender.send(child.wait().expect("the process is our child")).ok());
+        let status = ended.recv_timeout(patience).ok();
+        if status.is_none() {
+            kill(id, Signal::SIGKILL).expect("the process is our child");
         }
-    }
+        status
+    })
 }
 
 /// The byte at `offset` of the stream that the client `index` sends: no two clients' streams resemble each other.

@@ -17,6 +17,8 @@ impl Stage {
             | Step::Push { .. }
             | Step::Close { .. }
             | Step::Abort { .. }
+            | Step::Pause { .. }
+            | Step::Resume { .. }
             | Step::Behave(_)
             | Step::Tick
             | Step::Drain => Err("this line does something".into()),
@@ -36,10 +38,9 @@ impl Stage {
         if let (Packet::Tcp(expected), Packet::Tcp(actual)) = (expected, &mut came.packet) {
             let client = self.clients.entry(actual.port).or_default();
             let real = actual.seq.expect("a segment that was parsed has a sequence number");
-            if actual.syn {
-                if let Some(called) = expected.iss.or(client.iss.is_none().then_some(self.listen.iss)) {
-                    client.begin(real, called, actual);
-                }
+            let called = expected.iss.or(client.iss.is_none().then_some(self.listen.iss));
+            if let Some(called) = called.filter(|_| actual.syn) {
+                client.begin(real, called, actual);
             }
             actual.seq = Some(client.shown(real));
             if let Some(difference) = expected.difference(actual) {

@@ -21,8 +21,21 @@ use stage::{Process, Shown};
 use strum::IntoEnumIterator;
 
 /// The folders, by operation.
-const TOPICS: &[&str] =
-    &["arp", "close", "data", "icmp", "limits", "malformed", "open", "reset", "retransmit", "time-wait", "window"];
+const TOPICS: &[&str] = &[
+    "arp",
+    "close",
+    "data",
+    "icmp",
+    "idle",
+    "limits",
+    "malformed",
+    "open",
+    "push",
+    "reset",
+    "retransmit",
+    "time-wait",
+    "window",
+];
 
 /// Every script below a folder, in order.
 fn scripts(folder: &Path) -> Vec<PathBuf> {

@@ -8,6 +8,8 @@
 //! state SYN-RECEIVED                 what the connection is in; LISTEN where there is none
 //! at 200ms                           moves the clock, firing what is due on the way
 //! push 100 / close / abort / drain   what the application does; `tick` calls the shard without moving the clock
+//! push 9 key 1 expires 5             a push with an idempotency key, dropped if it is not begun within 5 s
+//! pause / resume                     the application stops and goes on reading
 //! app opened / app received 100      what the application was told; `app silent`: nothing
 //! ```
 //!
@@ -50,6 +52,10 @@ pub struct Listen {
     pub time_wait_s: Option<u32>,
     /// Length of FIN-WAIT-2, in seconds.
     pub fin_wait_2_s: Option<u32>,
+    /// Keepalive interval, in seconds.
+    pub keepalive_s: Option<u32>,
+    /// Idle time-out, in seconds.
+    pub idle_timeout_s: Option<u32>,
     /// Room for so many flows.
     pub flows: Option<u32>,
     /// Room for so many active blocks.
@@ -75,6 +81,8 @@ impl Listen {
             user_timeout_s: None,
             time_wait_s: None,
             fin_wait_2_s: None,
+            keepalive_s: None,
+            idle_timeout_s: None,
             flows: None,
             actives: None,
             blocks: None,
@@ -108,8 +116,12 @@ pub enum Step {
     State { port: u16, name: String },
     /// `at TIME`, in microseconds since the script began.
     At(u64),
-    /// `push BYTES` on the connection from this client port.
-    Push { port: u16, bytes: u32 },
+    /// `push BYTES` on the connection from this client port, with its idempotency key and end.
+    Push { port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32 },
+    /// `pause`: received bytes are kept from the application.
+    Pause { port: u16 },
+    /// `resume`: they are offered again.
+    Resume { port: u16 },
     /// `close`: FIN after what is queued.
     Close { port: u16 },
     /// `abort`: RST now.
@@ -195,6 +207,8 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "user-timeout" => listen.user_timeout_s = Some(reader.seconds()?),
             "time-wait" => listen.time_wait_s = Some(reader.seconds()?),
             "fin-wait-2" => listen.fin_wait_2_s = Some(reader.seconds()?),
+            "keepalive" => listen.keepalive_s = Some(reader.seconds()?),
+            "idle-timeout" => listen.idle_timeout_s = Some(reader.seconds()?),
             "flows" => listen.flows = Some(reader.number()?),
             "actives" => listen.actives = Some(reader.number()?),
             "blocks" => listen.blocks = Some(reader.number()?),
@@ -213,7 +227,14 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
         "!!" => Step::Rule(reader.word()?),
         "state" => Step::State { name: reader.word()?, port: reader.client_port()? },
         "at" => Step::At(reader.time_us()?),
-        "push" => Step::Push { bytes: reader.number()?, port: reader.client_port()? },
+        "push" => Step::Push {
+            bytes: reader.number()?,
+            key: reader.named("key")?,
+            expires_in_s: reader.named("expires")?.unwrap_or(0),
+            port: reader.client_port()?,
+        },
+        "pause" => Step::Pause { port: reader.client_port()? },
+        "resume" => Step::Resume { port: reader.client_port()? },
         "close" => Step::Close { port: reader.client_port()? },
         "abort" => Step::Abort { port: reader.client_port()? },
         "service" => Step::Behave(behaviour(&reader.word()?)?),
@@ -223,8 +244,8 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
             let told = match reader.word()?.as_str() {
                 "silent" => Told::Silent,
                 "received" => Told::Received(reader.number()?),
-                notice @ ("closed" | "refused") => Told::Notice(format!("{notice} {}", reader.word()?)),
-                notice @ ("opened" | "delivered" | "peer-closed") => Told::Notice(notice.into()),
+                notice @ ("closed" | "refused" | "undelivered") => Told::Notice(format!("{notice} {}", reader.word()?)),
+                notice @ ("opened" | "delivered" | "peer-closed" | "expired") => Told::Notice(notice.into()),
                 other => return Err(format!("an application is never told `{other}`")),
             };
             Step::App { told, port: reader.client_port()? }

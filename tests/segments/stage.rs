@@ -120,6 +120,8 @@ fn config(listen: &Listen, ends: &Ends) -> Config {
     config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
     config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
     config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
+    config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
+    config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
     config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
     config
 }
@@ -198,7 +200,15 @@ impl Stage {
         match step {
             Step::Into(packet) => self.put_in(packet),
             Step::At(time_us) => self.move_clock(*time_us)?,
-            Step::Push { port, bytes } => self.push(*port, *bytes)?,
+            Step::Push { port, bytes, key, expires_in_s } => self.push(*port, *bytes, *key, *expires_in_s)?,
+            Step::Pause { port } => {
+                let flow = self.flow_of(*port)?;
+                self.shard.pause(self.now, flow).map_err(|error| error.to_string())?;
+            }
+            Step::Resume { port } => {
+                let flow = self.flow_of(*port)?;
+                self.shard.resume(self.now, flow).map_err(|error| error.to_string())?;
+            }
             Step::Close { port } => self.close(*port, CloseHow::Fin)?,
             Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
             Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
@@ -267,15 +277,16 @@ impl Stage {
         Err("a deadline stays due however often the shard is called".into())
     }
 
-    fn push(&mut self, port: u16, bytes: u32) -> Result<(), String> {
+    fn push(&mut self, port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32) -> Result<(), String> {
         let flow = self.flow_of(port)?;
         let sent = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.sent.len() as u32);
         let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
         let ticket = Ticket(u64::from(sent) + 1);
-        let refused = self.refusals();
-        self.shard.push(self.now, &[Push { flow, ticket, bytes: &bytes }]);
+        let not_queued = self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize;
+        let key = key.map(|key| [key; 16]);
+        self.shard.push(self.now, &[Push { key, expires_in_s, ..Push::new(flow, ticket, &bytes) }]);
         self.take_up()?;
-        if self.refusals() == refused
+        if self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize == not_queued
             && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
         {
             streams.sent.extend(bytes);
@@ -323,6 +334,7 @@ impl Stage {
             self.came.push_back(Came { packet: came.0, payload: came.1, to: came.2 });
         }
         let (notices, opened) = (&mut self.notices, &mut self.opened);
+        let mut expired = Vec::new();
         self.shard.drain_notices(|notice| {
             let port_of = |flow: FlowId| opened.iter().find(|(_, id)| **id == flow).map_or(0, |(port, _)| *port);
             let (port, name) = match notice {
@@ -330,7 +342,12 @@ impl Stage {
                     opened.insert(remote.port(), flow);
                     (remote.port(), "opened".into())
                 }
-                Notice::Queued { .. } => return,
+                Notice::Queued { .. } | Notice::Received { .. } => return,
+                Notice::Expired { flow, ticket } => {
+                    expired.push((flow, ticket.0 - 1));
+                    (port_of(flow), "expired".into())
+                }
+                Notice::Undelivered { flow, acked_bytes, .. } => (port_of(flow), format!("undelivered {acked_bytes}")),
                 Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
                 Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
                 Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),
@@ -338,6 +355,12 @@ impl Stage {
             };
             notices.push((port, name));
         });
+        for (flow, begin) in expired {
+            // A script lets only its last push expire: nothing that was sent lies behind it.
+            if let Some(streams) = self.shard.service_mut().streams.get_mut(&flow) {
+                streams.sent.truncate(begin as usize);
+            }
+        }
         match self.shard.service_mut().wrong.pop() {
             Some(wrong) => Err(wrong),
             None => Ok(()),

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, setsockopt, socket, sockopt,
+};
 
 use super::lines::{Line, Tally};
 use super::payload::Payload;
@@ -231,8 +232,11 @@ impl Crowd<'_> {
     /// Ends every connection by RST, so that the kernel keeps none of them in TIME-WAIT.
     fn abort_all(&mut self) {
         for client in self.clients.drain(..).flatten() {
-            // A socket that refuses is closed all the same, by FIN.
-            let _ = setsockopt(&client.stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+            if let Ok(mut linger) = getsockopt(&client.stream, sockopt::Linger) {
+                (linger.l_onoff, linger.l_linger) = (1, 0);
+                // A socket that refuses is closed all the same, by FIN.
+                let _ = setsockopt(&client.stream, sockopt::Linger, &linger);
+            }
         }
     }
 }

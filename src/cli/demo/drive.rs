@@ -1,7 +1,6 @@
 //! The demo's course: let clients connect, push to every one in each round, wait for receipts, compare.
 //!
-//! Comes in: notices of the server and lines of the client processes. Goes out: pushes, progress, and in the end
-//! `Figures` and troubles. One thread does it all; while it waits it waits for both.
+//! In: notices of the server, lines of the client processes. Out: pushes, progress, `Figures` and troubles.
 //!
 //! Invariant: every wait has an end. What is not there by then is a trouble, told with its number.
 
@@ -347,7 +346,11 @@ impl<'a> Drive<'a> {
                     }
                 }
             }
-            Notice::Queued { .. } | Notice::PeerClosed { .. } => {}
+            Notice::Queued { .. }
+            | Notice::PeerClosed { .. }
+            | Notice::Expired { .. }
+            | Notice::Undelivered { .. }
+            | Notice::Received { .. } => {}
         }
     }
 

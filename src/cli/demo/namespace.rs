@@ -79,8 +79,6 @@ pub fn enter() -> Result<(), NamespaceError> {
 pub fn lay_cable() -> Result<Tap, NamespaceError> {
     let tap = Tap::open(NAME)?;
     interface::bring_up("lo")?;
-    // A plain user may not, even in a namespace of its own; then more is sent again.
-    let _ = interface::set_queue_frames(NAME, QUEUE_FRAMES);
     interface::set_address(NAME, CLIENT_ADDRESS, PREFIX)?;
     interface::bring_up(NAME)?;
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
@@ -114,9 +112,6 @@ fn is_resolved(table: &str, address: Ipv4Addr) -> bool {
 
 /// The TAP's name; nobody else sees it.
 const NAME: &str = "holdline0";
-
-/// Frames that may wait for us in the kernel: the acknowledgments of a burst of pushes.
-const QUEUE_FRAMES: u16 = 8_192;
 
 /// How long the first answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

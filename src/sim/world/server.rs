@@ -77,7 +77,7 @@ impl World {
             payloads.push((flow, Ticket(ticket), bytes));
         }
         let batch: Vec<Push<'_>> =
-            payloads.iter().map(|(flow, ticket, bytes)| Push { flow: *flow, ticket: *ticket, bytes }).collect();
+            payloads.iter().map(|(flow, ticket, bytes)| Push::new(*flow, *ticket, bytes)).collect();
         let now = Time(self.now_us);
         if self.call(|shard| shard.push(now, &batch))?.is_some() {
             for &(number, _) in pushes {
@@ -133,7 +133,7 @@ impl World {
                 Notice::Queued { .. } if self.lies(Sabotage::SwallowQueued) => {}
                 Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::SwallowReceipt) => {}
                 Notice::Delivered { flow, .. } if self.is_hold(flow) && self.lies(Sabotage::RepeatReceipt) => {
-                    self.on_notice(notice)?;
+                    self.on_notice(notice.clone())?;
                     self.on_notice(notice)?;
                 }
                 _ => self.on_notice(notice)?,
@@ -158,6 +158,9 @@ impl World {
             | Notice::Queued { flow, .. }
             | Notice::Refused { flow, .. }
             | Notice::Delivered { flow, .. }
+            | Notice::Undelivered { flow, .. }
+            | Notice::Expired { flow, .. }
+            | Notice::Received { flow, .. }
             | Notice::PeerClosed { flow } => flow,
         };
         let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
@@ -178,8 +181,9 @@ impl World {
             }
             Notice::PeerClosed { .. } => ledger.on_peer_closed(),
             Notice::Closed { reason, .. } => ledger.on_closed(reason),
-            // What the echo service pushes is checked byte by byte.
+            // What the echo service pushes is checked byte by byte; an undelivered push just has no receipt.
             Notice::Opened { .. } | Notice::Queued { .. } | Notice::Delivered { .. } => Ok(()),
+            Notice::Undelivered { .. } | Notice::Expired { .. } | Notice::Received { .. } => Ok(()),
         }
     }
 

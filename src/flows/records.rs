@@ -1,0 +1,195 @@
+//! Records beside flows: what a service attaches, idempotency keys, broadcast jobs.
+//!
+//! Invariant: plain old data, in whole lines, so that each is logged without its neighbours.
+
+use std::collections::HashMap;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::arena::LINE_BYTES;
+
+/// Most bytes that a service may attach to a flow.
+pub const ATTACHMENT_BYTES_MAX: usize = 124;
+/// How many idempotency keys are remembered.
+pub const KEYS_MAX: u32 = 65_536;
+/// How many broadcast jobs are remembered.
+pub const JOBS_MAX: u32 = 16;
+/// Longest name prefix of a broadcast.
+pub const PREFIX_BYTES_MAX: usize = 64;
+
+/// What a service has attached to the flow in the slot of the same number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Attachment {
+    bytes: u16,
+    is_name: u16,
+    content: [u8; ATTACHMENT_BYTES_MAX],
+}
+
+const _: () = assert!(size_of::<Attachment>() == 2 * LINE_BYTES);
+
+impl Attachment {
+    /// With this content, at most `ATTACHMENT_BYTES_MAX` bytes, which may be the name of the flow.
+    pub fn new(content: &[u8], is_name: bool) -> Attachment {
+        let bytes = content.len() as u16;
+        let mut attachment = Attachment { bytes, is_name: u16::from(is_name), content: [0; ATTACHMENT_BYTES_MAX] };
+        attachment.content[..content.len()].copy_from_slice(content);
+        attachment
+    }
+
+    /// Its content.
+    pub fn content(&self) -> &[u8] {
+        &self.content[..usize::from(self.bytes).min(ATTACHMENT_BYTES_MAX)]
+    }
+
+    /// The name, if it is one.
+    pub fn name(&self) -> Option<&[u8]> {
+        (self.is_name == 1).then(|| self.content())
+    }
+}
+
+/// An idempotency key and the push that had it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct KeyRecord {
+    /// The key.
+    pub key: [u8; 16],
+    /// The push.
+    pub ticket: u64,
+    /// The connection that it was for.
+    pub flow: u64,
+    /// How many keys were remembered before; the record is free where it is 0 and the key too.
+    pub sequence: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+const _: () = assert!(size_of::<KeyRecord>() == LINE_BYTES);
+
+/// Where a broadcast stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, strum::FromRepr, strum::IntoStaticStr)]
+#[repr(u32)]
+pub enum JobState {
+    /// There is no such job.
+    #[default]
+    Free,
+    /// It goes on.
+    Running,
+    /// It has passed every flow.
+    Done,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// A broadcast: one payload on its way through the table of flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Job {
+    /// Its number.
+    pub id: u64,
+    /// The ticket of all its pushes.
+    pub ticket: u64,
+    state: u32,
+    /// The next slot that it looks at.
+    pub cursor: u32,
+    /// Pushes a second; 0 for as fast as there is room.
+    pub pace_per_s: u32,
+    /// When its pushes expire, in seconds of the stack's clock; 0 for never.
+    pub expires_s: u32,
+    /// Flows that it was pushed to.
+    pub pushed: u32,
+    /// Flows that refused it.
+    pub refused: u32,
+    /// Pushes that were delivered.
+    pub delivered: u32,
+    /// Pushes that were lost with their connection, or expired.
+    pub lost: u32,
+    /// First span of the payload; `NO_SPAN` once it is not needed.
+    pub head: u32,
+    /// Its last span.
+    pub tail: u32,
+    /// Its length.
+    pub bytes: u32,
+    prefix_bytes: u32,
+    prefix: [u8; PREFIX_BYTES_MAX],
+}
+
+const _: () = assert!(size_of::<Job>() == 2 * LINE_BYTES);
+
+impl Job {
+    /// The state.
+    pub fn state(&self) -> JobState {
+        JobState::from_repr(self.state).unwrap_or_default()
+    }
+
+    /// Sets it.
+    pub fn set_state(&mut self, state: JobState) {
+        self.state = state as u32;
+    }
+
+    /// What the name of a flow must begin with; empty for all flows.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix[..(self.prefix_bytes as usize).min(PREFIX_BYTES_MAX)]
+    }
+
+    /// Sets it; at most `PREFIX_BYTES_MAX` bytes.
+    pub fn set_prefix(&mut self, prefix: &[u8]) {
+        self.prefix_bytes = prefix.len() as u32;
+        self.prefix[..prefix.len()].copy_from_slice(prefix);
+    }
+}
+
+/// Which idempotency keys are remembered, and where. Rebuilt at each start.
+#[derive(Default)]
+pub struct Keys {
+    positions: HashMap<[u8; 16], u32>,
+    next_sequence: u64,
+}
+
+impl Keys {
+    /// Finds all that `records` hold.
+    pub fn rebuild(records: &[KeyRecord]) -> Keys {
+        let mut keys = Keys { positions: HashMap::new(), next_sequence: 1 };
+        for (position, record) in records.iter().enumerate().filter(|(_, record)| record.sequence != 0) {
+            keys.positions.insert(record.key, position as u32);
+            keys.next_sequence = keys.next_sequence.max(record.sequence + 1);
+        }
+        keys
+    }
+
+    /// Where a key is remembered.
+    pub fn find(&self, key: &[u8; 16]) -> Option<u32> {
+        self.positions.get(key).copied()
+    }
+
+    /// The number of the next key.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// A key takes the place of the oldest.
+    pub fn replace(&mut self, oldest: &KeyRecord, key: [u8; 16], position: u32) {
+        if oldest.sequence != 0 && self.positions.get(&oldest.key) == Some(&position) {
+            self.positions.remove(&oldest.key);
+        }
+        self.positions.insert(key, position);
+        self.next_sequence += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_key_is_forgotten_for_the_newest() {
+        let mut keys = Keys::rebuild(&[]);
+        let mut oldest = KeyRecord::zeroed();
+        keys.replace(&oldest, [1; 16], 0);
+        oldest.key = [1; 16];
+        oldest.sequence = 1;
+        keys.replace(&oldest, [2; 16], 0);
+        assert_eq!((keys.find(&[1; 16]), keys.find(&[2; 16])), (None, Some(0)));
+        assert_eq!(keys.next_sequence(), 3);
+    }
+}

@@ -1,0 +1,207 @@
+//! Broadcasts: one payload on its way through the table of flows.
+//!
+//! The payload is stored once; each push names its blocks. A job's cursor is committed together with the pushes that it
+//! has passed, so a broadcast that a killed process was in the middle of goes on and reaches nobody twice. It reaches
+//! the connections that are open when the cursor passes their slot.
+
+use super::batch::Batch;
+use super::service::Service;
+use super::types::{Broadcast, JobId, JobView, Notice, PushError, Ticket};
+use super::{BATCH_MAX, Shard};
+use crate::flows::{Attachment, Job, JobState, Label, PREFIX_BYTES_MAX};
+use crate::tcp::{self, NO_SPAN, Rule, Time};
+use bytemuck::Zeroable;
+
+/// Batches of pushes in one tick: between them frames are received.
+const BATCHES_PER_TICK: u32 = 4;
+/// Slots that one batch looks at, whatever it finds.
+const SLOTS_PER_BATCH: u32 = 4_096;
+/// How long a job waits when there is no room.
+const RETRY_MS: u64 = 5;
+
+impl<S: Service> Shard<S> {
+    /// Starts a broadcast. Errors: as for a push; `ShardFull` too where so many jobs run already.
+    pub fn broadcast(&mut self, now: Time, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
+        self.batch.begin(now);
+        let result = self.batch.start_job(broadcast);
+        self.batch.commit();
+        result
+    }
+
+    /// How a broadcast stands; `None` once it is forgotten for newer ones.
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        let (_, job) = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() != JobState::Free)?;
+        Some(JobView {
+            id,
+            state: job.state(),
+            pushed: job.pushed,
+            refused: job.refused,
+            delivered: job.delivered,
+            lost: job.lost,
+            cursor: job.cursor,
+            total_slots: self.batch.tables.storage.head().flows_end,
+        })
+    }
+
+    /// Stops a broadcast where it is; what is queued stays queued. Returns whether it was going on.
+    pub fn cancel_job(&mut self, now: Time, id: JobId) -> bool {
+        self.batch.begin(now);
+        let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);
+        if let Some((index, mut job)) = found {
+            self.batch.end_job(index, &mut job, JobState::Cancelled);
+        }
+        self.batch.commit();
+        found.is_some()
+    }
+
+    /// Moves every job on that is due.
+    pub(super) fn drive_jobs(&mut self, now: Time) {
+        for index in 0..self.batch.tables.job_times.len() {
+            for _ in 0..BATCHES_PER_TICK {
+                if self.batch.tables.job_times[index].is_none_or(|due| due > now) {
+                    break;
+                }
+                self.batch.begin(now);
+                self.batch.drive_job(index as u32);
+                self.batch.commit();
+            }
+        }
+        self.has_untrimmed = true;
+    }
+}
+
+impl Batch {
+    fn start_job(&mut self, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
+        let bytes = broadcast.bytes;
+        if bytes.is_empty() {
+            return Err(PushError::Empty);
+        }
+        let is_too_large = bytes.len() > self.tables.config.send_queue_bytes as usize;
+        if is_too_large || broadcast.prefix.len() > PREFIX_BYTES_MAX {
+            return Err(PushError::TooLarge);
+        }
+        let newest = self.jobs().map(|(_, job)| job.id).max().unwrap_or(0);
+        let is_usable = |job: &Job| job.state() != JobState::Running;
+        let oldest = self.jobs().filter(|(_, job)| is_usable(job)).min_by_key(|(_, job)| job.id);
+        let (index, _) = oldest.ok_or(PushError::ShardFull)?;
+        let (head, tail) = self.tables.storage.payload.store_shared(bytes).ok_or(PushError::ShardFull)?;
+        let mut job = Job::zeroed();
+        job.id = newest + 1;
+        job.ticket = broadcast.ticket.0;
+        job.pace_per_s = broadcast.pace_per_s;
+        job.expires_s = self.expiry(broadcast.expires_in_s);
+        (job.head, job.tail, job.bytes) = (head, tail, bytes.len() as u32);
+        job.set_state(JobState::Running);
+        job.set_prefix(broadcast.prefix);
+        self.set_job(index, &job);
+        self.tables.job_times[index as usize] = Some(self.now);
+        self.tables.job_tickets[index as usize] = job.ticket;
+        Ok(JobId(job.id))
+    }
+
+    /// Pushes to the next flows of a job: as many as a batch takes, the pace allows and there is room for.
+    fn drive_job(&mut self, index: u32) {
+        let mut job = self.job(index);
+        let end = self.tables.storage.head().flows_end;
+        let most = if job.pace_per_s == 0 { BATCH_MAX } else { (job.pace_per_s as usize / 100).clamp(1, BATCH_MAX) };
+        let mut pushed = 0;
+        let mut is_full = false;
+        let stop = end.min(job.cursor.saturating_add(SLOTS_PER_BATCH));
+        while job.cursor < stop && pushed < most && !is_full {
+            match self.push_job_to(job.cursor, &job) {
+                Some(Ok(())) => pushed += 1,
+                Some(Err(PushError::ShardFull)) => is_full = true,
+                Some(Err(_)) => job.refused += 1,
+                None => {}
+            }
+            job.cursor += u32::from(!is_full);
+        }
+        job.pushed += pushed as u32;
+        if job.cursor >= end {
+            self.end_job(index, &mut job, JobState::Done);
+            return;
+        }
+        let pause_us = (pushed as u64 * 1_000_000).checked_div(u64::from(job.pace_per_s)).unwrap_or(0);
+        let pause_us = if is_full { pause_us.max(RETRY_MS * 1_000) } else { pause_us };
+        self.tables.job_times[index as usize] = Some(Time(self.now.0 + pause_us));
+        self.set_job(index, &job);
+    }
+
+    /// Pushes to the flow in a slot; `None` where there is none that the job is for.
+    fn push_job_to(&mut self, slot: u32, job: &Job) -> Option<Result<(), PushError>> {
+        let flow = &self.tables.storage.flows.records()[slot as usize];
+        if !flow.is_live() || !tcp::is_open_for_push(flow) || !self.has_prefix(slot, job.prefix()) {
+            return None;
+        }
+        // Some active blocks are left to everybody else.
+        if self.tables.active_slots.free() <= self.tables.active_slots.capacity() / 8 {
+            return Some(Err(PushError::ShardFull));
+        }
+        let position = self.touch(slot);
+        let queued = self.touched[position].active.queued_bytes();
+        if queued.saturating_add(job.bytes) > self.tables.config.send_queue_bytes {
+            return Some(Err(PushError::FlowFull));
+        }
+        if !self.borrow_active(position) {
+            return Some(Err(PushError::ShardFull));
+        }
+        let label = Label { ticket: job.ticket, expires_s: job.expires_s };
+        let active = &mut self.touched[position].active;
+        if !self.tables.storage.payload.append_shared_to_send(active, job.head, job.tail, label) {
+            return Some(Err(PushError::ShardFull));
+        }
+        if job.expires_s != 0 {
+            active.set_send_limit(active.snd_end);
+        }
+        self.tables.count(Rule::PushQueued);
+        Some(Ok(()))
+    }
+
+    fn has_prefix(&self, slot: u32, prefix: &[u8]) -> bool {
+        if prefix.is_empty() {
+            return true;
+        }
+        let storage = &self.tables.storage;
+        let has_attachment = storage.flows.records()[slot as usize].has_attachment();
+        let attachment: &Attachment = &storage.attachments.records()[slot as usize];
+        has_attachment && attachment.name().is_some_and(|name| name.starts_with(prefix))
+    }
+
+    fn end_job(&mut self, index: u32, job: &mut Job, state: JobState) {
+        self.tables.storage.payload.release_shared(job.head, job.tail);
+        job.head = NO_SPAN;
+        job.set_state(state);
+        self.tables.job_times[index as usize] = None;
+        self.set_job(index, job);
+    }
+
+    /// Tells of the pushes that a connection takes with it.
+    pub(super) fn tell_undelivered(&mut self, position: usize) {
+        let flow = self.id(position);
+        let mut lost = Vec::new();
+        let payload = &self.tables.storage.payload;
+        tcp::for_each_pending_push(&self.touched[position].active, payload, |ticket, acked_bytes| {
+            lost.push((Ticket(ticket), acked_bytes));
+        });
+        for (ticket, acked_bytes) in lost {
+            self.count_for_job(ticket, |job| job.lost += 1);
+            self.gate.put_notice(self.number, Notice::Undelivered { flow, ticket, acked_bytes });
+        }
+    }
+
+    /// Drops the pushes of a flow that are too old.
+    pub(super) fn drop_expired(&mut self, position: usize) {
+        let flow = self.id(position);
+        let mut dropped = Vec::new();
+        let touched = &mut self.touched[position];
+        let payload = &mut self.tables.storage.payload;
+        tcp::drop_expired(&mut touched.active, touched.flow.snd_nxt, payload, self.now, |ticket| dropped.push(ticket));
+        for ticket in dropped {
+            self.tables.count(Rule::PushExpired);
+            if ticket != Ticket::NONE.0 {
+                self.count_for_job(Ticket(ticket), |job| job.lost += 1);
+                self.gate.put_notice(self.number, Notice::Expired { flow, ticket: Ticket(ticket) });
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Commands: what an application asks of a connection, through its service or from outside.
+//!
+//! Pushes, closes, pause. They change the batch's copies; what they let out leaves when the batch is committed.
+
+use super::batch::Batch;
+use super::types::{CloseHow, Push, PushError, Ticket};
+use crate::flows::{FlowId, Label};
+use crate::tcp::{self, Rule};
+
+impl Batch {
+    /// Queues a push and counts how it went. Returns the ticket of the push, or of the first one with its key.
+    pub fn push(&mut self, push: &Push<'_>) -> Result<Ticket, PushError> {
+        if let Some(ticket) = push.key.and_then(|key| self.ticket_of_key(&key)) {
+            self.tables.count(Rule::PushRepeated);
+            return Ok(ticket);
+        }
+        let result = self.try_push(push);
+        self.tables.count(if result.is_ok() { Rule::PushQueued } else { Rule::PushRefused });
+        if let (Ok(()), Some(key)) = (result, push.key) {
+            self.remember_key(key, push.flow, push.ticket);
+        }
+        result.map(|()| push.ticket)
+    }
+
+    fn try_push(&mut self, push: &Push<'_>) -> Result<(), PushError> {
+        let bytes = push.bytes;
+        let queue_bytes = self.tables.config.send_queue_bytes as usize;
+        if bytes.is_empty() {
+            return Err(PushError::Empty);
+        }
+        if bytes.len() > queue_bytes {
+            return Err(PushError::TooLarge);
+        }
+        let position = self.position_of(push.flow)?;
+        let touched = &self.touched[position];
+        if !tcp::is_open_for_push(&touched.flow) {
+            return Err(PushError::Gone);
+        }
+        if touched.active.queued_bytes() as usize + bytes.len() > queue_bytes {
+            return Err(PushError::FlowFull);
+        }
+        if !self.borrow_active(position) {
+            return Err(PushError::ShardFull);
+        }
+        let label = Label { ticket: push.ticket.0, expires_s: self.expiry(push.expires_in_s) };
+        let active = &mut self.touched[position].active;
+        if !self.tables.storage.payload.append_to_send(active, bytes, label) {
+            return Err(PushError::ShardFull);
+        }
+        if label.expires_s != 0 {
+            active.set_send_limit(active.snd_end);
+        }
+        Ok(())
+    }
+
+    /// When a push of now expires, in seconds of the stack's clock; 0 for never.
+    pub(super) fn expiry(&self, expires_in_s: u32) -> u32 {
+        if expires_in_s == 0 { 0 } else { self.now.seconds().saturating_add(expires_in_s).max(1) }
+    }
+
+    /// A push by the service, which gets a ticket of its own.
+    pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
+        let ticket = Ticket(self.service_tickets + 1);
+        self.push(&Push::new(id, ticket, bytes))?;
+        self.service_tickets += 1;
+        Ok(ticket)
+    }
+
+    /// How many bytes a push to this flow may have now.
+    pub fn push_room(&mut self, id: FlowId) -> usize {
+        let Ok(position) = self.position_of(id) else { return 0 };
+        if !tcp::is_open_for_push(&self.touched[position].flow) || !self.borrow_active(position) {
+            return 0;
+        }
+        let queued = self.touched[position].active.queued_bytes() as usize;
+        let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
+        room.min(self.tables.storage.payload.room_bytes(1))
+    }
+
+    /// Closes a connection. One that is aborted ends when the service has returned.
+    pub fn close(&mut self, id: FlowId, how: CloseHow) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        match how {
+            CloseHow::Fin => {
+                if !tcp::on_close(&mut self.touched[position].flow) {
+                    return Err(PushError::Gone);
+                }
+                self.tables.count(Rule::CloseQueued);
+            }
+            CloseHow::Reset if self.aborted.contains(&position) => return Err(PushError::Gone),
+            CloseHow::Reset => {
+                let (effects, reply) = tcp::abort(&self.touched[position].flow);
+                self.tables.count(effects.rule);
+                self.reply(position, reply);
+                self.aborted.push(position);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps received bytes from the service, or no longer. Returns the flow's position.
+    pub fn set_paused(&mut self, id: FlowId, is_paused: bool) -> Result<usize, PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_paused(is_paused);
+        self.tables.count(if is_paused { Rule::Paused } else { Rule::Resumed });
+        Ok(position)
+    }
+}

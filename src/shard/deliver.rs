@@ -1,0 +1,145 @@
+//! What a step means for the service: connections, bytes, receipts, ends.
+//!
+//! The service is called inside the open batch and may push, close or attach meanwhile. A connection that it aborts
+//! ends when it returns, so that nothing ends under its feet.
+
+use super::Shard;
+use super::service::{Context, Service};
+use super::types::{Notice, Ticket};
+use crate::flows::FlowId;
+use crate::tcp::{self, CloseReason, Rule};
+
+impl<S: Service> Shard<S> {
+    /// Calls the service, then ends the connections that it aborted.
+    fn tell<R>(&mut self, call: impl FnOnce(&mut S, &mut Context<'_>) -> R) -> R {
+        let result = call(&mut self.service, &mut Context { batch: &mut self.batch });
+        self.end_aborted();
+        result
+    }
+
+    /// Ends the connections that were aborted in this batch.
+    pub(super) fn end_aborted(&mut self) {
+        while let Some(position) = self.batch.aborted.pop() {
+            self.close_flow(position, CloseReason::Aborted);
+        }
+    }
+
+    pub(super) fn tell_resumed(&mut self, flow: FlowId) {
+        self.tell(|service, context| service.resumed(context, flow));
+    }
+
+    pub(super) fn open_flow(&mut self, position: usize) {
+        let id = self.batch.id(position);
+        let (local, remote) = self.batch.tables.ends_of(&self.batch.touched[position].flow);
+        self.batch.gate.put_notice(self.batch.number, Notice::Opened { flow: id, local, remote });
+        self.tell(|service, context| service.opened(context, id));
+    }
+
+    /// Releases what was acknowledged and tells of the pushes that end there.
+    pub(super) fn release_acknowledged(&mut self, position: usize) {
+        if !self.batch.is_live(position) {
+            return;
+        }
+        let flow = self.batch.id(position);
+        let mut tickets = std::mem::take(&mut self.tickets);
+        let touched = &mut self.batch.touched[position];
+        tcp::release_acknowledged(&mut touched.active, &mut self.batch.tables.storage.payload, |ticket| {
+            tickets.push(Ticket(ticket));
+        });
+        for ticket in tickets.drain(..) {
+            self.batch.count_for_job(ticket, |job| job.delivered += 1);
+            self.batch.gate.put_notice(self.batch.number, Notice::Delivered { flow, ticket });
+            self.tell(|service, context| service.delivered(context, flow, ticket));
+        }
+        self.tickets = tickets;
+    }
+
+    /// Offers in-order payload to the service, stores what it leaves, and takes the FIN behind it.
+    pub(super) fn take_payload(&mut self, position: usize, payload: &[u8], has_fin: bool) {
+        let now = self.batch.now;
+        if !self.batch.is_live(position) {
+            return;
+        }
+        let touched = &self.batch.touched[position];
+        let mut consumed = 0;
+        if !payload.is_empty() && touched.active.recv_bytes == 0 && !touched.flow.is_paused() {
+            let id = self.batch.id(position);
+            let offset = touched.flow.rcv_nxt.since(touched.flow.irs).wrapping_sub(1);
+            consumed = self.offer_bytes(id, offset, payload);
+            if !self.batch.is_live(position) {
+                return;
+            }
+        }
+        let is_stored = self.batch.store_received(position, &payload[consumed..]);
+        let taken = if is_stored { payload.len() } else { consumed };
+        let touched = &mut self.batch.touched[position];
+        let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
+        self.batch.tables.count(rule);
+        if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
+            self.tell_peer_closed(position);
+        }
+    }
+
+    /// Offers bytes that begin at `offset` of the peer's stream. Returns how many the service consumed.
+    fn offer_bytes(&mut self, flow: FlowId, offset: u32, bytes: &[u8]) -> usize {
+        let consumed = self.tell(|service, context| service.received(context, flow, bytes));
+        assert!(consumed <= bytes.len(), "a service consumes no more than it was offered");
+        let reported = consumed.min(self.batch.tables.config.report_received_bytes as usize);
+        if reported > 0 {
+            let bytes = bytes[..reported].into();
+            self.batch.gate.put_notice(self.batch.number, Notice::Received { flow, offset, bytes });
+        }
+        consumed
+    }
+
+    /// Offers what waits in the receive queue once more.
+    pub(super) fn offer_again(&mut self, position: usize) {
+        let offer = self.batch.tables.offer;
+        let mut piece = std::mem::take(&mut self.piece);
+        while self.batch.has_unconsumed(position) {
+            let touched = &self.batch.touched[position];
+            let (flow, active) = (&touched.flow, &touched.active);
+            let payload = &self.batch.tables.storage.payload;
+            let span = tcp::Spans::span(payload, active.recv_head);
+            piece.clear();
+            piece.extend_from_slice(payload.bytes(&span, active.recv_head_offset));
+            let peer_fin = u32::from(flow.has_peer_fin());
+            let offset = flow.rcv_nxt.since(flow.irs).wrapping_sub(1 + peer_fin + active.recv_bytes);
+            let consumed = self.offer_bytes(self.batch.id(position), offset, &piece);
+            if consumed == 0 || !self.batch.is_live(position) {
+                break;
+            }
+            let touched = &mut self.batch.touched[position];
+            tcp::consume_recv_queue(&mut touched.active, &mut self.batch.tables.storage.payload, consumed as u32);
+            if touched.active.recv_bytes == 0 && touched.flow.has_peer_fin() {
+                self.tell_peer_closed(position);
+            }
+        }
+        self.piece = piece;
+        let touched = &mut self.batch.touched[position];
+        if touched.flow.is_live() && tcp::is_window_update_due(&touched.flow, &touched.active, offer) {
+            touched.active.is_ack_owed = 1;
+        }
+    }
+
+    fn tell_peer_closed(&mut self, position: usize) {
+        let id = self.batch.id(position);
+        self.batch.gate.put_notice(self.batch.number, Notice::PeerClosed { flow: id });
+        self.tell(|service, context| service.peer_closed(context, id));
+    }
+
+    /// Ends a connection and tells whoever knows of it: of the pushes that it takes with it, and of the end.
+    pub(super) fn close_flow(&mut self, position: usize, reason: CloseReason) {
+        if !self.batch.is_live(position) {
+            return;
+        }
+        let flow = self.batch.id(position);
+        if reason != CloseReason::HandshakeFailed {
+            self.batch.tell_undelivered(position);
+            self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
+            self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
+        }
+        self.batch.aborted.retain(|&aborted| aborted != position);
+        self.batch.end_flow(position);
+    }
+}

@@ -1,0 +1,103 @@
+//! Records beside flows and active blocks: attachments, idempotency keys, broadcast jobs.
+//!
+//! They change seldom, so the batch keeps the lines that it changes in a list, and whoever reads a record in the batch
+//! sees them.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::batch::Batch;
+use super::types::{PushError, Ticket};
+use crate::flows::{
+    ATTACHMENT_BYTES_MAX, Attachment, FlowId, JOBS_MAX, Job, KEYS_MAX, KeyRecord, LINE_BYTES, Line, Logged, LoggedLine,
+};
+
+impl Batch {
+    /// A record, as this batch leaves it.
+    pub(super) fn record_of<T: Pod>(&self, arena: Logged, index: u32) -> T {
+        let lines = size_of::<T>() / LINE_BYTES;
+        let mut record = T::zeroed();
+        let first = index as usize * lines;
+        for (part, line) in
+            bytemuck::cast_slice_mut::<u8, Line>(bytemuck::bytes_of_mut(&mut record)).iter_mut().enumerate()
+        {
+            *line = self.tables.storage.lines(arena)[first + part];
+            let changed = |change: &&LoggedLine| change.is_at(arena, (first + part) as u32);
+            if let Some(change) = self.changes.iter().find(changed) {
+                *line = bytemuck::cast(change.image);
+            }
+        }
+        record
+    }
+
+    /// Changes a record.
+    pub(super) fn set_record<T: Pod>(&mut self, arena: Logged, index: u32, record: &T) {
+        let lines = size_of::<T>() / LINE_BYTES;
+        for (part, image) in bytemuck::cast_slice::<u8, Line>(bytemuck::bytes_of(record)).iter().enumerate() {
+            let line = index * lines as u32 + part as u32;
+            let change = LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
+            match self.changes.iter_mut().find(|other| other.is_at(arena, line)) {
+                Some(other) => *other = change,
+                None => self.changes.push(change),
+            }
+        }
+    }
+
+    /// What the service has attached to a flow; empty where it has not.
+    pub fn attachment(&mut self, id: FlowId) -> Vec<u8> {
+        let Ok(position) = self.position_of(id) else { return Vec::new() };
+        if !self.touched[position].flow.has_attachment() {
+            return Vec::new();
+        }
+        let record: Attachment = self.record_of(Logged::Attachments, id.slot());
+        record.content().to_vec()
+    }
+
+    /// Attaches bytes, which may be its name, to a flow in place of what was attached before.
+    pub fn attach(&mut self, id: FlowId, bytes: &[u8], is_name: bool) -> Result<(), PushError> {
+        if bytes.len() > ATTACHMENT_BYTES_MAX {
+            return Err(PushError::TooLarge);
+        }
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_has_attachment(!bytes.is_empty());
+        self.tables.storage.attachments.touch(id.slot());
+        self.set_record(Logged::Attachments, id.slot(), &Attachment::new(bytes, is_name));
+        Ok(())
+    }
+
+    /// The ticket of the push that had this idempotency key, if it is still remembered.
+    pub(super) fn ticket_of_key(&self, key: &[u8; 16]) -> Option<Ticket> {
+        let position = self.tables.keys.find(key)?;
+        let record: KeyRecord = self.record_of(Logged::Keys, position);
+        (record.key == *key).then_some(Ticket(record.ticket))
+    }
+
+    /// Remembers a key in place of the oldest one.
+    pub(super) fn remember_key(&mut self, key: [u8; 16], flow: FlowId, ticket: Ticket) {
+        let sequence = self.tables.keys.next_sequence();
+        let position = (sequence % u64::from(KEYS_MAX)) as u32;
+        let oldest: KeyRecord = self.record_of(Logged::Keys, position);
+        self.tables.keys.replace(&oldest, key, position);
+        let record = KeyRecord { key, ticket: ticket.0, flow: flow.to_bits(), sequence, ..KeyRecord::zeroed() };
+        self.set_record(Logged::Keys, position, &record);
+    }
+
+    /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
+    pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
+        let Some(index) = self.tables.job_tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
+        let mut job = self.job(index as u32);
+        count(&mut job);
+        self.set_job(index as u32, &job);
+    }
+
+    pub(super) fn job(&self, index: u32) -> Job {
+        self.record_of(Logged::Jobs, index)
+    }
+
+    pub(super) fn set_job(&mut self, index: u32, job: &Job) {
+        self.set_record(Logged::Jobs, index, job);
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = (u32, Job)> {
+        (0..JOBS_MAX).map(|index| (index, self.job(index)))
+    }
+}
