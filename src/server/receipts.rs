@@ -142,7 +142,9 @@ const KEPT_US: u64 = 60_000_000;
 mod tests {
     use super::*;
 
-    const FLOW: FlowId = FlowId::new(0, 1, 2);
+    fn flow() -> FlowId {
+        FlowId::new(0, 1, 2)
+    }
 
     #[test]
     fn everybody_who_waits_is_told_once() {
@@ -164,10 +166,10 @@ mod tests {
         let mut receipts = Receipts::default();
         receipts.remember(Ticket(1));
         let (early, mut told_early) = Reply::new();
-        receipts.wait_for_repeat(FLOW, Ticket(1), early);
+        receipts.wait_for_repeat(flow(), Ticket(1), early);
         receipts.end(Ticket(1), Outcome::Expired);
         let (late, mut told_late) = Reply::new();
-        receipts.wait_for_repeat(FLOW, Ticket(1), late);
+        receipts.wait_for_repeat(flow(), Ticket(1), late);
         assert_eq!((told_early.try_recv(), told_late.try_recv()), (Ok(Outcome::Expired), Ok(Outcome::Expired)));
     }
 
@@ -177,7 +179,7 @@ mod tests {
         {
             let mut receipts = Receipts::default();
             let (reply, mut told) = Reply::new();
-            receipts.wait_for_repeat(FLOW, Ticket(1), reply);
+            receipts.wait_for_repeat(flow(), Ticket(1), reply);
             receipts.settle(|_| unacked);
             assert_eq!(told.try_recv().ok(), expected);
             receipts.end(Ticket(1), Outcome::Delivered);

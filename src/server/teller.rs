@@ -5,14 +5,12 @@
 //!
 //! Invariant: the worker never waits here. It writes into a bounded queue and rings at most once a pass.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
+use tokio::sync::Notify;
 
 use crate::shard::Notice;
-
-use super::wake::Wake;
 
 /// One thing that the worker tells.
 #[derive(Clone, Debug)]
@@ -27,13 +25,13 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct ToldQueue {
     told: ArrayQueue<Told>,
-    wake: Wake,
+    bell: Notify,
 }
 
 impl ToldQueue {
     /// Room for `notices_max`, rounded up to one.
-    pub(super) fn new(wake: Wake, notices_max: usize) -> Arc<ToldQueue> {
-        Arc::new(ToldQueue { told: ArrayQueue::new(notices_max.max(1)), wake })
+    pub(super) fn new(notices_max: usize) -> Arc<ToldQueue> {
+        Arc::new(ToldQueue { told: ArrayQueue::new(notices_max.max(1)), bell: Notify::new() })
     }
 
     /// The oldest that waits.
@@ -41,35 +39,9 @@ impl ToldQueue {
         self.told.pop()
     }
 
-    /// Announces that the reader is about to wait for the bell. False: something waits already, do not.
-    pub(super) fn may_sleep(&self) -> bool {
-        self.wake.fall_asleep();
-        let may_sleep = self.told.is_empty();
-        if !may_sleep {
-            self.wake.wake_up();
-        }
-        may_sleep
-    }
-
-    /// Ends what `may_sleep` began.
-    pub(super) fn wake_up(&self) {
-        self.wake.wake_up();
-    }
-}
-
-/// The bell's descriptor, for a runtime that polls it.
-#[derive(Debug)]
-pub(super) struct Bell(pub(super) Arc<ToldQueue>);
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.wake.descriptor()
-    }
-}
-
-impl AsRawFd for Bell {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.wake.descriptor().as_raw_fd()
+    /// Waits until something was told since the last call. A bell that rings while nobody waits is heard afterwards.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
     }
 }
 
@@ -101,7 +73,7 @@ impl Teller {
     pub(super) fn flush(&mut self) {
         if self.is_flush_due {
             self.is_flush_due = !self.says_what_is_lost();
-            self.queue.wake.notify();
+            self.queue.bell.notify_one();
         }
     }
 
@@ -124,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_counted_at_its_place() {
-        let queue = ToldQueue::new(Wake::new().expect("an eventfd"), 2);
+        let queue = ToldQueue::new(2);
         let mut teller = Teller::new(Arc::clone(&queue));
         (0..5).for_each(|slot| teller.tell(&opened(slot)));
         for slot in 0..2 {
@@ -138,13 +110,13 @@ mod tests {
 
     #[test]
     fn answers_to_pushers_are_no_events() {
-        let queue = ToldQueue::new(Wake::new().expect("an eventfd"), 2);
+        let queue = ToldQueue::new(2);
         let mut teller = Teller::new(Arc::clone(&queue));
         let flow = FlowId::new(0, 1, 1);
         teller.tell(&Notice::Queued { flow, ticket: Ticket(1) });
         teller.tell(&Notice::Refused { flow, ticket: Ticket(1), error: PushError::Gone });
-        assert!(queue.may_sleep());
+        assert!(queue.pop().is_none());
         teller.tell(&opened(1));
-        assert!(!queue.may_sleep());
+        assert!(queue.pop().is_some());
     }
 }

@@ -37,14 +37,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::ServerError;
 use super::events::Ring;
 use super::pusher::Shared;
-use super::teller::{Bell, ToldQueue};
+use super::teller::ToldQueue;
 
 use figures::Rates;
 use line::Line;
@@ -177,22 +176,17 @@ async fn serve(
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let (routes, places) = (routes::control(Arc::clone(&api)), Arc::clone(&places));
         _name = Some(named);
-        tokio::spawn(async move {
-            accept(&places, routes, async || listener.accept().await.map(|(stream, _)| stream)).await;
-        });
+        tokio::spawn(accept(places, routes, listener));
     }
     if let Some(listener) = metrics {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (routes, places) = (routes::metrics_only(Arc::clone(&api)), Arc::new(Semaphore::new(METRICS_MAX)));
-        tokio::spawn(async move {
-            accept(&places, routes, async || listener.accept().await.map(|(stream, _)| stream)).await;
-        });
+        tokio::spawn(accept(places, routes, listener));
     }
-    let bell = AsyncFd::new(Bell(Arc::clone(&told)))?;
     tokio::select! {
         // Only the end of the server ends it.
         _ = ended => {}
-        never = take_in(&api, &told, &bell) => never?,
+        () = take_in(&api, &told) => {}
     }
     while put_some(&api, &told) {}
     api.has_ended.store(true, Ordering::Relaxed);
@@ -204,13 +198,11 @@ async fn serve(
 }
 
 /// Fills the ring from what the worker tells, for as long as the server runs.
-async fn take_in(api: &Api, told: &ToldQueue, bell: &AsyncFd<Bell>) -> std::io::Result<()> {
+async fn take_in(api: &Api, told: &ToldQueue) {
     loop {
-        if put_some(api, told) {
-            tokio::task::yield_now().await;
-        } else if told.may_sleep() {
-            bell.readable().await?.clear_ready();
-            told.wake_up();
+        match put_some(api, told) {
+            true => tokio::task::yield_now().await,
+            false => told.rung().await,
         }
     }
 }
@@ -234,15 +226,34 @@ fn put_some(api: &Api, told: &ToldQueue) -> bool {
     count > 0
 }
 
+/// Where connections come in.
+trait Door: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    fn next(&self) -> impl Future<Output = std::io::Result<Self::Stream>> + Send;
+}
+
+impl Door for tokio::net::UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> std::io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Door for tokio::net::TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> std::io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Takes connections, as many at a time as there are places; others wait in the socket's own queue.
-async fn accept<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    places: &Arc<Semaphore>,
-    routes: Router,
-    mut next: impl AsyncFnMut() -> std::io::Result<T>,
-) {
+async fn accept(places: Arc<Semaphore>, routes: Router, door: impl Door) {
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
-        let stream = match next().await {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match door.next().await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!("a connection to the control API was lost: {error}");
