@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::libc;
 
 /// Why an interface could not be read or set.
@@ -50,6 +51,21 @@ pub fn mtu(name: &str) -> Result<u16, InterfaceError> {
         .ok()
         .filter(|bytes| (576..=9216).contains(bytes))
         .ok_or_else(|| InterfaceError::Mtu { name: name.to_owned(), mtu })
+}
+
+/// Whether the interface carries Ethernet frames. The loopback, whose frames look alike, does not.
+pub fn is_ethernet(name: &str) -> Result<bool, InterfaceError> {
+    let mut request = InterfaceRequest::new(name)?;
+    request.call(libc::SIOCGIFHWADDR, "read the Ethernet address")?;
+    Ok(request.hardware_kind() == libc::ARPHRD_ETHER)
+}
+
+/// The interface on which the kernel has this address itself.
+pub fn owner_of(address: Ipv4Addr) -> io::Result<Option<String>> {
+    let is_owner = |it: &InterfaceAddress| {
+        it.address.as_ref().and_then(|address| address.as_sockaddr_in()).is_some_and(|known| known.ip() == address)
+    };
+    Ok(getifaddrs()?.find(is_owner).map(|owner| owner.interface_name))
 }
 
 /// The Ethernet address of the kernel's side of the interface.
@@ -106,6 +122,15 @@ pub fn is_up(name: &str) -> Result<bool, InterfaceError> {
     Ok(request.flags() & UP != 0)
 }
 
+/// Refuses what cannot be an interface's name.
+pub(super) fn check_name(name: &str) -> Result<(), InterfaceError> {
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || !name.bytes().all(is_fit) {
+        return Err(InterfaceError::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
 fn change_flags(name: &str, change: impl FnOnce(libc::c_short) -> libc::c_short) -> Result<(), InterfaceError> {
     let mut request = InterfaceRequest::new(name)?;
     request.call(libc::SIOCGIFFLAGS, "read the flags")?;
@@ -123,10 +148,7 @@ pub(super) struct InterfaceRequest {
 impl InterfaceRequest {
     /// For the interface `name`, with every value zero.
     pub(super) fn new(name: &str) -> Result<InterfaceRequest, InterfaceError> {
-        let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
-        if name.is_empty() || name.len() >= libc::IFNAMSIZ || !name.bytes().all(is_fit) {
-            return Err(InterfaceError::Name(name.to_owned()));
-        }
+        check_name(name)?;
         // SAFETY: an `ifreq` is integers, bytes and a union of the same, for all of which zero is a value.
         let mut raw: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in raw.ifr_name.iter_mut().zip(name.bytes()) {
@@ -156,6 +178,11 @@ impl InterfaceRequest {
     fn integer(&self) -> i32 {
         // SAFETY: as in `flags`.
         unsafe { self.raw.ifr_ifru.ifru_mtu }
+    }
+
+    fn hardware_kind(&self) -> libc::sa_family_t {
+        // SAFETY: as in `flags`.
+        unsafe { self.raw.ifr_ifru.ifru_hwaddr }.sa_family
     }
 
     fn ethernet_address(&self) -> [u8; 6] {
@@ -194,6 +221,15 @@ mod tests {
     fn the_loopback_of_any_machine_is_read() {
         assert!(is_up("lo").is_ok());
         assert!(matches!(mtu("lo"), Err(InterfaceError::Mtu { mtu: 65_536, .. }) | Ok(_)));
+    }
+
+    #[test]
+    fn the_loopback_owns_its_address_and_is_no_ethernet() {
+        assert!(!is_ethernet("lo").expect("every machine has it"));
+        let owner = owner_of(Ipv4Addr::LOCALHOST).expect("interfaces can be listed");
+        // A namespace of its own may have its loopback down, which then has no address.
+        assert!(owner.is_none_or(|name| name == "lo"));
+        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77)).expect("interfaces can be listed"), None);
     }
 
     #[test]

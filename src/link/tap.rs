@@ -168,7 +168,7 @@ impl Link for Tap {
 
 /// The address of the cable's other end: locally administered, unicast, and as distinct from those of other cables as
 /// the kernel's own is (FNV-1a over it).
-fn mac_across_from(kernel_side: [u8; 6]) -> [u8; 6] {
+pub(super) fn mac_across_from(kernel_side: [u8; 6]) -> [u8; 6] {
     let hash = kernel_side
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));

@@ -66,7 +66,7 @@ impl Worker {
         notices: Option<Sender<Notice>>,
         teller: Option<Teller>,
     ) -> Worker {
-        let frames = Frames::new(link.mtu());
+        let frames = Frames::with_room(link.mtu(), link.frame_bytes_max());
         Worker {
             shard,
             link,

@@ -8,7 +8,9 @@
 
 mod echo;
 mod hold;
+mod names;
 
 pub use crate::shard::{Context, Service};
 pub use echo::Echo;
 pub use hold::Hold;
+pub use names::{NAME_BYTES_MAX, Names};

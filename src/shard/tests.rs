@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::flows::Capacity;
-use crate::service::{Echo, Hold};
+use crate::service::{Echo, Hold, Names};
 use crate::tcp::{CloseReason, Control, Outgoing, SeqNum};
 use crate::wire::{Addressing, Packet, emit_tcp, parse};
 
@@ -123,4 +123,126 @@ fn a_stale_id_is_gone_and_never_another_connection() {
     assert_eq!(shard.close(Time(0), flow, CloseHow::Fin), Err(PushError::Gone));
     assert_eq!(shard.close(Time(0), FlowId::new(0, 9, 0), CloseHow::Fin), Err(PushError::Unknown));
     assert_eq!(shard.close(Time(0), FlowId::new(1, 0, 0), CloseHow::Fin), Err(PushError::Unknown));
+}
+
+fn restarted<S: Service>(shard: Shard<S>, service: S, now: Time) -> Shard<S> {
+    Shard::new(Config::new(OURS, 24, &[7000]), shard.into_storage(), service, [9; 32], now).unwrap()
+}
+
+#[test]
+fn a_name_is_known_until_its_connection_ends_and_across_a_restart() {
+    let mut shard = shard(Names::default());
+    let (mut client, flow) = open(&mut shard, 1);
+    for piece in [&b"al"[..], b"ice\nrest"] {
+        shard.receive(Time(0), &[&client.frame(Control::ACK, piece)]);
+        client.seq = client.seq.plus(piece.len() as u32);
+    }
+    assert_eq!(shard.named(b"alice"), [flow]);
+    assert_eq!(shard.name_of(flow), Some(&b"alice"[..]));
+    let mut shard = restarted(shard, Names::default(), Time(0));
+    assert_eq!(shard.named(b"alice"), [flow]);
+    shard.receive(Time(0), &[&client.frame(Control::RST, b"")]);
+    assert_eq!(shard.named(b"alice"), []);
+    assert_eq!(shard.name_of(flow), None);
+}
+
+#[test]
+fn a_first_line_that_is_no_name_resets_the_connection() {
+    let mut shard = shard(Names::default());
+    let (client, flow) = open(&mut shard, 1);
+    shard.receive(Time(0), &[&client.frame(Control::ACK, b"\x07\n")]);
+    assert!(sent(&mut shard)[0].0.control.has(Control::RST));
+    assert_eq!(notices(&mut shard), [Notice::Closed { flow, reason: CloseReason::Aborted }]);
+    assert_eq!(shard.stats().flows, 0);
+}
+
+#[test]
+fn a_repeated_key_is_answered_with_the_first_ticket_across_a_restart() {
+    let mut shard = shard(Hold);
+    let (_, flow) = open(&mut shard, 1);
+    let push = |ticket| Push { key: Some([4; 16]), ..Push::new(flow, Ticket(ticket), b"once") };
+    shard.push(Time(0), &[push(5), push(6)]);
+    assert_eq!(notices(&mut shard), vec![Notice::Queued { flow, ticket: Ticket(5) }; 2]);
+    assert_eq!(sent(&mut shard).len(), 1);
+    let mut shard = restarted(shard, Hold, Time(0));
+    shard.push(Time(0), &[push(7)]);
+    assert_eq!(notices(&mut shard), [Notice::Queued { flow, ticket: Ticket(5) }]);
+}
+
+/// Delivers what the shard sends to clients that acknowledge it, until it is silent. Adds up the payload by port.
+fn exchange(shard: &mut Shard<Hold>, clients: &mut [Client], got: &mut [Vec<u8>], now: Time) {
+    loop {
+        let mut frames = Vec::new();
+        shard.transmit(|frame| {
+            let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("only TCP is sent here") };
+            let index = usize::from(packet.local_port) - 1;
+            let client = &mut clients[index];
+            if packet.segment.seq == client.ack {
+                got[index].extend_from_slice(packet.payload);
+                client.ack = client.ack.plus(packet.segment.payload_bytes);
+            }
+            frames.push(client.frame(Control::ACK, b""));
+            true
+        });
+        if frames.is_empty() {
+            return;
+        }
+        let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        shard.receive(now, &frames);
+    }
+}
+
+#[test]
+fn a_broadcast_killed_anywhere_reaches_everybody_exactly_once() {
+    struct Killed;
+    for kill_at in 0..60 {
+        let mut shard = shard(Hold);
+        let mut clients: Vec<Client> = (1..=300).map(|port| open(&mut shard, port).0).collect();
+        let mut got = vec![Vec::new(); clients.len()];
+        let bytes: Vec<u8> = (0..3_000u32).map(|i| i as u8).collect();
+        let everybody = Broadcast { ticket: Ticket(8), bytes: &bytes, pace_per_s: 0, prefix: b"", expires_in_s: 0 };
+        let job = shard.broadcast(Time(0), &everybody).unwrap();
+        let mut passes = 0;
+        shard.set_interrupt(Some(Box::new(move |_| {
+            passes += 1;
+            if passes == kill_at {
+                std::panic::resume_unwind(Box::new(Killed));
+            }
+        })));
+        let mut now = Time::from_ms(10);
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            while shard.job(job).is_some_and(|view| view.state == JobState::Running) {
+                shard.tick(now);
+                exchange(&mut shard, &mut clients, &mut got, now);
+            }
+        }));
+        if ran.is_err() {
+            shard = restarted(shard, Hold, now);
+        }
+        while shard.stats().actives > 0 || shard.job(job).unwrap().state == JobState::Running {
+            now = now.plus_ms(50);
+            shard.tick(now);
+            exchange(&mut shard, &mut clients, &mut got, now);
+        }
+        assert!(got.iter().all(|got| *got == bytes), "killed at pass {kill_at}");
+        let view = shard.job(job).unwrap();
+        assert_eq!((view.pushed, view.delivered, view.refused), (300, 300, 0), "killed at pass {kill_at}");
+        assert_eq!(shard.stats().blocks, 0, "the payload goes when the last of its pushes is delivered");
+    }
+}
+
+#[test]
+fn a_cancelled_broadcast_goes_no_further() {
+    let mut shard = shard(Hold);
+    let mut clients: Vec<Client> = (1..=3).map(|port| open(&mut shard, port).0).collect();
+    let slowly = Broadcast { ticket: Ticket(8), bytes: b"news", pace_per_s: 1, prefix: b"", expires_in_s: 0 };
+    let job = shard.broadcast(Time(0), &slowly).unwrap();
+    shard.tick(Time::from_ms(1));
+    assert!(shard.cancel_job(Time::from_ms(2), job));
+    assert!(!shard.cancel_job(Time::from_ms(3), job));
+    let mut got = vec![Vec::new(); 3];
+    exchange(&mut shard, &mut clients, &mut got, Time::from_ms(4));
+    shard.tick(Time::from_ms(60_000));
+    assert_eq!(got, [b"news".to_vec(), vec![], vec![]]);
+    assert_eq!(shard.job(job).unwrap().state, JobState::Cancelled);
 }

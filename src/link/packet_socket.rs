@@ -1,0 +1,214 @@
+//! Packet sockets of Linux (packet(7)): opened, set and bound, with what `std` and `nix` have no words for.
+//!
+//! Comes in: an interface and the Ethernet address that is ours on it. Goes out: a socket that receives exactly the frames
+//! that are meant for us, each behind a `virtio_net_hdr`, and sends what is written to it behind such a header.
+//!
+//! Invariant: nothing is received before the socket is set up whole: it is made with the protocol 0, which receives
+//! nothing, and gets its protocol when it is bound.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+
+/// A socket for the interface with this index, on which we have the Ethernet address `mac`.
+pub(super) fn open(interface_index: u32, mac: [u8; 6]) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+    set_option(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)?;
+    set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
+    attach_filter(&socket, &filter(mac))?;
+    widen_queue(&socket)?;
+    bind(&socket, interface_index)?;
+    listen_for(&socket, interface_index, mac)?;
+    Ok(socket)
+}
+
+/// How many frames the socket had no room for since this was asked last.
+pub(super) fn frames_dropped(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut statistics = Statistics { packets: 0, drops: 0 };
+    let mut bytes = size_of::<Statistics>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `bytes` bytes into the structure, which is two integers; both outlive the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut bytes,
+        )
+    };
+    Errno::result(answer)?;
+    Ok(statistics.drops)
+}
+
+/// Lets as many bytes wait as this user may: only root of the machine is not held to `net.core.rmem_max`.
+fn widen_queue(socket: &OwnedFd) -> Result<(), Errno> {
+    setsockopt(socket, sockopt::RcvBufForce, &QUEUE_BYTES).or_else(|_| setsockopt(socket, sockopt::RcvBuf, &QUEUE_BYTES))
+}
+
+fn bind(socket: &OwnedFd, interface_index: u32) -> Result<(), Errno> {
+    // SAFETY: a `sockaddr_ll` is integers and bytes, for all of which zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?;
+    // SAFETY: the kernel reads one `sockaddr_ll`, which lives across the call and whose length is given.
+    let answer = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    };
+    Errno::result(answer).map(drop)
+}
+
+/// Has the interface receive frames for our Ethernet address, too, for as long as the socket is open. The kernel's own
+/// stack passes them by; an interface that can filter no second address is made promiscuous by the kernel.
+fn listen_for(socket: &OwnedFd, interface_index: u32, mac: [u8; 6]) -> Result<(), Errno> {
+    let [a, b, c, d, e, f] = mac;
+    let membership = libc::packet_mreq {
+        mr_ifindex: i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?,
+        mr_type: PACKET_MR_UNICAST,
+        mr_alen: 6,
+        mr_address: [a, b, c, d, e, f, 0, 0],
+    };
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+}
+
+/// What reaches us: frames to our address and broadcast ARP, none of them with a VLAN tag that the kernel has taken out.
+/// All else, such as the machine's own traffic on the interface, is not even copied.
+fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; 13] {
+    let head = u32::from_be_bytes([a, b, c, d]);
+    let tail = u32::from(u16::from_be_bytes([e, f]));
+    [
+        load(libc::BPF_B, libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT),
+        jump_unless(0, 10),
+        load(libc::BPF_W, 0),
+        jump_unless(head, 2),
+        load(libc::BPF_H, 4),
+        libc::sock_filter { jt: 5, ..jump_unless(tail, 6) },
+        jump_unless(u32::MAX, 5),
+        load(libc::BPF_H, 4),
+        jump_unless(0xffff, 3),
+        load(libc::BPF_H, 12),
+        jump_unless(libc::ETH_P_ARP as u32, 1),
+        answer(u32::MAX),
+        answer(0),
+    ]
+}
+
+/// Loads a value of the frame, in network order.
+fn load(size: u32, offset: i32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_LD | size | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset as u32 }
+}
+
+/// Goes on where the value is this one, and skips so many instructions where it is not.
+fn jump_unless(value: u32, skipped: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: skipped, k: value }
+}
+
+/// Ends: how many bytes of the frame are taken.
+fn answer(bytes: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: bytes }
+}
+
+fn attach_filter(socket: &OwnedFd, filter: &[libc::sock_filter]) -> Result<(), Errno> {
+    let len = u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?;
+    // The kernel only reads it.
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Sets an option whose value the kernel reads as the plain structure `T`.
+fn set_option<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many bytes as `T` has, all of them inside `value`; what a `sock_fprog` points to lives
+    // in its caller until after the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    Errno::result(answer).map(drop)
+}
+
+/// `tpacket_stats`: what a socket has counted since it was asked last.
+#[repr(C)]
+struct Statistics {
+    packets: u32,
+    drops: u32,
+}
+
+/// linux/if_packet.h: counters, a `virtio_net_hdr` in front of each frame, no frames that this machine sends (Linux
+/// 4.20), and a further Ethernet address.
+const PACKET_STATISTICS: i32 = 6;
+const PACKET_VNET_HDR: i32 = 15;
+const PACKET_IGNORE_OUTGOING: i32 = 23;
+const PACKET_MR_UNICAST: u16 = 3;
+
+/// Bytes that may wait, as the kernel counts them: some 800 for the smallest frame, some 70,000 for the largest.
+const QUEUE_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: [u8; 6] = [0x02, 0x80, 0xfe, 3, 4, 5];
+
+    /// What the kernel makes of a filter. A load outside the frame refuses it.
+    fn is_taken(frame: &[u8], has_vlan_tag: bool) -> bool {
+        let program = filter(OURS);
+        let (mut at, mut value) = (0, 0);
+        let mut steps = 0..100;
+        while steps.next().is_some() {
+            let libc::sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            let code = u32::from(code);
+            let size = match code & 0x18 {
+                libc::BPF_W => 4,
+                libc::BPF_H => 2,
+                _ => 1,
+            };
+            match code & 7 {
+                libc::BPF_RET => return k > 0,
+                libc::BPF_JMP => at += usize::from(if value == k { jt } else { jf }),
+                _ if k as i32 == libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT => value = has_vlan_tag.into(),
+                _ => match frame.get(k as usize..k as usize + size) {
+                    Some(bytes) => value = bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+                    None => return false,
+                },
+            }
+        }
+        panic!("the filter does not end");
+    }
+
+    fn frame(destination: [u8; 6], ethertype: [u8; 2]) -> Vec<u8> {
+        [&destination[..], &[2, 0, 0, 0, 0, 1], &ethertype, &[0; 46]].concat()
+    }
+
+    #[test]
+    fn only_what_is_for_us_is_taken() {
+        const IPV4: [u8; 2] = [8, 0];
+        const ARP: [u8; 2] = [8, 6];
+        const EVERYBODY: [u8; 6] = [0xff; 6];
+        assert!(is_taken(&frame(OURS, IPV4), false));
+        assert!(is_taken(&frame(OURS, ARP), false));
+        assert!(is_taken(&frame(EVERYBODY, ARP), false));
+        assert!(!is_taken(&frame(EVERYBODY, IPV4), false));
+        for destination in [OURS, EVERYBODY] {
+            assert!(!is_taken(&frame(destination, ARP), true), "a tagged frame is another network's");
+        }
+        for index in 0..6 {
+            for start in [OURS, EVERYBODY] {
+                let mut destination = start;
+                destination[index] ^= 1;
+                assert!(!is_taken(&frame(destination, ARP), false), "{destination:?}");
+            }
+        }
+        for length in 0..14 {
+            assert!(!is_taken(&frame(EVERYBODY, ARP)[..length], false));
+        }
+    }
+}

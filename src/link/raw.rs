@@ -1,0 +1,212 @@
+//! Raw: a packet socket (AF_PACKET) on an interface of the kernel, be it a network card or one end of a veth pair.
+//!
+//! Comes in: frames that arrive at the interface for our Ethernet address, and broadcast ARP. Goes out: frames that leave
+//! by the interface. The kernel goes on using it, so holdline's IP address must be none of the kernel's: the kernel would
+//! answer in its own way, and connections would meet its RST.
+//!
+//! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO), a TCP
+//! segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the segment is
+//! handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not received here:
+//! `raw:eth0.5` is the link for the VLAN 5 of eth0. A card that joins segments by itself (LRO) without making their
+//! checksums good has to be told not to: `ethtool -K eth0 lro off`.
+//!
+//! pnet's datalink is not used: it asks for no `virtio_net_hdr`, without which half a checksum cannot be told from a wrong
+//! one, cuts frames at 4 KB by default without saying so, and sets the interface promiscuous.
+//!
+//! Invariant: our Ethernet address is not the interface's, but made from it as for a TAP. The kernel's own stack passes
+//! by what is sent to it, whether it forwards packets or not. A network that lets a port have one address only (many
+//! clouds, wireless) does not carry it.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use super::interface::{InterfaceError, ethernet_address, is_ethernet, mtu};
+use super::tap::mac_across_from;
+use super::{Frames, Link, offload, packet_socket};
+
+/// A packet socket on one interface.
+#[derive(Debug)]
+pub struct Raw {
+    socket: File,
+    interface_index: u32,
+    name: String,
+    mac: [u8; 6],
+    mtu: u16,
+    frames_lost: u64,
+    /// What the socket had no room for, as far as it was asked.
+    frames_dropped: Cell<u64>,
+}
+
+/// Why there is no raw socket on an interface. Each says in one sentence what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum RawError {
+    /// No such interface.
+    #[error("there is no interface {0} here: see `ip link` for those that there are")]
+    NoInterface(String),
+    /// This user may not open a packet socket.
+    #[error(
+        "this user may not open a raw socket on {0}: run as root, or let root give the program that right with \
+         `setcap cap_net_raw+ep PROGRAM`"
+    )]
+    NotPermitted(String),
+    /// The interface carries something else.
+    #[error("the interface {0} does not carry Ethernet frames: take a network card, a bridge or a veth")]
+    NotEthernet(String),
+    /// The interface's name or size is out of range.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// Anything else that the system says.
+    #[error("cannot open a raw socket on {name}: {source}")]
+    System {
+        /// The interface.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Raw {
+    /// Opens a socket on the interface `name`, which may be down yet.
+    pub fn open(name: &str) -> Result<Raw, RawError> {
+        let interface_index = if_nametoindex(name).map_err(|errno| open_error(name, errno))?;
+        if !is_ethernet(name)? {
+            return Err(RawError::NotEthernet(name.to_owned()));
+        }
+        let (mac, mtu) = (mac_across_from(ethernet_address(name)?), mtu(name)?);
+        let socket = packet_socket::open(interface_index, mac).map_err(|errno| open_error(name, errno))?;
+        Ok(Raw {
+            socket: File::from(socket),
+            interface_index,
+            name: name.to_owned(),
+            mac,
+            mtu,
+            frames_lost: 0,
+            frames_dropped: Cell::new(0),
+        })
+    }
+
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The interface went down, which the socket outlives, or away.
+    fn on_down(&self) -> io::Result<()> {
+        match if_indextoname(self.interface_index) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let sentence = format!("the interface {} was deleted while it was in use", self.name);
+                Err(io::Error::new(ErrorKind::NotFound, sentence))
+            }
+        }
+    }
+}
+
+impl Link for Raw {
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        FRAME_BYTES_MAX.max(usize::from(self.mtu) + 32)
+    }
+
+    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
+        while !frames.is_full() {
+            let mut header = [0; offload::HEADER_BYTES];
+            let buffer = frames.next_buffer();
+            let room_bytes = header.len() + buffer.len();
+            let parts = &mut [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
+            match self.socket.read_vectored(parts) {
+                Ok(bytes) => {
+                    let frame_bytes = bytes.saturating_sub(offload::HEADER_BYTES);
+                    // The kernel cuts a frame that does not fit and does not say so.
+                    let is_whole = bytes < room_bytes && offload::complete(&header, &mut buffer[..frame_bytes]).is_ok();
+                    if is_whole {
+                        frames.push_written(frame_bytes);
+                    } else {
+                        self.frames_lost += 1;
+                    }
+                }
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EINTR) => {}
+                    Some(Errno::ENETDOWN) => self.on_down()?,
+                    Some(Errno::EAGAIN) => return Ok(()),
+                    // EINVAL: the header has no words for the frame, which the kernel has dropped.
+                    _ => {
+                        self.frames_lost += 1;
+                        return Ok(());
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
+        match self.socket.write_vectored(&[IoSlice::new(&NOTHING_LEFT_UNDONE), IoSlice::new(frame)]) {
+            Ok(_) => Ok(true),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+                errno => {
+                    if matches!(errno, Some(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV)) {
+                        self.on_down()?;
+                    }
+                    // ENETDOWN: the interface is down. ENOBUFS: its queue is full. A network may lose frames.
+                    self.frames_lost += 1;
+                    Ok(true)
+                }
+            },
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn frames_lost(&self) -> u64 {
+        // The socket forgets what it has told. Asking fails for no packet socket.
+        let dropped = packet_socket::frames_dropped(self.socket.as_fd()).unwrap_or(0);
+        self.frames_dropped.set(self.frames_dropped.get() + u64::from(dropped));
+        self.frames_lost + self.frames_dropped.get()
+    }
+}
+
+fn open_error(name: &str, errno: Errno) -> RawError {
+    let name = name.to_owned();
+    match errno {
+        Errno::ENODEV | Errno::ENXIO => RawError::NoInterface(name),
+        Errno::EPERM | Errno::EACCES => RawError::NotPermitted(name),
+        _ => RawError::System { name, source: errno.into() },
+    }
+}
+
+/// The header of a frame whose checksum is complete and which needs no cutting.
+const NOTHING_LEFT_UNDONE: [u8; offload::HEADER_BYTES] = [0; offload::HEADER_BYTES];
+
+/// An IPv4 packet of 65,535 bytes behind an Ethernet header, and what tells that it was cut.
+const FRAME_BYTES_MAX: usize = 65_535 + 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let missing = Raw::open("no-such-if").unwrap_err().to_string();
+        assert!(missing.contains("no-such-if") && missing.contains("ip link"), "{missing}");
+        let refused = open_error("eth0", Errno::EPERM).to_string();
+        assert!(refused.contains("cap_net_raw") && refused.contains("root"), "{refused}");
+        let loopback = Raw::open("lo").unwrap_err().to_string();
+        assert!(loopback.contains("lo does not carry Ethernet"), "{loopback}");
+    }
+}
