@@ -1,13 +1,13 @@
 //! `holdline demo`: thousands of real clients in a private network, pushed to and checked byte by byte.
 //!
-//! Needs no set-up. The process moves into a network namespace of its own, lays a TAP there, runs the server in one
+//! Needs no set-up. The process moves into a network namespace of its own, lays a cable there, runs the server in one
 //! thread, and starts client processes with ordinary kernel sockets. Comes in: how many clients, rounds and bytes. Goes
 //! out: progress on standard error, a table on standard output, JSON where asked for, and an exit status that is 0 only
 //! if nothing was missing or wrong.
 //!
 //! ```text
-//!   client processes ── sockets ── kernel, 10.77.0.1 ══ TAP ══ holdline, 10.77.0.2 ── worker
-//!          └───────────────── lines over pipes ───────────────────── demo ──────────────┘ pushes, notices
+//!   client processes ── sockets ── kernel, 10.77.0.1 ══ TAP or veth ══ holdline, 10.77.0.2 ── worker
+//!          └───────────────── lines over pipes ────────────────────────── demo ──────────────┘ pushes, notices
 //! ```
 
 pub mod client;
@@ -26,7 +26,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use holdline::flows::{Capacity, Storage};
 use holdline::server::{Options, Server};
 use holdline::service::Hold;
@@ -35,6 +35,7 @@ use holdline::shard::Config;
 use super::Outcome;
 use crew::{Crew, Plan};
 use drive::Drive;
+use namespace::Cable;
 use report::Report;
 
 /// The flags of `demo`.
@@ -50,9 +51,9 @@ pub struct Arguments {
     /// How many bytes a push has.
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     payload: u32,
-    /// What connects the clients with the server.
-    #[arg(long, value_enum, default_value_t = LinkKind::Tap)]
-    link: LinkKind,
+    /// What connects the clients with the server; by default a TAP, or a raw socket where /dev/net/tun is closed.
+    #[arg(long, value_enum)]
+    link: Option<Cable>,
     /// How long connections rest after the pushes before memory is read once more.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3_600))]
     rest: u32,
@@ -61,24 +62,17 @@ pub struct Arguments {
     json: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LinkKind {
-    /// A TAP interface; needs /dev/net/tun.
-    Tap,
-}
-
 /// Runs the demo.
 pub fn run(arguments: &Arguments) -> Outcome {
     namespace::enter()?;
-    let LinkKind::Tap = arguments.link;
-    let tap = namespace::lay_cable()?;
+    let link = namespace::lay_cable(arguments.link)?;
     let descriptors_max = client::raise_descriptor_limit()?;
     let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
 
     let config = Config::new(namespace::SERVER_ADDRESS, namespace::PREFIX, &plan.ports());
     let capacity = Capacity::for_connections(plan.clients);
     let storage = Storage::in_memory(capacity)?;
-    let server = Server::start(config, storage, Box::new(tap), Box::new(Hold), Options::default())?;
+    let server = Server::start(config, storage, link, Box::new(Hold), Options::default())?;
     namespace::wait_for_answer()?;
 
     let mut crew = Crew::start(plan)?;

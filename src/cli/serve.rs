@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
 use holdline::flows::{Capacity, Storage};
-use holdline::link::{Tap, interface};
+use holdline::link::{Link, Raw, Tap, interface};
 use holdline::server::{Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Service};
 use holdline::shard::{CommitPoint, Config, Interrupt};
@@ -31,11 +31,11 @@ use super::Outcome;
 /// The flags of `serve`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where frames come from and go to: tap:NAME, an interface made beforehand (`ip tuntap add dev NAME mode tap`) or
-    /// made now.
-    #[arg(long, value_name = "tap:NAME", value_parser = parse_link)]
-    link: String,
-    /// An address of our own, which the kernel must not have, with the prefix length of its network.
+    /// Where frames come from and go to. tap:NAME is a TAP made beforehand (`ip tuntap add dev NAME mode tap`) or made
+    /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
+    #[arg(long, value_name = "tap:NAME|raw:IFACE", value_parser = parse_link)]
+    link: LinkName,
+    /// An address of our own, which the kernel must not have or it answers too, with the prefix length of its network.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
     addresses: Vec<(Ipv4Addr, u8)>,
     /// The router for peers outside these networks.
@@ -69,6 +69,13 @@ enum ServiceName {
     Hold,
 }
 
+/// A link, by the kind and the name of its interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum LinkName {
+    Tap(String),
+    Raw(String),
+}
+
 /// Ports `first..=last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ports {
@@ -80,10 +87,7 @@ struct Ports {
 pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
-    let tap = Tap::open(&arguments.link)?;
-    if !interface::is_up(&arguments.link)? {
-        eprintln!("the interface {0} is down: bring it up with `ip link set {0} up`", arguments.link);
-    }
+    let link = open_link(arguments)?;
     let capacity = Capacity::for_connections(arguments.max_connections);
     let storage = match &arguments.state {
         Some(directory) => Storage::in_directory(directory, 0, capacity)?,
@@ -94,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ServiceName::Hold => Box::new(Hold),
     };
     let options = Options { notices_max: 0, interrupt, ..Options::default() };
-    let server = Server::start(config(arguments), storage, Box::new(tap), service, options)?;
+    let server = Server::start(config(arguments), storage, link, service, options)?;
     let resumption = server.resumption();
     if !resumption.is_fresh {
         eprintln!(
@@ -105,6 +109,27 @@ pub fn run(arguments: &Arguments) -> Outcome {
     eprintln!("ready");
     until_told(arguments, server, &signals)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The link, and a word where nothing can come over it yet.
+fn open_link(arguments: &Arguments) -> Result<Box<dyn Link>, Box<dyn std::error::Error>> {
+    for (address, _) in &arguments.addresses {
+        if let Some(owner) = interface::owner_of(*address)? {
+            return Err(format!(
+                "the kernel has {address} itself, on {owner}, and would answer with RST: take it away with \
+                 `ip address del`, or give holdline another"
+            )
+            .into());
+        }
+    }
+    let (link, name): (Box<dyn Link>, _) = match &arguments.link {
+        LinkName::Tap(name) => (Box::new(Tap::open(name)?), name),
+        LinkName::Raw(name) => (Box::new(Raw::open(name)?), name),
+    };
+    if !interface::is_up(name)? {
+        eprintln!("the interface {name} is down: bring it up with `ip link set {name} up`");
+    }
+    Ok(link)
 }
 
 fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> Result<(), ServerError> {
@@ -167,10 +192,11 @@ fn kill_at(value: &str) -> Result<Interrupt, String> {
     }))
 }
 
-fn parse_link(text: &str) -> Result<String, String> {
+fn parse_link(text: &str) -> Result<LinkName, String> {
     match text.split_once(':') {
-        Some(("tap", name)) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err("a link is tap:NAME, where NAME is an interface such as tap0".to_owned()),
+        Some(("tap", name)) if !name.is_empty() => Ok(LinkName::Tap(name.to_owned())),
+        Some(("raw", name)) if !name.is_empty() => Ok(LinkName::Raw(name.to_owned())),
+        _ => Err("a link is tap:NAME or raw:IFACE, where NAME or IFACE is an interface such as tap0".to_owned()),
     }
 }
 
@@ -222,8 +248,9 @@ mod tests {
 
     #[test]
     fn links_of_later_versions_are_refused() {
-        assert_eq!(parse_link("tap:tap0"), Ok("tap0".to_owned()));
-        for wrong in ["tap:", "tap0", "raw:eth0", "af-xdp:eth0:0"] {
+        assert_eq!(parse_link("tap:tap0"), Ok(LinkName::Tap("tap0".to_owned())));
+        assert_eq!(parse_link("raw:eth0"), Ok(LinkName::Raw("eth0".to_owned())));
+        for wrong in ["tap:", "tap0", "raw:", "eth0", "af-xdp:eth0:0"] {
             assert!(parse_link(wrong).is_err(), "{wrong:?}");
         }
     }

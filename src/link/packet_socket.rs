@@ -45,7 +45,8 @@ pub(super) fn frames_dropped(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
 
 /// Lets as many bytes wait as this user may: only root of the machine is not held to `net.core.rmem_max`.
 fn widen_queue(socket: &OwnedFd) -> Result<(), Errno> {
-    setsockopt(socket, sockopt::RcvBufForce, &QUEUE_BYTES).or_else(|_| setsockopt(socket, sockopt::RcvBuf, &QUEUE_BYTES))
+    setsockopt(socket, sockopt::RcvBufForce, &QUEUE_BYTES)
+        .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &QUEUE_BYTES))
 }
 
 fn bind(socket: &OwnedFd, interface_index: u32) -> Result<(), Errno> {

@@ -154,7 +154,11 @@ impl Link for Raw {
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
         match self.socket.write_vectored(&[IoSlice::new(&NOTHING_LEFT_UNDONE), IoSlice::new(frame)]) {
-            Ok(_) => Ok(true),
+            Ok(bytes) => {
+                // A packet socket takes a frame whole or not at all.
+                self.frames_lost += u64::from(bytes < NOTHING_LEFT_UNDONE.len() + frame.len());
+                Ok(true)
+            }
             Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
                 errno => {

@@ -239,7 +239,7 @@ impl Worker {
         let shared = &self.shared;
         shared.wake.fall_asleep();
         let slept = if shared.requests.is_empty() && shared.asks.is_empty() && shared.orders.is_empty() {
-            wait(self.link.descriptor(), self.shard.has_frames(), shared.wake.descriptor(), self.timeout())
+            wait(self.link.descriptor(), shared.wake.descriptor(), self.timeout())
         } else {
             Ok(())
         };
@@ -257,19 +257,13 @@ impl Worker {
     }
 }
 
-/// Polls the link (for room too, where it `is_full`) and the bell.
-fn wait(
-    link: Option<BorrowedFd<'_>>,
-    is_full: bool,
-    bell: BorrowedFd<'_>,
-    timeout: Option<Duration>,
-) -> Result<(), ServerError> {
-    let link_events = if is_full { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
-    let bell = PollFd::new(bell, PollFlags::POLLIN);
+/// Polls the link and the bell.
+fn wait(link: Option<BorrowedFd<'_>>, bell: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), ServerError> {
+    let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
     let timeout = timeout.map(TimeSpec::from_duration);
     let outcome = match link {
-        Some(link) => ppoll(&mut [bell, PollFd::new(link, link_events)], timeout, None),
-        None => ppoll(&mut [bell], timeout, None),
+        Some(link) => ppoll(&mut [readable(bell), readable(link)], timeout, None),
+        None => ppoll(&mut [readable(bell)], timeout, None),
     };
     match outcome {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -280,8 +274,8 @@ fn wait(
 /// Requests that one pass takes in.
 const BATCH_MAX: usize = 64;
 
-/// A full link is tried again after this time even where its descriptor does not tell of room.
-const FULL_LINK_PAUSE: Duration = Duration::from_millis(5);
+/// A full link is tried again after this time: not every descriptor tells of room.
+const FULL_LINK_PAUSE: Duration = Duration::from_millis(1);
 
 /// How often a link without a descriptor is looked at.
 const UNPOLLED_LINK_PAUSE: Duration = Duration::from_millis(1);

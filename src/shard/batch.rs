@@ -48,8 +48,8 @@ pub(crate) struct Batch {
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
-    /// How many ends of the table the clock hand is still to reach in search of FINs that wait for an active block: two
-    /// from when one begins to wait, as the hand may have passed it in this round.
+    /// How often the clock hand is still to begin a round because of FINs that wait for an active block: twice from when
+    /// one begins to wait, as it has not looked everywhere before the round after this one is over.
     pub(super) starved_rounds: u8,
     pub(super) service_tickets: u64,
     pub(super) interrupt: Option<Interrupt>,

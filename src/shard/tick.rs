@@ -110,7 +110,7 @@ impl<S: Service> Shard<S> {
         }
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
-        if passed.end == end && !passed.is_empty() {
+        if passed.start == 0 && !passed.is_empty() {
             self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;

@@ -5,7 +5,7 @@
 //! Invariant: an application judges nothing. The ledger knows what it ought to have seen.
 
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
@@ -47,7 +47,7 @@ pub(super) struct Application {
     parameters: ConnectionParameters,
     seed: u64,
     handle: SocketHandle,
-    is_started: bool,
+    is_begun: bool,
     is_established: bool,
     has_ended: bool,
     read_bytes: u64,
@@ -67,7 +67,7 @@ impl Application {
         number: usize,
         parameters: &ConnectionParameters,
         seed: u64,
-        address: Ipv4Addr,
+        local: SocketAddrV4,
         sockets: &mut SocketSet<'static>,
     ) -> Application {
         let (receive_bytes, send_bytes) = parameters.buffers_bytes;
@@ -82,7 +82,7 @@ impl Application {
         socket.set_keep_alive(parameters.keepalive_ms.map(Duration::from_millis));
         Application {
             number,
-            local: SocketAddrV4::new(address, 40_000 + number as u16),
+            local,
             written_bytes: 0,
             is_closed: false,
             is_aborted: false,
@@ -90,7 +90,7 @@ impl Application {
             parameters: parameters.clone(),
             seed,
             handle: sockets.add(socket),
-            is_started: false,
+            is_begun: false,
             is_established: false,
             has_ended: false,
             read_bytes: 0,
@@ -117,7 +117,9 @@ impl Application {
 
     /// smoltcp 0.14 forgets its timer when the retransmission timer fires while a window update that was overtaken by
     /// an older segment has left it with a window of zero: unacknowledged bytes, and nothing that will ever send
-    /// them. A keepalive, whose answer brings the true window, gets it going again. Returns whether it was needed.
+    /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does, as it
+    /// takes no window from a repeated acknowledgment there; then the application gives up by an abort. Returns whether
+    /// either was needed.
     pub(super) fn rescue(&mut self, now_us: u64, sockets: &mut SocketSet<'static>, has_no_timer: bool) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         let queued_bytes = socket.send_queue();
@@ -130,6 +132,12 @@ impl Application {
             return false;
         }
         let is_stalled = has_no_timer || now_us - self.queued_since_us >= STALLED_US;
+        if self.is_rescued && socket.state() == State::LastAck && now_us - self.queued_since_us >= 2 * STALLED_US {
+            socket.abort();
+            self.is_aborted = true;
+            self.is_over = true;
+            return true;
+        }
         if self.is_rescued || !self.is_established || !socket.is_active() || !is_stalled {
             return false;
         }
@@ -143,10 +151,21 @@ impl Application {
         self.is_established
     }
 
+    /// Whether it has asked its TCP for the connection.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether its port is free for another connection.
+    pub(super) fn has_left_port(&self, sockets: &SocketSet<'static>) -> bool {
+        self.is_over && sockets.get::<Socket>(self.handle).state() == State::Closed
+    }
+
     /// Does one thing after the other as far as the time allows; true if TCP may now have something to send.
     pub(super) fn act(
         &mut self,
         now_us: u64,
+        is_port_free: bool,
         interface: &mut Interface,
         sockets: &mut SocketSet<'static>,
         sights: &mut Vec<(usize, Sight)>,
@@ -155,14 +174,18 @@ impl Application {
         if self.is_over {
             return false;
         }
-        if !self.is_started {
-            if now_us < self.parameters.start_us {
+        if !self.is_begun {
+            if now_us < self.parameters.start_us || !is_port_free {
                 return false;
             }
-            self.is_started = true;
+            self.is_begun = true;
             let connected = socket.connect(interface.context(), SERVER, self.local);
             connected.expect("a fresh socket with both addresses given can connect");
             return true;
+        }
+        if !self.is_established && !matches!(socket.state(), State::SynSent | State::Closed) {
+            self.is_established = true;
+            sights.push((self.number, Sight::Established));
         }
         if let Ending::ClientReset(at_us) = self.parameters.ending
             && now_us >= at_us
@@ -171,10 +194,6 @@ impl Application {
             self.is_aborted = true;
             self.is_over = true;
             return true;
-        }
-        if !self.is_established && !matches!(socket.state(), State::SynSent | State::Closed) {
-            self.is_established = true;
-            sights.push((self.number, Sight::Established));
         }
         let has_acted = self.write(now_us, socket) | self.read(now_us, socket, sights) | self.close(now_us, socket);
         if !has_acted {
@@ -270,8 +289,9 @@ impl Application {
         if self.is_over {
             return None;
         }
-        if !self.is_started {
-            return Some(self.parameters.start_us);
+        if !self.is_begun {
+            // Later than that it waits for its port, and begins when the connection before it has left it.
+            return Some(self.parameters.start_us).filter(|&at_us| at_us > now_us);
         }
         let write_us = (self.unwritten_bytes() > 0 && socket.can_send()).then_some(self.write_from_us);
         let read_us = (socket.can_recv() && !self.has_ended).then_some(self.read_from_us);

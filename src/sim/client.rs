@@ -23,6 +23,8 @@ pub(super) struct Client {
     cable: Cable,
     sockets: SocketSet<'static>,
     applications: Vec<Application>,
+    /// Which of them take over the port of the one before.
+    are_successors: Vec<bool>,
     tcp_wake_us: Option<u64>,
     /// How often smoltcp was helped out of a stall of its own, see `Application::rescue`.
     pub(super) rescues: u64,
@@ -48,11 +50,15 @@ impl Client {
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(ip_address), PREFIX));
         });
         let mut sockets = SocketSet::new(Vec::new());
-        let applications = (first_number..)
-            .zip(&parameters.connections)
-            .map(|(number, connection)| Application::new(number, connection, seed, ip_address, &mut sockets))
-            .collect();
-        Client { interface, cable, sockets, applications, tcp_wake_us: Some(0), rescues: 0 }
+        let mut applications: Vec<Application> = Vec::new();
+        let mut are_successors = Vec::new();
+        for (number, connection) in (first_number..).zip(&parameters.connections) {
+            let own = SocketAddrV4::new(ip_address, 40_000 + number as u16);
+            let local = applications.last().filter(|_| connection.is_successor).map_or(own, |before| before.local);
+            are_successors.push(local != own);
+            applications.push(Application::new(number, connection, seed, local, &mut sockets));
+        }
+        Client { interface, cable, sockets, applications, are_successors, tcp_wake_us: Some(0), rescues: 0 }
     }
 
     /// A frame has arrived.
@@ -95,8 +101,11 @@ impl Client {
         loop {
             self.interface.poll(now, &mut self.cable, &mut self.sockets);
             let mut has_acted = false;
-            for application in &mut self.applications {
-                has_acted |= application.act(now_us, &mut self.interface, &mut self.sockets, sights);
+            for index in 0..self.applications.len() {
+                let is_port_free =
+                    !self.are_successors[index] || self.applications[index - 1].has_left_port(&self.sockets);
+                let application = &mut self.applications[index];
+                has_acted |= application.act(now_us, is_port_free, &mut self.interface, &mut self.sockets, sights);
             }
             if !has_acted {
                 break;

@@ -28,8 +28,17 @@ pub(super) struct Findings {
     pub(super) breaches: Vec<Breach>,
     /// Streams that ended: connection number and how many bytes of it were consumed.
     pub(super) ended: Vec<(usize, u64)>,
+    /// How many bytes the service still takes of each connection's before it waits for an offer; without, all.
+    pub(super) appetites: Vec<Option<u64>>,
     /// Bytes consumed in all, those of batches that were lost included.
     pub(super) consumed_bytes: u64,
+}
+
+impl Findings {
+    /// Nothing yet, for this many connections.
+    pub(super) fn new(connection_count: usize) -> Findings {
+        Findings { appetites: vec![None; connection_count], ..Findings::default() }
+    }
 }
 
 /// The service.
@@ -86,7 +95,16 @@ impl Service for Host {
         let skipped = usize::from(consumed == 0);
         let mut flags = word & DISCARDS;
         let taken = match workload {
-            Workload::Hold => Hold.received(context, flow, bytes),
+            Workload::Hold => {
+                let appetite = self.findings.borrow().appetites[number];
+                let room = appetite.map_or(bytes.len(), |left| bytes.len().min(left as usize));
+                let taken = if room > 0 { Hold.received(context, flow, &bytes[..room]) } else { 0 };
+                self.findings.borrow_mut().appetites[number] = appetite.map(|left| left - taken as u64);
+                if taken == 0 {
+                    return 0;
+                }
+                taken
+            }
             Workload::Echo if flags & DISCARDS != 0 => bytes.len(),
             Workload::Echo if bytes.len() == skipped => skipped,
             Workload::Echo => match Echo.received(context, flow, &bytes[skipped..]) {

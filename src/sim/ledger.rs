@@ -32,6 +32,10 @@ pub(super) struct Ledger {
     has_ended_in_order: bool,
     /// What the shard was told to do with it, if that was committed or may have been.
     pub(super) asked_to_close: Option<CloseHow>,
+    /// Whether the client has asked its TCP for the connection.
+    pub(super) is_begun: bool,
+    /// Whether another connection had the client's end before.
+    pub(super) is_successor: bool,
     /// Whether the client has gone without a word, for good.
     pub(super) is_vanished: bool,
     /// Whether the client's side has nothing left to do.
@@ -87,6 +91,8 @@ impl Ledger {
             is_closed: false,
             has_ended_in_order: false,
             asked_to_close: None,
+            is_begun: false,
+            is_successor: false,
             is_vanished: false,
             is_over: false,
             client: ClientSide::default(),
@@ -121,6 +127,7 @@ impl Ledger {
 
     /// Takes over what the application has done so far.
     pub(super) fn follow(&mut self, application: &Application) {
+        self.is_begun = application.is_begun();
         self.client.is_established |= application.is_established();
         self.client.has_closed |= application.is_closed;
         self.client.has_aborted |= application.is_aborted;

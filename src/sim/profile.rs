@@ -158,6 +158,8 @@ pub struct ConnectionParameters {
     pub workload: Workload,
     /// When the client connects, in microseconds.
     pub start_us: u64,
+    /// Whether it takes the port of the client's connection before it, as soon as that has left it.
+    pub is_successor: bool,
     /// How much the client sends, its first byte (which names the connection) included.
     pub send_bytes: u64,
     /// How much it writes at once, and how long it then waits (microseconds).
@@ -174,6 +176,9 @@ pub struct ConnectionParameters {
     pub is_timestamped: bool,
     /// Interval of its keepalives, in milliseconds.
     pub keepalive_ms: Option<u64>,
+    /// How many bytes the service takes of what the client holds until it is offered the rest, and how often it is
+    /// (microseconds); without, it takes all at once.
+    pub appetite: Option<(u64, u64)>,
     /// The pushes: when (microseconds) and how many bytes.
     pub pushes: Vec<(u64, usize)>,
     /// How it ends.
@@ -316,6 +321,7 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
     ConnectionParameters {
         workload,
         start_us,
+        is_successor: dice.chance(35),
         send_bytes,
         write: (
             dice.scaled(1, 65_536).max(send_bytes / 500) as usize,
@@ -335,6 +341,8 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         is_ack_delayed: dice.chance(70),
         is_timestamped: dice.chance(50),
         keepalive_ms: dice.chance(20).then(|| dice.scaled(100, 30_000)),
+        appetite: (workload == Workload::Hold && dice.chance(40))
+            .then(|| (dice.scaled(1, 20_000).max(send_bytes / 50), dice.scaled(1_000, 2_000_000))),
         pushes,
         ending: match dice.below(10) {
             0 => Ending::ClientReset(ending_us),

@@ -23,6 +23,8 @@ use super::report::Breach;
 pub(super) struct Wiretap {
     client: Option<ClientBooks>,
     server: Option<ServerBooks>,
+    /// Whether the node may still speak to a connection that had the client's end before, until it answers this one.
+    is_successor: bool,
 }
 
 struct ClientBooks {
@@ -39,7 +41,10 @@ struct ClientBooks {
 struct ServerBooks {
     isn: u32,
     is_scaled: bool,
+    shift: u8,
     acknowledged: u32,
+    /// Sequence number after the last one that it has allowed the client to send.
+    right_edge: u32,
     /// What was sent, by offset; `None` where frames died with a process before they were handed out.
     sent: Vec<Option<u8>>,
     fin_at: Option<usize>,
@@ -49,6 +54,11 @@ struct ServerBooks {
 const DEFAULT_MSS: usize = 536;
 
 impl Wiretap {
+    /// The books of a connection that has not begun.
+    pub(super) fn new(is_successor: bool) -> Wiretap {
+        Wiretap { is_successor, ..Wiretap::default() }
+    }
+
     /// A client sends this segment.
     pub(super) fn on_client(&mut self, segment: &Segment<'_>) {
         let tcp = &segment.tcp;
@@ -83,7 +93,10 @@ impl Wiretap {
     /// The node sends this segment to the client. `is_held`: the shard is known to hold the connection.
     pub(super) fn on_server(&mut self, segment: &Segment<'_>, is_held: bool) -> Result<(), &'static str> {
         let tcp = &segment.tcp;
-        if tcp.rst() {
+        let is_of_predecessor = self.is_successor
+            && self.server.is_none()
+            && self.client.as_ref().is_none_or(|client| !(tcp.syn() && client.is_answered_by(tcp)));
+        if tcp.rst() || is_of_predecessor {
             return Ok(());
         }
         let Some(client) = &self.client else { return Err("a segment to a client that had sent no SYN") };
@@ -102,13 +115,19 @@ impl Wiretap {
             return Err("an acknowledgment that goes back");
         }
         server.acknowledged = acknowledged;
+        let shift = if server.is_scaled { server.shift } else { 0 };
+        let right_edge = acknowledged.wrapping_add(u32::from(tcp.window_len()) << shift);
+        if is_after(server.right_edge, right_edge) {
+            return Err("a window whose right edge has moved to the left");
+        }
+        server.right_edge = right_edge;
         server.on_payload(tcp, client)
     }
 
     fn on_server_syn(&mut self, tcp: &TcpPacket<&[u8]>, is_held: bool) -> Result<(), &'static str> {
         let Some(client) = &mut self.client else { return Ok(()) };
         let (isn, acknowledged) = (tcp.seq_number().0 as u32, tcp.ack_number().0 as u32);
-        if acknowledged != client.isn.wrapping_add(1) {
+        if !client.is_answered_by(tcp) {
             return Err("a SYN that acknowledges something else than the client's");
         }
         if let Some(server) = &self.server {
@@ -119,10 +138,26 @@ impl Wiretap {
                 return Err("a second initial sequence number for a connection it holds");
             }
         }
-        let is_scaled = client.shift.is_some() && options(tcp).any(|it| matches!(it, TcpOption::WindowScale(_)));
+        let shift = options(tcp).find_map(|it| if let TcpOption::WindowScale(shift) = it { Some(shift) } else { None });
+        let is_scaled = client.shift.is_some() && shift.is_some();
+        let right_edge = acknowledged.wrapping_add(u32::from(tcp.window_len()));
         client.right_edge = Some(isn.wrapping_add(1).wrapping_add(client.syn_window));
-        self.server = Some(ServerBooks { isn, is_scaled, acknowledged, sent: Vec::new(), fin_at: None });
+        self.server = Some(ServerBooks {
+            isn,
+            is_scaled,
+            shift: shift.unwrap_or(0),
+            acknowledged,
+            right_edge,
+            sent: Vec::new(),
+            fin_at: None,
+        });
         Ok(())
+    }
+}
+
+impl ClientBooks {
+    fn is_answered_by(&self, tcp: &TcpPacket<&[u8]>) -> bool {
+        tcp.ack_number().0 as u32 == self.isn.wrapping_add(1)
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Streams {
 }
 
 /// The application.
+#[derive(Clone)]
 pub struct Application {
     /// What it does with what it is told.
     pub behaviour: Behaviour,

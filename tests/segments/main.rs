@@ -2,12 +2,15 @@
 //!
 //! Every `.seg` file below this folder is played against a real shard in memory, in real Ethernet frames that are
 //! built and taken apart by the tests' own code. A failure names the file and the line. The language is in `script`.
+//! What a death leaves of a batch with many connections, which no script can show, is in `deaths`.
 
 mod application;
 mod client;
+mod deaths;
 mod expect;
 mod frame;
 mod packet;
+mod play;
 mod reader;
 mod script;
 mod stage;
@@ -15,9 +18,11 @@ mod stage;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use holdline::shard::CommitPoint;
 use holdline::tcp::Rule;
+use play::Process;
 use script::Script;
-use stage::{Process, Shown};
+use stage::Shown;
 use strum::IntoEnumIterator;
 
 /// The folders, by operation.
@@ -60,7 +65,7 @@ fn folder() -> PathBuf {
 fn play(path: &Path, process: Process) -> Result<Shown, String> {
     let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path).display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-    let played = Script::parse(&text).and_then(|script| stage::play(&script, process));
+    let played = Script::parse(&text).and_then(|script| play::play(&script, process));
     played.map_err(|(line, what)| {
         let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
         format!("{name}:{line}: {what}\n    at `{source}`")
@@ -86,6 +91,15 @@ fn every_script_holds_with_a_restart_before_each_line() {
     let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
     let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
     hold_all(&scripts, Process::DiesBeforeEachStep);
+}
+
+#[test]
+fn every_script_holds_with_a_death_in_each_batch() {
+    for point in [CommitPoint::BeforeRecord, CommitPoint::WithinRecord] {
+        let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
+        let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
+        hold_all(&scripts, Process::DiesAt(point));
+    }
 }
 
 #[test]
@@ -139,7 +153,7 @@ at 200ms
 
 fn failing_line(text: &str) -> Option<usize> {
     let script = Script::parse(text).expect("a script that is understood");
-    stage::play(&script, Process::Lasts).err().map(|(line, _)| line)
+    play::play(&script, Process::Lasts).err().map(|(line, _)| line)
 }
 
 #[test]

@@ -20,8 +20,8 @@ use strum::IntoEnumIterator;
 use super::application::{Application, client_byte, server_byte};
 use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
-use super::packet::{Fault, Packet, Tcp};
-use super::script::{Listen, Script, Step};
+use super::packet::{Fault, Packet};
+use super::script::{Listen, Step};
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -59,58 +59,7 @@ pub struct Stage {
     pub(super) shown: Shown,
 }
 
-/// What becomes of the process that runs the shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Process {
-    /// It lives as long as the script.
-    Lasts,
-    /// It dies before each thing that happens, and another goes on with the state.
-    DiesBeforeEachStep,
-}
-
-/// Plays a script to its end. The error names the line, and what was wrong there.
-pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)> {
-    let first = Time::from_ms(1_000);
-    let start = match probe(script, first)? {
-        Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
-        None => first,
-    };
-    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
-    let mut last = 1;
-    for (line, step) in &script.steps {
-        let at_line = |what| (*line, what);
-        if step.is_expectation() {
-            stage.expect_step(step).map_err(at_line)?;
-        } else {
-            stage.expect_no_more().map_err(at_line)?;
-            if process == Process::DiesBeforeEachStep {
-                stage = stage.restarted().map_err(at_line)?;
-            }
-            stage.act(step).map_err(at_line)?;
-        }
-        last = *line;
-    }
-    stage.finish().map_err(|what| (last, format!("{what}, and the script is over")))
-}
-
-/// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
-fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
-    let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
-    for (line, step) in &script.steps {
-        if !matches!(step, Step::Into(_) | Step::At(_) | Step::Tick | Step::Drain) {
-            continue;
-        }
-        stage.act(step).map_err(|what| (*line, what))?;
-        for came in stage.came.drain(..) {
-            if let Packet::Tcp(Tcp { syn: true, seq, .. }) = came.packet {
-                return Ok(seq);
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn config(listen: &Listen, ends: &Ends) -> Config {
+pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     let mut config = Config::new(ends.server, 24, &[listen.port]);
     config.mac = ends.server_mac;
     config.mtu = listen.mtu.unwrap_or(config.mtu);
@@ -127,7 +76,7 @@ fn config(listen: &Listen, ends: &Ends) -> Config {
 }
 
 impl Stage {
-    fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
+    pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
         let ends = Ends {
             server_mac: [0x02, 0, 0, 0, 0, 0x01],
             client_mac: [0x02, 0, 0, 0, 0, 0x02],
@@ -160,41 +109,8 @@ impl Stage {
         })
     }
 
-    /// The same stage with another process that goes on with the shard's state.
-    fn restarted(mut self) -> Result<Stage, String> {
-        let application = self.shard.service_mut().taken();
-        let storage = self.shard.into_storage();
-        let shard = Shard::new(config(&self.listen, &self.ends), storage, application, [9; 32], self.now);
-        let mut shard = shard.map_err(|error| error.to_string())?;
-        if self.is_draining {
-            shard.refuse_new();
-        }
-        let mut stage = Stage { shard, ..self };
-        stage.take_up()?;
-        stage.expect_silence().map_err(|what| format!("after a restart {what}"))?;
-        Ok(stage)
-    }
-
-    /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
-    fn finish(mut self) -> Result<Shown, String> {
-        self.expect_no_more()?;
-        let mut ids = Vec::new();
-        self.shard.flows(self.now, 0, |view| {
-            ids.push(view.id);
-            true
-        });
-        for id in ids {
-            self.shard.close(self.now, id, CloseHow::Reset).map_err(|error| format!("no abort: {error}"))?;
-        }
-        let stats = self.shard.stats();
-        match (stats.flows, stats.actives, stats.spans, stats.blocks) {
-            (0, 0, 0, 0) => Ok(self.shown),
-            left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
-        }
-    }
-
     /// Does what a line says, and takes up everything that it leads to.
-    fn act(&mut self, step: &Step) -> Result<(), String> {
+    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
         self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
         self.rules_left = None;
         match step {
@@ -323,7 +239,7 @@ impl Stage {
     }
 
     /// Takes frames and notices out of the shard.
-    fn take_up(&mut self) -> Result<(), String> {
+    pub(super) fn take_up(&mut self) -> Result<(), String> {
         let mut frames = Vec::new();
         self.shard.transmit(|frame| {
             frames.push(frame.to_vec());

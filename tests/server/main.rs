@@ -8,7 +8,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::link::{Frames, Link, MemoryLink, memory_pair};
@@ -106,6 +106,23 @@ fn a_worker_with_nothing_to_do_sleeps() {
 }
 
 #[test]
+fn a_worker_about_to_sleep_sees_the_push_that_comes_then() {
+    let (ours, _theirs) = memory_pair(1500, 256).expect("two eventfds");
+    let server = start(ours, Options::default());
+    let pusher = server.pusher();
+    let nobody = FlowId::new(0, 1, 200);
+    for number in 0..100_000 {
+        let ticket = pusher.push(nobody, b"anyone there?").expect("room");
+        // Shorter than any interval at which a worker may wake for another reason.
+        let notice = server.notices().recv_timeout(Duration::from_secs(4));
+        let Ok(Notice::Refused { ticket: refused, error: PushError::Unknown, .. }) = notice else {
+            panic!("push {number} was slept over: {notice:?}");
+        };
+        assert_eq!(refused, ticket);
+    }
+}
+
+#[test]
 fn a_slow_reader_loses_notices_and_no_bytes() {
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options { notices_max: 2, ..Options::default() });
@@ -128,6 +145,31 @@ fn a_full_link_delays_and_loses_nothing() {
     push(&server, flow, &bytes);
     peer.run_until("all bytes", |peer| peer.received(0).len() >= bytes.len());
     assert_eq!(peer.received(0), bytes);
+}
+
+#[test]
+fn a_full_link_is_tried_again_without_a_reason_from_outside() {
+    const QUESTIONS: usize = 6;
+    let (ours, mut theirs) = memory_pair(1500, 2).expect("two eventfds");
+    let _server = start(ours, Options::default());
+    let mut who_has = vec![0xff; 6];
+    who_has.extend([0x02, 0, 0, 0, 0, 2, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1, 0x02, 0, 0, 0, 0, 2, 10, 0, 0, 1]);
+    who_has.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+    for _ in 0..QUESTIONS {
+        while !theirs.send(&who_has).expect("memory does not fail") {
+            thread::yield_now();
+        }
+    }
+    // Two answers fit into the cable; the others wait at the server until there is room.
+    let until = Instant::now() + PATIENCE;
+    let (mut answers, mut frames) = (0, Frames::new(1500));
+    while answers < QUESTIONS {
+        frames.clear();
+        theirs.receive(&mut frames).expect("memory does not fail");
+        answers += frames.iter().filter(|frame| frame[12..14] == [0x08, 0x06] && frame[21] == 2).count();
+        assert!(Instant::now() < until, "{answers} of {QUESTIONS} answers came");
+        thread::yield_now();
+    }
 }
 
 #[test]

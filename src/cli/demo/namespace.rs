@@ -1,8 +1,8 @@
 //! The demo's private network: a namespace of its own, and a virtual cable in it.
 //!
-//! Goes out: a process that sees only its own `lo` and one TAP, whose kernel side has 10.77.0.1/16. Nothing of it is
-//! visible outside, and it vanishes with the processes in it. Root needs a network namespace only; a plain user takes a
-//! user namespace along, where it counts as root.
+//! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16: a TAP, or a veth
+//! pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the processes in it.
+//! Root needs a network namespace only; a plain user takes a user namespace along, where it counts as root.
 //!
 //! Invariant: called before the process has a second thread, because a user namespace is for whole processes.
 
@@ -11,7 +11,8 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use holdline::link::{InterfaceError, Tap, TapError, interface};
+use clap::ValueEnum;
+use holdline::link::{InterfaceError, Link, Raw, RawError, Tap, TapError, interface, veth};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
@@ -24,6 +25,15 @@ pub const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 /// The network of both.
 pub const PREFIX: u8 = 16;
+
+/// What connects the clients with the server.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Cable {
+    /// A TAP interface; needs /dev/net/tun.
+    Tap,
+    /// A raw socket on one end of a veth pair.
+    VethRaw,
+}
 
 /// Why there is no private network.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +53,18 @@ pub enum NamespaceError {
         /// What the system said.
         source: io::Error,
     },
-    /// The cable.
+    /// The cable, as a TAP.
     #[error(transparent)]
     Tap(#[from] TapError),
-    /// Its kernel side.
+    /// Our end of a veth pair.
+    #[error(transparent)]
+    Raw(#[from] RawError),
+    /// The kernel's side.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// Nobody answers for our address.
     #[error(
-        "after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its TAP",
+        "after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its cable",
         ANSWER_MAX.as_secs()
     )]
     Silent,
@@ -75,15 +88,34 @@ pub fn enter() -> Result<(), NamespaceError> {
     write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// Makes the TAP and sets up the kernel's side of it.
-pub fn lay_cable() -> Result<Tap, NamespaceError> {
-    let tap = Tap::open(NAME)?;
+/// Makes the cable and sets up the kernel's side of it. Where nothing is wanted it is a TAP, or a veth pair where a TAP
+/// cannot be had, which is said on standard error.
+pub fn lay_cable(wanted: Option<Cable>) -> Result<Box<dyn Link>, NamespaceError> {
+    let link: Box<dyn Link> = match wanted {
+        Some(Cable::Tap) => Box::new(Tap::open(NAME)?),
+        Some(Cable::VethRaw) => Box::new(lay_veth()?),
+        None => match Tap::open(NAME) {
+            Ok(tap) => Box::new(tap),
+            Err(error @ (TapError::NoDevice | TapError::DeviceClosed)) => {
+                eprintln!("the demo takes a raw socket on a veth pair, because {error}");
+                Box::new(lay_veth()?)
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
     interface::bring_up("lo")?;
     interface::set_address(NAME, CLIENT_ADDRESS, PREFIX)?;
     interface::bring_up(NAME)?;
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
     let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
-    Ok(tap)
+    Ok(link)
+}
+
+/// A veth pair: the kernel has one end, our socket is on the other.
+fn lay_veth() -> Result<Raw, NamespaceError> {
+    veth::make_pair(NAME, OUR_END)?;
+    interface::bring_up(OUR_END)?;
+    Ok(Raw::open(OUR_END)?)
 }
 
 /// Waits until the kernel knows holdline's Ethernet address, so that no first packet is lost for the lack of it.
@@ -110,8 +142,11 @@ fn is_resolved(table: &str, address: Ipv4Addr) -> bool {
     })
 }
 
-/// The TAP's name; nobody else sees it.
+/// The kernel's side of the cable; nobody else sees its name.
 const NAME: &str = "holdline0";
+
+/// Our end of a veth pair.
+const OUR_END: &str = "holdline1";
 
 /// How long the first answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

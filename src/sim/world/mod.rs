@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 
 use rand::SeedableRng;
@@ -96,6 +97,7 @@ pub struct World {
 enum Action {
     Push { number: usize, bytes: usize },
     Close { number: usize, how: CloseHow },
+    Offer { number: usize },
     Kill { index: usize },
     Restart,
     Heal,
@@ -120,18 +122,21 @@ impl World {
             clients.push(Client::new(index, client, seed, ledgers.len()));
             for (seat, connection) in client.connections.iter().enumerate() {
                 let application = &clients[index].applications()[seat];
-                ledgers.push(Ledger::new(application, connection.workload, seed, &parameters.node));
+                let mut ledger = Ledger::new(application, connection.workload, seed, &parameters.node);
+                ledger.is_successor =
+                    seat > 0 && ledgers.last().is_some_and(|before: &Ledger| before.remote == ledger.remote);
+                ledgers.push(ledger);
                 seats.push((index, seat));
             }
         }
-        let findings = Rc::default();
+        let findings = Rc::new(RefCell::new(Findings::new(ledgers.len())));
         let mut world = World {
             now_us: 0,
             random: Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x776f_726c_6400),
             network: Network::new(parameters.network.clone(), seed, clients.len()),
             seats,
             are_called: vec![true; clients.len()],
-            wiretaps: ledgers.iter().map(|_| Wiretap::default()).collect(),
+            wiretaps: ledgers.iter().map(|ledger| Wiretap::new(ledger.is_successor)).collect(),
             clients,
             ledgers,
             node: Node::new(&parameters, Rc::clone(&findings))?,
@@ -233,11 +238,18 @@ impl World {
     /// Connections that have something left to do and somebody to do it.
     fn unfinished(&mut self) -> Vec<usize> {
         self.note_vanished();
-        let ledgers = self.ledgers.iter().enumerate();
-        // A client that has nothing to say never learns of a reset that was lost.
-        let open =
-            ledgers.filter(|(_, it)| !it.is_over && !it.is_vanished && it.asked_to_close != Some(CloseHow::Reset));
-        open.map(|(number, _)| number).collect()
+        let mut open = Vec::new();
+        let mut is_port_held = false;
+        for (number, ledger) in self.ledgers.iter().enumerate() {
+            // A client that has nothing to say never learns of a reset that was lost, and never gives its port away.
+            let is_waiting_for_port = ledger.is_successor && !ledger.is_begun && is_port_held;
+            let may_be_deaf = ledger.asked_to_close == Some(CloseHow::Reset);
+            is_port_held = !ledger.is_over && (may_be_deaf || is_waiting_for_port);
+            if !ledger.is_over && !ledger.is_vanished && !is_port_held {
+                open.push(number);
+            }
+        }
+        open
     }
 
     /// Frames that have arrived go to whom they are for.
@@ -338,8 +350,14 @@ impl World {
         }
     }
 
-    fn number_of(&self, remote: std::net::SocketAddrV4) -> Option<usize> {
-        self.ledgers.iter().position(|ledger| ledger.remote == remote)
+    /// The connection that has this client's end now: the last that has begun.
+    fn number_of(&self, remote: SocketAddrV4) -> Option<usize> {
+        self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_begun)
+    }
+
+    /// The connection that a flow with this client's end is: the last whose handshake the client has seen complete.
+    fn owner_of(&self, remote: SocketAddrV4) -> Option<usize> {
+        self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_established())
     }
 
     /// Whether the client's cable is pulled now.

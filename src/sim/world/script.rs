@@ -19,6 +19,11 @@ impl World {
             let (client, seat) = self.seats[number];
             let connection = &self.parameters.clients[client].connections[seat];
             let (pushes, ending) = (connection.pushes.clone(), connection.ending);
+            if let Some((_, every_us)) = connection.appetite {
+                self.findings.borrow_mut().appetites[number] = Some(0);
+                let at_us = connection.start_us + every_us;
+                self.plan(at_us, Action::Offer { number });
+            }
             for (at_us, bytes) in pushes {
                 self.plan(at_us, Action::Push { number, bytes });
             }
@@ -66,7 +71,8 @@ impl World {
                         self.put_off(action);
                     }
                 }
-                Action::Push { number, .. } | Action::Close { number, .. } => {
+                Action::Offer { number } if self.can_reach(number) => self.offer(number)?,
+                Action::Push { number, .. } | Action::Close { number, .. } | Action::Offer { number } => {
                     if !self.ledgers[number].is_over && !self.ledgers[number].is_vanished {
                         self.put_off(action);
                     }
@@ -100,6 +106,22 @@ impl World {
                 self.on_death(None);
             }
         }
+    }
+
+    /// The service may take some more of what the client sends: all of it when the faults have ended.
+    fn offer(&mut self, number: usize) -> Result<(), Breach> {
+        let (client, seat) = self.seats[number];
+        let Some((bytes, every_us)) = self.parameters.clients[client].connections[seat].appetite else { return Ok(()) };
+        let appetite = Some(bytes).filter(|_| !self.is_healed);
+        self.findings.borrow_mut().appetites[number] = appetite;
+        if self.ledgers[number].is_held() {
+            self.call_offer(number)?;
+            // Once more after all faults have ended: a kill may have taken the last offer along.
+            if !self.is_healed || !self.node.is_up() {
+                self.plan(self.now_us + every_us, Action::Offer { number });
+            }
+        }
+        Ok(())
     }
 
     /// All faults end.

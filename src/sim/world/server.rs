@@ -103,6 +103,14 @@ impl World {
         Ok(())
     }
 
+    /// Offers the service again what it has not taken of a connection's bytes.
+    pub(super) fn call_offer(&mut self, number: usize) -> Result<(), Breach> {
+        let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
+        let now = Time(self.now_us);
+        self.call(|shard| shard.offer(now, flow))?;
+        Ok(())
+    }
+
     /// What nobody would ever end by himself: the other end has gone, or does not know that it is over.
     pub(super) fn reset_the_rest(&mut self) -> Result<(), Breach> {
         for number in 0..self.ledgers.len() {
@@ -149,7 +157,7 @@ impl World {
     fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
         let flow = match notice {
             Notice::Opened { flow, local, remote } => {
-                let number = self.number_of(remote).filter(|_| local == SERVER);
+                let number = self.owner_of(remote).filter(|_| local == SERVER);
                 let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
                 self.numbers.insert(flow, number);
                 return self.ledgers[number].on_id(flow);
@@ -276,10 +284,11 @@ impl World {
         }
         let mut is_there = vec![false; self.ledgers.len()];
         for view in found {
-            let number = self.number_of(view.remote).ok_or(Breach::NoticeOfUnknownFlow { flow: view.id })?;
             if view.state == State::SynReceived {
                 continue;
             }
+            let number = self.numbers.get(&view.id).copied().or_else(|| self.owner_of(view.remote));
+            let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow: view.id })?;
             is_there[number] = !(self.ledgers[number].is_held() && self.lies(Sabotage::HideFlow));
             self.numbers.insert(view.id, number);
             self.ledgers[number].on_id(view.id)?;
