@@ -34,7 +34,7 @@ enum Door {
 /// The doors. Every dependency of Cargo.toml has one.
 const DOORS: &[(&str, Door)] = &[
     ("axum", Door::Only(&["server"])),
-    ("base64", Door::Only(&["server"])),
+    ("base64", Door::Only(&["server", "cli"])),
     ("bytemuck", Door::Only(&["tcp", "flows", "shard"])),
     ("clap", Door::Only(&["cli", "main"])),
     // cli waits for what a server tells on the channels that server gives it (agreed deviation).
