@@ -7,7 +7,8 @@ use holdline::flows::Capacity;
 
 /// A size in bytes, such as 65536, 64K, 512M or 2G.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write a number of bytes, or one with K, M or G behind it, such as 512M");
+    let wrong =
+        || format!("{text:?} is no size; write a number of bytes, or one with K, M or G behind it, such as 512M");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 0,

@@ -29,7 +29,8 @@ pub fn expanded(arguments: Vec<OsString>, program: &Command) -> Result<Vec<OsStr
     };
     let Some(path) = config_path(&arguments) else { return Ok(arguments) };
     let shown = path.display();
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| format!("cannot read the configuration {shown}: {error}"))?;
     let table: Table = text.parse().map_err(|error| {
         let what = one_line(&error);
         format!("the configuration {shown} is no TOML: {what}")
@@ -88,7 +89,8 @@ fn is_given(arguments: &[OsString], key: &str) -> bool {
 
 /// One key as flags.
 fn flags(key: &str, value: &Value, serve: &Command) -> Result<Vec<OsString>, String> {
-    let known: Vec<&str> = serve.get_arguments().filter_map(|argument| argument.get_long()).filter(may_be_key).collect();
+    let known: Vec<&str> =
+        serve.get_arguments().filter_map(|argument| argument.get_long()).filter(may_be_key).collect();
     if !known.contains(&key) {
         return Err(format!("`{key}` is no key; there are: {}", known.join(", ")));
     }

@@ -125,13 +125,18 @@ pub(super) struct Figures {
     pub(super) delivery: Histogram,
 }
 
+impl Figures {
+    /// How often a rule decided.
+    pub(super) fn rule(&self, rule: Rule) -> u64 {
+        self.rules.iter().find(|(known, _)| *known == rule).map_or(0, |(_, count)| *count)
+    }
+}
+
 /// What became of connections and pushes since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) opened: u64,
     pub(super) closed: [u64; CLOSE_REASONS.len()],
-    pub(super) queued: u64,
-    pub(super) refused: u64,
     pub(super) delivered: u64,
     pub(super) expired: u64,
     pub(super) undelivered: u64,

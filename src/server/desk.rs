@@ -87,7 +87,6 @@ impl Desk {
             Notice::Opened { .. } => self.counts.opened += 1,
             Notice::Queued { flow, ticket } => self.on_queued(now, flow, ticket),
             Notice::Refused { flow, error, .. } => {
-                self.counts.refused += 1;
                 if let Some(reply) = self.next_asked(flow).and_then(|asked| asked.reply) {
                     reply.queued.send(Err(error));
                 }
@@ -122,7 +121,6 @@ impl Desk {
         let Some(asked) = self.next_asked(flow) else { return };
         let is_repeat = asked.ticket != ticket;
         if !is_repeat {
-            self.counts.queued += 1;
             self.stopwatch.start(ticket, now);
             if asked.is_keyed {
                 self.receipts.remember(ticket);
@@ -239,8 +237,7 @@ fn start<S: Service>(
     asked: &BroadcastAsk,
 ) -> Result<crate::shard::JobId, PushError> {
     let BroadcastAsk { bytes, pace_per_s, prefix, expires_in_s } = asked;
-    let broadcast =
-        Broadcast { ticket, bytes, pace_per_s: *pace_per_s, prefix, expires_in_s: *expires_in_s };
+    let broadcast = Broadcast { ticket, bytes, pace_per_s: *pace_per_s, prefix, expires_in_s: *expires_in_s };
     shard.broadcast(now, &broadcast)
 }
 

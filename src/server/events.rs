@@ -256,7 +256,9 @@ impl Event {
                 Line { offset: Some(*offset), base64: Some(STANDARD.encode(bytes)), ..of(Kind::Received, flow) }
             }
             // The teller leaves answers to pushers out; one that came here all the same would be no worse than a receipt.
-            Notice::Queued { flow, ticket } | Notice::Refused { flow, ticket, .. } | Notice::Expired { flow, ticket } => {
+            Notice::Queued { flow, ticket }
+            | Notice::Refused { flow, ticket, .. }
+            | Notice::Expired { flow, ticket } => {
                 Line { ticket: Some(ticket_text(*ticket)), ..of(Kind::Expired, flow) }
             }
             Notice::Delivered { flow, ticket } => {
@@ -268,7 +270,9 @@ impl Event {
                 ..of(Kind::Undelivered, flow)
             },
             Notice::PeerClosed { flow } => of(Kind::PeerClosed, flow),
-            Notice::Closed { flow, reason } => Line { reason: Some(CLOSE_REASONS[Counts::place_of(*reason)].1), ..of(Kind::Closed, flow) },
+            Notice::Closed { flow, reason } => {
+                Line { reason: Some(CLOSE_REASONS[Counts::place_of(*reason)].1), ..of(Kind::Closed, flow) }
+            }
         }
     }
 

@@ -36,6 +36,7 @@ pub use control::ControlOptions;
 pub use histogram::Histogram;
 pub use pusher::Pusher;
 
+use ask::{Ask, Reply};
 use control::Control;
 use pusher::Shared;
 use teller::{Teller, ToldQueue};
@@ -178,6 +179,14 @@ impl Server {
     /// The TCP address that has `/metrics`, if one was asked for.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.control.as_ref().and_then(Control::metrics)
+    }
+
+    /// How long the worker's passes took that had something to do; `None` once it has ended. Waits for the worker to
+    /// answer.
+    pub fn step_times(&self) -> Option<Histogram> {
+        let (reply, answer) = Reply::new();
+        self.shared.ask(Ask::Figures { reply }).ok()?;
+        answer.blocking_recv().ok().map(|figures| figures.step)
     }
 
     /// A way to push from any thread.

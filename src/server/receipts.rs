@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_repeat_of_another_process_is_settled_by_its_connection() {
-        for (unacked, expected) in [(None, Some(Outcome::Forgotten)), (Some(0), Some(Outcome::Delivered)), (Some(4), None)]
+        for (unacked, expected) in
+            [(None, Some(Outcome::Forgotten)), (Some(0), Some(Outcome::Delivered)), (Some(4), None)]
         {
             let mut receipts = Receipts::default();
             let (reply, mut told) = Reply::new();

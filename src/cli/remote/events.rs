@@ -73,7 +73,9 @@ fn said(event: &Value) -> String {
         "delivered" | "expired" => format!("ticket {}", text("ticket")),
         "undelivered" => format!("ticket {}, {} bytes were acknowledged", text("ticket"), event["acked_bytes"]),
         "closed" => text("reason").to_owned(),
-        "gap" => event["lost"].as_u64().map_or("events were lost".to_owned(), |lost| format!("{lost} events were lost")),
+        "gap" => {
+            event["lost"].as_u64().map_or("events were lost".to_owned(), |lost| format!("{lost} events were lost"))
+        }
         _ => String::new(),
     };
     // Writing to a string does not fail.
@@ -85,7 +87,8 @@ fn said(event: &Value) -> String {
 fn shown(base64: &str) -> String {
     let bytes = STANDARD.decode(base64).unwrap_or_default();
     let cut = &bytes[..bytes.len().min(SHOWN_BYTES)];
-    let more = if cut.len() < bytes.len() { format!(" (and {} bytes)", bytes.len() - cut.len()) } else { String::new() };
+    let more =
+        if cut.len() < bytes.len() { format!(" (and {} bytes)", bytes.len() - cut.len()) } else { String::new() };
     format!("\"{}\"{more}", cut.escape_ascii())
 }
 

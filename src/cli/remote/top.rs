@@ -76,12 +76,7 @@ fn printed(arguments: &Arguments, client: &Client, mut stats: Value) -> Outcome 
     }
 }
 
-fn on_screen(
-    arguments: &Arguments,
-    client: &Client,
-    mut stats: Value,
-    terminal: &mut DefaultTerminal,
-) -> Outcome {
+fn on_screen(arguments: &Arguments, client: &Client, mut stats: Value, terminal: &mut DefaultTerminal) -> Outcome {
     let (mut earlier, mut count) = (stats.clone(), 1);
     loop {
         terminal.draw(|frame| draw(frame, &stats, &earlier))?;
@@ -118,7 +113,8 @@ fn draw(frame: &mut Frame<'_>, stats: &Value, earlier: &Value) {
         .into_iter()
         .map(|(rule, count)| Line::from(format!("{rule:<28} {:>12}", grouped(count))))
         .collect();
-    let title = Line::styled(" what the stack decided since the last screen ", Style::new().add_modifier(Modifier::BOLD));
+    let title =
+        Line::styled(" what the stack decided since the last screen ", Style::new().add_modifier(Modifier::BOLD));
     frame.render_widget(Paragraph::new(Text::from(decided)).block(Block::bordered().title(title)), below);
 }
 

@@ -36,11 +36,10 @@ impl Failure {
     /// What the stack says to an operation on a connection.
     pub(super) fn of_flow(error: PushError, flow: FlowId) -> Failure {
         match error {
-            PushError::Unknown => {
-                Failure::new(StatusCode::NOT_FOUND, format!("no connection ever had the id {flow}"))
-            }
+            PushError::Unknown => Failure::new(StatusCode::NOT_FOUND, format!("no connection ever had the id {flow}")),
             PushError::Gone => {
-                let sentence = format!("the connection {flow} is closed or closing; its id never comes to mean another");
+                let sentence =
+                    format!("the connection {flow} is closed or closing; its id never comes to mean another");
                 Failure::new(StatusCode::GONE, sentence).with("acked_bytes", 0)
             }
             other => Failure::of_push(other),

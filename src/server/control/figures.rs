@@ -14,6 +14,8 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use crate::shard::Rule;
+
 use super::super::ask::{Ask, CLOSE_REASONS, Figures};
 use super::super::histogram::Histogram;
 use super::Api;
@@ -36,7 +38,8 @@ impl Sample {
     fn of(figures: &Figures) -> Sample {
         let (told, stats) = (&figures.told, &figures.stats);
         let closed = told.closed.iter().sum();
-        let counts = [told.opened, closed, told.queued, told.delivered, stats.frames_in, stats.frames_out];
+        let counts =
+            [told.opened, closed, figures.rule(Rule::PushQueued), told.delivered, stats.frames_in, stats.frames_out];
         Sample { at: Instant::now(), counts }
     }
 }
@@ -82,7 +85,8 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
         "closed": CLOSE_REASONS.iter().zip(told.closed)
             .map(|((_, reason), count)| ((*reason).to_owned(), count.into())).collect::<Map<String, Value>>(),
         "pushes": {
-            "queued": told.queued, "refused": told.refused, "delivered": told.delivered,
+            "queued": figures.rule(Rule::PushQueued), "refused": figures.rule(Rule::PushRefused),
+            "delivered": told.delivered,
             "expired": told.expired, "undelivered": told.undelivered,
         },
         "rates": rates,

@@ -12,7 +12,6 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 use strum::IntoEnumIterator;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::shard::{CloseHow, FlowId, State};
 
@@ -85,7 +84,8 @@ pub(super) async fn list(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Fa
         state: parameters.word("state", &states)?,
         name: parameters.text("name").map(parameters::name).transpose()?.map(|name| name.as_bytes().into()),
     };
-    let (response, pieces) = body::lines(stream_place(&api)?);
+    let place = Arc::clone(&api.listings).acquire_owned().await.map_err(|_| Failure::stopped())?;
+    let (response, pieces) = body::lines(place);
     tokio::spawn(async move {
         // A listing whose server stops or whose reader is gone ends where it is.
         let _ = match listing.name {
@@ -94,14 +94,6 @@ pub(super) async fn list(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Fa
         };
     });
     Ok(response)
-}
-
-/// A place for one more response that is written piece by piece.
-pub(super) fn stream_place(api: &Api) -> Result<OwnedSemaphorePermit, Failure> {
-    Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
-        let sentence = format!("{} listings and readers of events are open already; end one", super::STREAMS_MAX);
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
-    })
 }
 
 async fn list_pages(api: &Api, mut listing: Listing, pieces: &Pieces) -> Result<(), Failure> {

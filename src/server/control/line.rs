@@ -56,12 +56,7 @@ impl Line {
     }
 
     /// Pushes, and waits until that is committed. The error is what the stack says; `None`: the server stops.
-    pub(super) async fn push(
-        &self,
-        flow: FlowId,
-        bytes: &[u8],
-        terms: PushTerms,
-    ) -> Result<Queued, Option<PushError>> {
+    pub(super) async fn push(&self, flow: FlowId, bytes: &[u8], terms: PushTerms) -> Result<Queued, Option<PushError>> {
         let _place = self.pushes.acquire().await.map_err(|_| None)?;
         let (queued, answer) = Reply::new();
         let (ended, receiver) = match terms.is_awaited {

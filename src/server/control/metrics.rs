@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::shard::Rule;
+
 use super::super::ask::{CLOSE_REASONS, Figures};
 use super::super::histogram::Histogram;
 
@@ -42,8 +44,8 @@ impl Collector for Scrape {
         let closed = CLOSE_REASONS.iter().zip(told.closed).map(|((_, reason), count)| (*reason, count));
         counters(&mut encoder, "closed", "Connections that ended, by reason", "reason", closed)?;
         let pushes = [
-            ("queued", told.queued),
-            ("refused", told.refused),
+            ("queued", figures.rule(Rule::PushQueued)),
+            ("refused", figures.rule(Rule::PushRefused)),
             ("delivered", told.delivered),
             ("expired", told.expired),
             ("undelivered", told.undelivered),

@@ -80,8 +80,10 @@ struct Api {
     ring: Mutex<Ring>,
     ring_changed: watch::Sender<()>,
     rates: Mutex<Rates>,
-    /// Places for responses that are written piece by piece.
+    /// Places for readers of events.
     streams: Arc<Semaphore>,
+    /// Places for listings, which are written piece by piece too.
+    listings: Arc<Semaphore>,
     /// Places for bodies that are being read.
     bodies: Semaphore,
     push_bytes_max: usize,
@@ -123,6 +125,7 @@ impl Control {
             ring_changed: watch::Sender::new(()),
             rates: Mutex::new(Rates::new()),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             bodies: Semaphore::new((BODIES_BYTES_MAX / push_bytes_max.max(1)).clamp(BODIES_MIN, CONNECTIONS_MAX)),
             push_bytes_max,
             drain_rate_per_s: options.drain_rate_per_s,
@@ -281,8 +284,11 @@ const CONNECTIONS_MAX: usize = 512;
 /// Connections to the metrics port at a time.
 const METRICS_MAX: usize = 16;
 
-/// Responses that are written piece by piece, at a time: listings and readers of events.
+/// Readers of events at a time.
 const STREAMS_MAX: usize = 64;
+
+/// Listings at a time. More wait until one is over.
+const LISTINGS_MAX: usize = 64;
 
 /// Bodies of requests that are read at the same time hold so many bytes together, and there are some in any case.
 const BODIES_BYTES_MAX: usize = 64 << 20;

@@ -115,7 +115,9 @@ mod tests {
     fn what_is_wrong_is_named() {
         assert!(sentence(read("limt=1").expect_err("unknown")).contains("`limt` is no parameter of /flows"));
         assert!(sentence(read("limit=1&limit=2").expect_err("twice")).contains("`limit` is given twice"));
-        for wrong in ["limit=", "limit=0", "limit=21", "limit=+5", "limit=-5", "limit=1.5", "limit=99999999999999999999"] {
+        for wrong in
+            ["limit=", "limit=0", "limit=21", "limit=+5", "limit=-5", "limit=1.5", "limit=99999999999999999999"]
+        {
             let error = read(wrong).expect("known").number("limit", 1..=20).expect_err(wrong);
             assert!(sentence(error).contains("limit="), "{wrong}");
         }

@@ -142,7 +142,10 @@ pub(super) async fn to_name(
 }
 
 /// What one push of several came to, and its ticket if it has one.
-async fn settle(queued: Result<Queued, Failure>, until: Instant) -> (Result<Map<String, Value>, Failure>, Option<Ticket>) {
+async fn settle(
+    queued: Result<Queued, Failure>,
+    until: Instant,
+) -> (Result<Map<String, Value>, Failure>, Option<Ticket>) {
     let Queued { ticket, ended } = match queued {
         Ok(queued) => queued,
         Err(failure) => return (Err(failure), None),

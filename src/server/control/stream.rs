@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::State as Of;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use strum::IntoEnumIterator;
 
@@ -18,7 +18,6 @@ use super::super::events::{Cursor, Kind, Kinds};
 use super::Api;
 use super::body::{self, Pieces};
 use super::failure::Failure;
-use super::flows::stream_place;
 use super::parameters::Parameters;
 
 /// `GET /events?after=&kinds=&limit=`
@@ -32,7 +31,11 @@ pub(super) async fn events(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, 
         })?,
         None => ring(&api).last(),
     };
-    let (response, pieces) = body::lines(stream_place(&api)?);
+    let place = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
+        let sentence = format!("{} readers of events are there already; end one", super::STREAMS_MAX);
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    })?;
+    let (response, pieces) = body::lines(place);
     tokio::spawn(follow(api, after, kinds, limit, pieces));
     Ok(response)
 }
