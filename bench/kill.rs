@@ -5,6 +5,8 @@
 
 #[path = "../tests/linux/kill.rs"]
 mod kill;
+// The tests use more of it.
+#[allow(dead_code)]
 #[path = "../tests/linux/support.rs"]
 mod support;
 

@@ -11,7 +11,7 @@ mod cli;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Server-side TCP that holds millions of mostly idle connections, pushes to any of them, and keeps them when the
@@ -29,6 +29,26 @@ enum Command {
     Demo(cli::demo::Arguments),
     /// Serve connections on a link.
     Serve(cli::serve::Arguments),
+    /// List the connections of a running server.
+    Flows(cli::remote::flows::Arguments),
+    /// Push bytes to a connection, or to everybody of a name.
+    Push(cli::remote::push::Arguments),
+    /// Push the same bytes to all connections.
+    Broadcast(cli::remote::broadcast::Arguments),
+    /// Close connections, or abort them.
+    Close(cli::remote::on_flow::CloseArguments),
+    /// Stop reading from connections.
+    Pause(cli::remote::on_flow::PauseArguments),
+    /// Go on reading from connections.
+    Resume(cli::remote::on_flow::PauseArguments),
+    /// Follow what happens on a server.
+    Events(cli::remote::events::Arguments),
+    /// Show the figures of a server.
+    Stats(cli::remote::stats::Arguments),
+    /// Close all connections of a server at a rate, and refuse new ones.
+    Drain(cli::remote::drain::Arguments),
+    /// Watch the figures of a server.
+    Top(cli::remote::top::Arguments),
     /// Run simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
     Sim(cli::sim::Arguments),
     #[command(hide = true)]
@@ -42,14 +62,33 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let outcome = match CommandLine::parse().command {
-        Command::Demo(arguments) => cli::demo::run(&arguments),
-        Command::Serve(arguments) => cli::serve::run(&arguments),
-        Command::Sim(arguments) => cli::sim::run(&arguments),
-        Command::DemoClient(arguments) => cli::demo::client::run(&arguments),
-    };
+    let outcome = command_line().and_then(|line| run(line.command));
     outcome.unwrap_or_else(|error| {
         eprintln!("holdline: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// The arguments, with those of the configuration file where they name one.
+fn command_line() -> Result<CommandLine, Box<dyn std::error::Error>> {
+    Ok(CommandLine::parse_from(cli::config::expanded(std::env::args_os().collect(), &CommandLine::command())?))
+}
+
+fn run(command: Command) -> cli::Outcome {
+    match command {
+        Command::Demo(arguments) => cli::demo::run(&arguments),
+        Command::Serve(arguments) => cli::serve::run(&arguments),
+        Command::Flows(arguments) => cli::remote::flows::run(&arguments),
+        Command::Push(arguments) => cli::remote::push::run(&arguments),
+        Command::Broadcast(arguments) => cli::remote::broadcast::run(&arguments),
+        Command::Close(arguments) => cli::remote::on_flow::close(&arguments),
+        Command::Pause(arguments) => cli::remote::on_flow::pause(&arguments),
+        Command::Resume(arguments) => cli::remote::on_flow::resume(&arguments),
+        Command::Events(arguments) => cli::remote::events::run(&arguments),
+        Command::Stats(arguments) => cli::remote::stats::run(&arguments),
+        Command::Drain(arguments) => cli::remote::drain::run(&arguments),
+        Command::Top(arguments) => cli::remote::top::run(&arguments),
+        Command::Sim(arguments) => cli::sim::run(&arguments),
+        Command::DemoClient(arguments) => cli::demo::client::run(&arguments),
+    }
 }

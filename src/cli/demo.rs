@@ -18,7 +18,7 @@ mod lines;
 mod memory;
 mod namespace;
 mod payload;
-mod progress;
+pub mod progress;
 mod report;
 mod seats;
 

@@ -3,7 +3,10 @@
 //! Each has `Arguments`, which clap fills, and `run`, which answers an exit status or an error that is one sentence:
 //! what failed, why, and what to do.
 
+pub mod capacity;
+pub mod config;
 pub mod demo;
+pub mod remote;
 pub mod serve;
 pub mod sim;
 

@@ -9,18 +9,18 @@
 //! (`BeforeRecord`, `WithinRecord`, `BeforeApply`, `WithinApply`, `BeforeGate`) and a number: the process sends SIGKILL
 //! to itself when it passes that point for that many-th time. It is for nothing else.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
-use holdline::flows::{Capacity, Storage};
+use holdline::flows::Storage;
 use holdline::link::pcap::CaptureFile;
 use holdline::link::{Link, Raw, Tap, interface};
-use holdline::server::{Options, Server, ServerError};
-use holdline::service::{Echo, Hold, Service};
+use holdline::server::{ControlOptions, Options, Server, ServerError};
+use holdline::service::{Echo, Hold, Names, Service};
 use holdline::shard::{CommitPoint, Config, Interrupt};
 use nix::sys::signal::{Signal, raise};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,6 +28,7 @@ use signal_hook::iterator::Signals;
 use strum::IntoEnumIterator;
 
 use super::Outcome;
+use super::capacity::{Attachments, capacity, parse_size};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -48,6 +49,15 @@ pub struct Arguments {
     /// What is done with connections.
     #[arg(long, value_enum, default_value_t = ServiceName::Hold)]
     service: ServiceName,
+    /// A Unix socket for the control API, which the other subcommands and curl speak. Only this user may open it.
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Serve metrics for Prometheus on this TCP port, on loopback unless an address is given.
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = parse_metrics)]
+    metrics: Option<SocketAddr>,
+    /// A TOML file whose keys are these flags; flags that are given override it.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
     /// A directory that keeps connections while the process is away.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -58,6 +68,20 @@ pub struct Arguments {
     /// How many connections there may be; fixed when a state is made.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
+    /// How much memory connections, pushes and what waits in them may take together, such as 512M; fixed when a state is
+    /// made. Without it, 1 GB of payload beside the connections.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_memory: Option<u64>,
+    /// How many bytes may wait in one connection's send queue, such as 256K; also the longest push.
+    #[arg(long, value_name = "SIZE", value_parser = parse_push_queue)]
+    push_queue: Option<u32>,
+    /// Probe a peer that was silent for so long, and again as often; after 3 probes without an answer the connection is
+    /// closed. Off if it is not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    keepalive: Option<u32>,
+    /// Close a connection whose peer was silent for so long. Off if it is not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    idle_timeout: Option<u32>,
     /// How long a retransmission is repeated without an answer before the connection is given up.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
     user_timeout: u32,
@@ -66,12 +90,14 @@ pub struct Arguments {
     drain_rate: u32,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum ServiceName {
     /// Return what is received.
     Echo,
     /// Keep connections open and drop what is received.
     Hold,
+    /// Take the first line that a client sends as its name; the rest is dropped.
+    Names,
 }
 
 /// A link, by the kind and the name of its interface.
@@ -102,7 +128,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
     let link = open_link(arguments)?;
-    let capacity = Capacity::for_connections(arguments.max_connections);
+    let attachments = if arguments.service == ServiceName::Names { Attachments::Some } else { Attachments::None };
+    let capacity = capacity(arguments.max_connections, arguments.max_memory, attachments)?;
     let storage = match &arguments.state {
         Some(directory) => Storage::in_directory(directory, 0, capacity)?,
         None => Storage::in_memory(capacity)?,
@@ -110,9 +137,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let service: Box<dyn Service + Send> = match arguments.service {
         ServiceName::Echo => Box::new(Echo),
         ServiceName::Hold => Box::new(Hold),
+        ServiceName::Names => Box::new(Names::default()),
+    };
+    let control = ControlOptions {
+        socket: arguments.control.clone(),
+        metrics: arguments.metrics,
+        drain_rate_per_s: arguments.drain_rate,
     };
     let capture = arguments.capture.as_ref().map(|path| CaptureFile::create(path, arguments.link.interface()));
-    let options = Options { notices_max: 0, interrupt, capture: capture.transpose()?, ..Options::default() };
+    let capture = capture.transpose()?;
+    let options = Options { notices_max: 0, interrupt, capture, control, ..Options::default() };
     let server = Server::start(config(arguments), storage, link, service, options)?;
     let resumption = server.resumption();
     if !resumption.is_fresh {
@@ -171,6 +205,10 @@ fn config(arguments: &Arguments) -> Config {
     config.ports.sort_unstable();
     config.ports.dedup();
     config.user_timeout_s = arguments.user_timeout;
+    config.keepalive_s = arguments.keepalive.unwrap_or(0);
+    config.idle_timeout_s = arguments.idle_timeout.unwrap_or(0);
+    config.send_queue_bytes = arguments.push_queue.unwrap_or(config.send_queue_bytes);
+    config.report_received_bytes = if arguments.control.is_some() { REPORTED_BYTES } else { 0 };
     config
 }
 
@@ -233,6 +271,26 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
         _ => Err("a port is 1 to 65535, and a range two of them, such as 7000-7010".to_owned()),
     }
 }
+
+fn parse_metrics(text: &str) -> Result<SocketAddr, String> {
+    let wrong = "metrics are served on a port, such as 9100, or an address with a port, such as 10.0.0.5:9100";
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Err(_) => text.parse().map_err(|_| wrong.to_owned()),
+    }
+}
+
+fn parse_push_queue(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text)?;
+    let wrong = || format!("a send queue has at most {} bytes", PUSH_QUEUE_BYTES_MAX);
+    u32::try_from(bytes).ok().filter(|bytes| *bytes <= PUSH_QUEUE_BYTES_MAX).ok_or_else(wrong)
+}
+
+/// The largest send queue, in bytes: what may wait for the worker altogether.
+const PUSH_QUEUE_BYTES_MAX: u32 = 64 << 20;
+
+/// How much of each received piece an event shows, in bytes.
+const REPORTED_BYTES: u32 = 1_024;
 
 /// The fault switch.
 const KILL_AT: &str = "HOLDLINE_KILL_AT";

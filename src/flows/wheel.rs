@@ -173,7 +173,7 @@ mod tests {
         wheel.enter(2, 100);
         assert_eq!(due_at(&mut wheel, 999), [2]);
         assert_eq!(due_at(&mut wheel, 1_004), [1]);
-        assert_eq!(due_at(&mut wheel, 100_000), [], "the later ones are forgotten: the caller enters anew");
+        assert_eq!(due_at(&mut wheel, 100_000), [0u32; 0], "the later ones are forgotten: the caller enters anew");
         wheel.enter(1, 100_100);
         assert_eq!(due_at(&mut wheel, 100_104), [1]);
     }

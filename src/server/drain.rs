@@ -36,14 +36,12 @@ impl Drain {
         if allowed == 0 {
             return is_late;
         }
-        let mut visited = 0;
-        let next_slot = shard.flows(now, self.next_slot, |view| {
-            visited += 1;
+        let next_slot = shard.flows_within(now, self.next_slot, SLOTS_MAX, |view| {
             self.is_any_open |= !matches!(view.state, State::TimeWait | State::Free);
             if matches!(view.state, State::Established | State::CloseWait) {
                 self.batch.push(view.id);
             }
-            self.batch.len() < allowed && visited < VISITS_MAX
+            self.batch.len() < allowed
         });
         for flow in self.batch.drain(..) {
             // A flow that has ended since is what a drain wants.
@@ -78,8 +76,8 @@ impl Drain {
 /// Closes in one pass.
 const BATCH_MAX: usize = 64;
 
-/// Flows that are looked at in one pass, so that the worker's other work does not wait.
-const VISITS_MAX: u32 = 4_096;
+/// Slots that are looked at in one pass, so that the worker's other work does not wait.
+const SLOTS_MAX: u32 = 4_096;
 
 /// A connection that was half open during one walk over the table is found by the next.
 const WALK_PAUSE: Duration = Duration::from_millis(20);

@@ -6,14 +6,22 @@
 //! Invariant: the worker waits for the link, for pushers and for the clock, and for nobody else. A reader of notices
 //! that is slow loses notices, which are counted, and never holds a connection up.
 
+mod ask;
 mod capture;
 mod clock;
+mod control;
+mod desk;
 mod drain;
+mod events;
+mod histogram;
 mod pusher;
+mod receipts;
+mod teller;
 mod wake;
 mod worker;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -26,10 +34,15 @@ use crate::link::pcap::CaptureFile;
 use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats, Storage};
 
 pub use clock::Clock;
+pub use control::ControlOptions;
+pub use histogram::Histogram;
 pub use pusher::Pusher;
 
+use ask::{Ask, Reply};
 use capture::Recorder;
+use control::Control;
 use pusher::Shared;
+use teller::{Teller, ToldQueue};
 use wake::Wake;
 use worker::Worker;
 
@@ -45,6 +58,10 @@ pub struct Options {
     pub interrupt: Option<Interrupt>,
     /// Gets every frame that is received or sent.
     pub capture: Option<CaptureFile>,
+    /// Where the server is driven and watched from.
+    pub control: ControlOptions,
+    /// How many events may wait for the control thread.
+    pub events_max: usize,
 }
 
 impl Default for Options {
@@ -55,6 +72,8 @@ impl Default for Options {
             notices_max: 65_536,
             interrupt: None,
             capture: None,
+            control: ControlOptions::default(),
+            events_max: 65_536,
         }
     }
 }
@@ -68,6 +87,9 @@ pub enum ServerError {
     /// The system had no secret, no descriptor or no thread.
     #[error("the system refused {0}: {1}")]
     System(&'static str, io::Error),
+    /// A door of the control side cannot be opened.
+    #[error("{0}")]
+    Control(String),
     /// The link is gone.
     #[error("the link failed: {0}")]
     Link(io::Error),
@@ -98,6 +120,7 @@ pub struct Server {
     notices: Receiver<Notice>,
     finished: Receiver<()>,
     resumption: Resumption,
+    control: Option<Control>,
 }
 
 /// What the owner of a server wants of its worker.
@@ -133,12 +156,21 @@ impl Server {
         let recorder = recorder.map_err(|error| ServerError::System("a thread", error))?;
         let resumption = shard.resumption();
 
-        let Options { requests_max, waiting_bytes_max, notices_max, .. } = options;
+        let Options { requests_max, waiting_bytes_max, notices_max, control, events_max, .. } = options;
         let shared = Arc::new(Shared::new(wake, requests_max, waiting_bytes_max, push_bytes_max, start_number));
+        let mut teller = None;
+        let control = match control.is_wanted() {
+            true => {
+                let told = ToldQueue::new(events_max);
+                teller = Some(Teller::new(Arc::clone(&told)));
+                Some(Control::start(&control, Arc::clone(&shared), told, start_number)?)
+            }
+            false => None,
+        };
         let (notice_sender, notices) = bounded(notices_max);
         let (finish, finished) = bounded(0);
         let notice_sender = (notices_max > 0).then_some(notice_sender);
-        let worker = Worker::new(shard, link, clock, Arc::clone(&shared), notice_sender, recorder);
+        let worker = Worker::new(shard, link, clock, Arc::clone(&shared), notice_sender, recorder, teller);
         let worker = std::thread::Builder::new()
             .name("worker-0".to_owned())
             .spawn(move || {
@@ -146,12 +178,25 @@ impl Server {
                 worker.run()
             })
             .map_err(|error| ServerError::System("a thread", error))?;
-        Ok(Server { shared, worker: Some(worker), notices, finished, resumption })
+        Ok(Server { shared, worker: Some(worker), notices, finished, resumption, control })
     }
 
     /// What the start on the storage found.
     pub fn resumption(&self) -> Resumption {
         self.resumption
+    }
+
+    /// The TCP address that has `/metrics`, if one was asked for.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.control.as_ref().and_then(Control::metrics)
+    }
+
+    /// How long the worker's passes took that had something to do; `None` once it has ended. Waits for the worker to
+    /// answer.
+    pub fn step_times(&self) -> Option<Histogram> {
+        let (reply, answer) = Reply::new();
+        self.shared.ask(Ask::Figures { reply }).ok()?;
+        answer.blocking_recv().ok().map(|figures| figures.step)
     }
 
     /// A way to push from any thread.
@@ -195,7 +240,10 @@ impl Server {
             return Ok(Summary::default());
         };
         self.order(Order::Stop);
-        worker.join().unwrap_or(Err(ServerError::Panicked))
+        let outcome = worker.join().unwrap_or(Err(ServerError::Panicked));
+        // After the worker, so that readers are told what it did last.
+        self.control = None;
+        outcome
     }
 }
 

@@ -7,13 +7,14 @@
 //! Invariant: nothing here blocks, and what waits is bounded in number and in bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::shard::{CloseHow, FlowId, PushError, Ticket};
 
 use super::Order;
+use super::ask::{Ask, PushReply};
 use super::wake::Wake;
 
 /// Pushes to connections of one server. Clones share one queue.
@@ -32,21 +33,7 @@ impl Pusher {
     /// queue holds, [`PushError::ShardFull`] when the hand-over queue has no room (try again later), and
     /// [`PushError::Gone`] when the server has stopped.
     pub fn push(&self, flow: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
-        let shared = &self.shared;
-        if bytes.len() > shared.push_bytes_max {
-            return Err(PushError::TooLarge);
-        }
-        let waiting_bytes = shared.waiting_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        if waiting_bytes + bytes.len() > shared.waiting_bytes_max {
-            shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-            return Err(PushError::ShardFull);
-        }
-        let ticket = shared.next_ticket();
-        let handed_over = shared.hand_over(Request::Push { flow, ticket, bytes: bytes.into() });
-        if handed_over.is_err() {
-            shared.waiting_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
-        }
-        handed_over.map(|()| ticket)
+        self.shared.push(flow, bytes, Asked::default())
     }
 
     /// Closes `flow` after what this thread has pushed to it. Errors as for [`Pusher::push`]; a flow that is gone when
@@ -59,14 +46,26 @@ impl Pusher {
 /// What a pusher asks of the worker.
 #[derive(Debug)]
 pub(super) enum Request {
-    Push { flow: FlowId, ticket: Ticket, bytes: Box<[u8]> },
+    Push { flow: FlowId, ticket: Ticket, bytes: Box<[u8]>, asked: Asked },
     Close { flow: FlowId, how: CloseHow },
 }
 
-/// What pushers, the server's handle and the worker share.
+/// What the control side asks of a push beside its bytes.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The value of its idempotency key.
+    pub(super) key: Option<Box<[u8]>>,
+    /// When it is dropped if it is not begun; 0 for never.
+    pub(super) expires_in_s: u32,
+    /// Where its fate is told.
+    pub(super) reply: Option<PushReply>,
+}
+
+/// What pushers, the control side, the server's handle and the worker share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) requests: ArrayQueue<Request>,
+    pub(super) asks: ArrayQueue<Ask>,
     pub(super) orders: ArrayQueue<Order>,
     pub(super) wake: Wake,
     pub(super) has_stopped: AtomicBool,
@@ -89,6 +88,7 @@ impl Shared {
     ) -> Shared {
         Shared {
             requests: ArrayQueue::new(requests_max.max(1)),
+            asks: ArrayQueue::new(ASKS_MAX),
             orders: ArrayQueue::new(ORDERS_MAX),
             wake,
             has_stopped: AtomicBool::new(false),
@@ -105,16 +105,74 @@ impl Shared {
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn next_ticket(&self) -> Ticket {
+    /// Longest push, in bytes.
+    pub(super) fn push_bytes_max(&self) -> usize {
+        self.push_bytes_max
+    }
+
+    /// How many asks may wait for the worker.
+    pub(super) fn asks_max(&self) -> usize {
+        self.asks.capacity()
+    }
+
+    /// A ticket that no push had before.
+    pub(super) fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// See [`Pusher::push`].
+    pub(super) fn push(&self, flow: FlowId, bytes: &[u8], asked: Asked) -> Result<Ticket, PushError> {
+        if bytes.len() > self.push_bytes_max {
+            return Err(PushError::TooLarge);
+        }
+        let waiting_bytes = self.waiting_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        if waiting_bytes + bytes.len() > self.waiting_bytes_max {
+            self.waiting_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+            return Err(PushError::ShardFull);
+        }
+        let ticket = self.next_ticket();
+        let handed_over = self.hand_over(Request::Push { flow, ticket, bytes: bytes.into(), asked });
+        if handed_over.is_err() {
+            self.waiting_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
+        handed_over.map(|()| ticket)
+    }
+
+    /// Hands an ask to the worker; the error is [`PushError::ShardFull`] or [`PushError::Gone`], and the ask's reply is
+    /// dropped with it.
+    pub(super) fn ask(&self, ask: Ask) -> Result<(), PushError> {
+        if self.has_stopped.load(Ordering::SeqCst) {
+            return Err(PushError::Gone);
+        }
+        self.asks.push(ask).map_err(|_| PushError::ShardFull)?;
+        self.wake.notify();
+        self.drop_if_stopped();
+        Ok(())
+    }
+
+    /// The worker takes nothing any more.
+    pub(super) fn stop(&self) {
+        self.has_stopped.store(true, Ordering::SeqCst);
+        self.drop_if_stopped();
+    }
+
+    /// What no worker will take out is dropped, with the replies in it. Both sides look after they have written, so one
+    /// of them sees what came in between.
+    fn drop_if_stopped(&self) {
+        fence(Ordering::SeqCst);
+        if self.has_stopped.load(Ordering::SeqCst) {
+            while self.asks.pop().is_some() {}
+            while self.requests.pop().is_some() {}
+        }
+    }
+
     fn hand_over(&self, request: Request) -> Result<(), PushError> {
-        if self.has_stopped.load(Ordering::Relaxed) {
+        if self.has_stopped.load(Ordering::SeqCst) {
             return Err(PushError::Gone);
         }
         self.requests.push(request).map_err(|_| PushError::ShardFull)?;
         self.wake.notify();
+        self.drop_if_stopped();
         Ok(())
     }
 }
@@ -124,6 +182,9 @@ impl Shared {
 fn first_ticket(start_number: u64) -> u64 {
     1 << 63 | (start_number & 0x7fff) << 48
 }
+
+/// Asks that wait for the worker at the same time.
+const ASKS_MAX: usize = 256;
 
 /// More orders than anybody gives at once: stop, drain.
 const ORDERS_MAX: usize = 4;

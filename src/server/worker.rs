@@ -1,6 +1,6 @@
 //! The worker: the loop that drives a shard with real time.
 //!
-//! Comes in: frames of the link, requests of pushers, the clock. Goes out: frames and notices. One pass takes in what
+//! Comes in: frames of the link, requests of pushers, asks of the control side, the clock. Goes out: frames and notices. One pass takes in what
 //! waits, at most one batch of each kind, and lets out what the shard has ready; when a pass found nothing, the worker
 //! sleeps until the link, a pusher or the shard's next deadline wants it.
 //!
@@ -21,8 +21,10 @@ use crate::shard::{Notice, Push, Service, Shard, Time};
 
 use super::capture::Recorder;
 use super::clock::Clock;
+use super::desk::{ASKS_MAX, Desk, Errand, Surroundings};
 use super::drain::Drain;
 use super::pusher::{Request, Shared};
+use super::teller::Teller;
 use super::{Order, ServerError, Summary};
 
 /// Everything that one worker thread owns.
@@ -34,9 +36,20 @@ pub(super) struct Worker {
     notices: Option<Sender<Notice>>,
     frames: Frames,
     requests: Vec<Request>,
+    desk: Desk,
     drain: Option<Drain>,
     recorder: Option<Recorder>,
+    after_drain: AfterDrain,
     passes: u64,
+}
+
+/// What a worker does when it has drained.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterDrain {
+    /// It ends.
+    End,
+    /// It goes on, and goes on to refuse new connections.
+    Stay,
 }
 
 /// Whether a pass found something to do.
@@ -54,6 +67,7 @@ impl Worker {
         shared: Arc<Shared>,
         notices: Option<Sender<Notice>>,
         recorder: Option<Recorder>,
+        teller: Option<Teller>,
     ) -> Worker {
         let frames = Frames::with_room(link.mtu(), link.frame_bytes_max());
         shard.set_tracing(recorder.is_some());
@@ -65,8 +79,10 @@ impl Worker {
             notices,
             frames,
             requests: Vec::with_capacity(BATCH_MAX),
+            desk: Desk::new(teller),
             drain: None,
             recorder,
+            after_drain: AfterDrain::End,
             passes: 0,
         }
     }
@@ -74,7 +90,7 @@ impl Worker {
     /// Runs until it is told to stop, has drained, or the link is gone.
     pub(super) fn run(mut self) -> Result<Summary, ServerError> {
         let outcome = self.run_until_told();
-        self.shared.has_stopped.store(true, Ordering::Relaxed);
+        self.shared.stop();
         let frames_uncaptured = self.recorder.take().map_or(0, Recorder::finish);
         outcome.map(|()| Summary {
             stats: self.shard.stats(),
@@ -90,25 +106,36 @@ impl Worker {
             while let Some(order) = self.shared.orders.pop() {
                 match order {
                     Order::Stop => return Ok(()),
-                    Order::Drain { rate_per_s, bound } => {
-                        self.shard.refuse_new();
-                        self.drain = Some(Drain::new(rate_per_s, bound, Instant::now()));
-                    }
+                    Order::Drain { rate_per_s, bound } => self.begin_drain(rate_per_s, bound, AfterDrain::End),
                 }
             }
+            let began = Instant::now();
             let pass = self.pass()?;
             let now = self.clock.now();
             let has_drained = self.drain.as_mut().is_some_and(|drain| drain.pass(now, Instant::now(), &mut self.shard));
             if self.drain.is_some() {
-                self.let_out()?;
+                self.let_out(now)?;
+            }
+            if pass == Pass::Busy {
+                self.desk.note_step(began.elapsed());
+            }
+            if has_drained && self.after_drain == AfterDrain::End {
+                return Ok(());
             }
             if has_drained {
-                return Ok(());
+                self.drain = None;
             }
             if pass == Pass::Quiet {
                 self.sleep()?;
             }
         }
+    }
+
+    fn begin_drain(&mut self, rate_per_s: u32, bound: Duration, after: AfterDrain) {
+        self.shard.refuse_new();
+        self.desk.note_draining();
+        self.drain = Some(Drain::new(rate_per_s, bound, Instant::now()));
+        self.after_drain = after;
     }
 
     fn pass(&mut self) -> Result<Pass, ServerError> {
@@ -129,11 +156,37 @@ impl Worker {
             }
         }
         let has_requests = self.take_requests(now);
-        if self.shard.next_deadline().is_some_and(|deadline| deadline <= now) {
+        let has_asks = self.take_asks(now);
+        let is_due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due {
             self.shard.tick(now);
         }
-        self.let_out()?;
-        Ok(if has_requests || !self.frames.is_empty() { Pass::Busy } else { Pass::Quiet })
+        self.let_out(now)?;
+        let is_busy = has_requests || has_asks || is_due || !self.frames.is_empty();
+        Ok(if is_busy { Pass::Busy } else { Pass::Quiet })
+    }
+
+    /// Answers a few asks of the control side, no more after one that took long.
+    fn take_asks(&mut self, now: Time) -> bool {
+        let mut count = 0;
+        while count < ASKS_MAX
+            && let Some(ask) = self.shared.asks.pop()
+        {
+            count += 1;
+            let surroundings = Surroundings {
+                passes: self.passes,
+                frames_lost: self.link.frames_lost(),
+                notices_lost: self.shared.notices_lost.load(Ordering::Relaxed),
+            };
+            let (errand, is_long) = self.desk.answer(now, ask, &mut self.shard, surroundings);
+            if let Errand::Drain { rate_per_s } = errand {
+                self.begin_drain(rate_per_s, Duration::MAX, AfterDrain::Stay);
+            }
+            if is_long {
+                break;
+            }
+        }
+        count > 0
     }
 
     /// Takes out up to a batch of requests. Pushes that follow each other go in together, a close stands where it was
@@ -143,11 +196,13 @@ impl Worker {
         let shared = &self.shared;
         self.requests.extend(std::iter::from_fn(|| shared.requests.pop()).take(BATCH_MAX));
         let mut pushes = Vec::with_capacity(self.requests.len());
-        for request in &self.requests {
+        for request in &mut self.requests {
             match request {
-                Request::Push { flow, ticket, bytes } => {
+                Request::Push { flow, ticket, bytes, asked } => {
                     shared.taken_out(bytes.len());
-                    pushes.push(Push::new(*flow, *ticket, bytes));
+                    let key = asked.key.take().map(|value| self.shard.push_key(*flow, &value));
+                    self.desk.expect_answer(*flow, *ticket, key.is_some(), asked.reply.take());
+                    pushes.push(Push { flow: *flow, ticket: *ticket, bytes, key, expires_in_s: asked.expires_in_s });
                 }
                 Request::Close { flow, how } => {
                     if !pushes.is_empty() {
@@ -165,8 +220,8 @@ impl Worker {
         !self.requests.is_empty()
     }
 
-    /// Hands the link what it takes, and the reader of notices what there is.
-    fn let_out(&mut self) -> Result<(), ServerError> {
+    /// Hands the link what it takes, and readers of notices what there is.
+    fn let_out(&mut self, now: Time) -> Result<(), ServerError> {
         let mut failure = None;
         let (link, recorder) = (&mut self.link, &mut self.recorder);
         if let Some(recorder) = recorder {
@@ -187,13 +242,15 @@ impl Worker {
         if let Some(recorder) = recorder {
             recorder.hand_over();
         }
-        let (notices, shared) = (&self.notices, &self.shared);
+        let (notices, shared, desk) = (&self.notices, &self.shared, &mut self.desk);
         self.shard.drain_notices(|notice| {
+            desk.on_notice(now, &notice);
             let is_lost = notices.as_ref().is_some_and(|notices| notices.try_send(notice).is_err());
             if is_lost {
                 shared.notices_lost.fetch_add(1, Ordering::Relaxed);
             }
         });
+        self.desk.end_of_notices(now, &self.shard);
         failure.map_or(Ok(()), |error| Err(ServerError::Link(error)))
     }
 
@@ -202,7 +259,7 @@ impl Worker {
     fn sleep(&self) -> Result<(), ServerError> {
         let shared = &self.shared;
         shared.wake.fall_asleep();
-        let slept = if shared.requests.is_empty() && shared.orders.is_empty() {
+        let slept = if shared.requests.is_empty() && shared.asks.is_empty() && shared.orders.is_empty() {
             wait(self.link.descriptor(), shared.wake.descriptor(), self.timeout())
         } else {
             Ok(())

@@ -193,13 +193,41 @@ impl<S: Service> Shard<S> {
         self.batch.tables.view(id.slot(), now).filter(|view| view.id == id)
     }
 
+    /// Whether an id was given out at some time, whatever became of its connection.
+    pub fn was_given_out(&self, id: FlowId) -> bool {
+        self.batch.tables.was_given_out(id)
+    }
+
     /// Calls `take` with each connection from a slot on until it answers false. Returns the slot to go on from; `None`
     /// at the end of the table.
-    pub fn flows(&self, now: Time, from_slot: u32, mut take: impl FnMut(FlowView) -> bool) -> Option<u32> {
+    pub fn flows(&self, now: Time, from_slot: u32, take: impl FnMut(FlowView) -> bool) -> Option<u32> {
+        self.flows_within(now, from_slot, u32::MAX, take)
+    }
+
+    /// The same, of at most `slots_max` slots, free ones counted: a bound on the time it takes.
+    pub fn flows_within(
+        &self,
+        now: Time,
+        from_slot: u32,
+        slots_max: u32,
+        mut take: impl FnMut(FlowView) -> bool,
+    ) -> Option<u32> {
         let end = self.batch.tables.storage.head().flows_end;
-        (from_slot..end)
-            .find(|&slot| self.batch.tables.view(slot, now).is_some_and(|view| !take(view)))
-            .map(|slot| slot + 1)
+        let stop = end.min(from_slot.saturating_add(slots_max));
+        let last = (from_slot..stop).find(|&slot| self.batch.tables.view(slot, now).is_some_and(|view| !take(view)));
+        let next = last.map_or(stop, |slot| slot + 1);
+        (next < end).then_some(next)
+    }
+
+    /// Connections in a state.
+    pub fn in_state(&self, state: State) -> u32 {
+        self.batch.tables.in_state(state)
+    }
+
+    /// The [`Push::key`] for what a client gave as the idempotency key of a push to this connection. It is the same as
+    /// long as the state lives, and clients cannot choose values that collide.
+    pub fn push_key(&self, flow: FlowId, value: &[u8]) -> [u8; 16] {
+        self.batch.tables.push_key(flow, value)
     }
 
     /// The counts.

@@ -3,9 +3,11 @@
 //! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading
 //! them here sees what is committed; the open batch has its own copies of what it changes.
 
+use std::hash::Hasher;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use siphasher::sip::SipHasher24;
+use siphasher::sip128::Hasher128;
 use strum::EnumCount;
 
 use super::config::Config;
@@ -205,6 +207,27 @@ impl Tables {
         bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
         bytes[8] = key.local_index;
         SeqNum((self.isn_hasher.hash(&bytes) as u32).wrapping_add((now.0 / 4) as u32))
+    }
+
+    /// The idempotency key of a value that a client gave for a push to this connection.
+    pub fn push_key(&self, flow: FlowId, value: &[u8]) -> [u8; 16] {
+        let (_, secret) = self.storage.head().secret.split_at(16);
+        let secret = <[u8; 16]>::try_from(secret).expect("a secret is two keys of 16 bytes");
+        let mut hasher = siphasher::sip128::SipHasher24::new_with_key(&secret);
+        hasher.write(&flow.to_bits().to_le_bytes());
+        hasher.write(value);
+        hasher.finish128().as_bytes()
+    }
+
+    /// Whether an id is one of a connection that is or was. Generations only grow.
+    pub fn was_given_out(&self, id: FlowId) -> bool {
+        let head = self.storage.head();
+        let is_in_table = id.shard() == self.config.shard && id.slot() < head.flows_end;
+        is_in_table && {
+            let flow = &self.storage.flows.records()[id.slot() as usize];
+            let is_present = flow.generation() == id.generation() && flow.is_live();
+            is_present || id.generation() < flow.generation()
+        }
     }
 
     /// The active block of a flow, or what it would be.

@@ -89,9 +89,14 @@ impl Peer {
                 return;
             }
             assert!(Instant::now() < until, "after {PATIENCE:?} still waiting for {what}");
-            let descriptor = self.cable.link.descriptor().expect("a memory link has a descriptor");
-            poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(2u8)).expect("poll works");
+            self.rest();
         }
+    }
+
+    /// Sleeps until a frame arrives, or a moment.
+    pub fn rest(&self) {
+        let descriptor = self.cable.link.descriptor().expect("a memory link has a descriptor");
+        poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(2u8)).expect("poll works");
     }
 
     /// Takes in and sends out what there is.

@@ -33,12 +33,18 @@ enum Door {
 
 /// The doors. Every dependency of Cargo.toml has one.
 const DOORS: &[(&str, Door)] = &[
+    ("axum", Door::Only(&["server"])),
+    ("base64", Door::Only(&["server", "cli"])),
     ("bytemuck", Door::Only(&["tcp", "flows", "shard"])),
     ("clap", Door::Only(&["cli", "main"])),
     // cli waits for what a server tells on the channels that server gives it (agreed deviation).
     ("crossbeam", Door::Only(&["server", "shard", "cli"])),
     ("getrandom", Door::Only(&["server", "cli", "flows"])),
     ("hashbrown", Door::Only(&["flows"])),
+    ("http_body_util", Door::Only(&["server", "cli"])),
+    // cli is the client of the control API that server serves.
+    ("hyper", Door::Only(&["server", "cli"])),
+    ("hyper_util", Door::Only(&["server", "cli"])),
     ("libc", Door::Only(&["link"])),
     ("memmap2", Door::Only(&["flows"])),
     ("netlink_packet_core", Door::Only(&["link"])),
@@ -46,8 +52,10 @@ const DOORS: &[(&str, Door)] = &[
     ("netlink_sys", Door::Only(&["link"])),
     ("nix", Door::Only(&["link", "server", "cli"])),
     ("pcap_parser", Door::Only(&["link"])),
+    ("prometheus_client", Door::Only(&["server"])),
     ("rand", Door::Only(&["sim"])),
     ("rand_xoshiro", Door::Only(&["sim"])),
+    ("ratatui", Door::Only(&["cli"])),
     ("serde", Door::Only(&["cli", "server"])),
     ("serde_json", Door::Only(&["cli", "server"])),
     ("signal_hook", Door::Only(&["server", "cli"])),
@@ -58,6 +66,8 @@ const DOORS: &[(&str, Door)] = &[
     ("strum", Door::Anywhere),
     ("tempfile", Door::Anywhere),
     ("thiserror", Door::AnywhereBut(&["tcp", "wire"])),
+    ("tokio", Door::Only(&["server", "cli"])),
+    ("toml", Door::Only(&["cli"])),
     ("tracing", Door::AnywhereBut(&["tcp"])),
     ("tracing_subscriber", Door::Only(&["cli", "main"])),
 ];

@@ -1,0 +1,111 @@
+//! Sizes: how much memory a flag allows, and how a shard divides it.
+//!
+//! What is fixed comes first: records of connections with their index. What is left goes to payload, three quarters and
+//! more, and to active blocks. Memory is touched as it is used; these are bounds.
+
+use holdline::flows::Capacity;
+
+/// A size in bytes, such as 65536, 64K, 512M or 2G.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("{text:?} is no size; write a number of bytes, or one with K, M or G behind it, such as 512M");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// Whether a service attaches something to each connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attachments {
+    /// It does.
+    Some,
+    /// It does not.
+    None,
+}
+
+/// What so many connections get of so much memory. The error says what they need.
+pub fn capacity(connections: u32, memory_bytes: Option<u64>, attachments: Attachments) -> Result<Capacity, String> {
+    let usual = Capacity::for_connections(connections);
+    let Some(memory_bytes) = memory_bytes else { return Ok(usual) };
+    let flow_bytes = FLOW_BYTES + if attachments == Attachments::Some { ATTACHMENT_BYTES } else { 0 };
+    let fixed_bytes = FIXED_BYTES + u64::from(usual.flows) * flow_bytes;
+    let least_bytes = fixed_bytes + ACTIVES_MIN * ACTIVE_BYTES + BLOCKS_MIN * (BLOCK_BYTES + 2 * SPAN_BYTES);
+    let Some(rest_bytes) = memory_bytes.checked_sub(fixed_bytes).filter(|_| memory_bytes >= least_bytes) else {
+        return Err(format!(
+            "--max-memory {memory_bytes} is too little for --max-connections {connections}, which need at least \
+             {least_bytes} bytes; allow more memory or fewer connections"
+        ));
+    };
+    let actives = (rest_bytes / 4 / ACTIVE_BYTES).clamp(ACTIVES_MIN, u64::from(usual.actives));
+    let payload_bytes = rest_bytes - actives * ACTIVE_BYTES;
+    let blocks = (payload_bytes / (BLOCK_BYTES + 2 * SPAN_BYTES)).clamp(BLOCKS_MIN, BLOCKS_MAX);
+    let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Capacity { flows: usual.flows, actives: count(actives), spans: count(blocks * 2), blocks: count(blocks) })
+}
+
+/// The record of a connection and its part of the index, in bytes.
+const FLOW_BYTES: u64 = size_of::<holdline::tcp::Flow>() as u64 + 16;
+
+/// What a service may attach to it, in bytes.
+const ATTACHMENT_BYTES: u64 = 128;
+
+/// Everything that does not grow: log, idempotency keys, jobs, next hops, buffers, in bytes.
+const FIXED_BYTES: u64 = 16 << 20;
+
+/// An active block and its place in the wheel, in bytes.
+const ACTIVE_BYTES: u64 = size_of::<holdline::tcp::Active>() as u64 + 32;
+
+const SPAN_BYTES: u64 = size_of::<holdline::tcp::Span>() as u64;
+const BLOCK_BYTES: u64 = 2_048;
+const ACTIVES_MIN: u64 = 1_024;
+const BLOCKS_MIN: u64 = 1_024;
+/// 8 GB of payload.
+const BLOCKS_MAX: u64 = 1 << 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [("1", 1), ("64K", 65_536), ("512M", 512 << 20), ("2g", 2 << 30), ("1MiB", 1 << 20)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for wrong in ["", "0", "M", "-1", "1.5G", "10 M", "1T", "99999999999G", "512MM"] {
+            assert!(parse_size(wrong).is_err_and(|error| error.contains("is no size")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn all_of_it_is_within_the_bound() {
+        for (connections, memory) in [(1_000, 64 << 20), (1_000_000, 512 << 20), (10_000_000, 4 << 30)] {
+            for attachments in [Attachments::Some, Attachments::None] {
+                let Ok(capacity) = capacity(connections, Some(memory), attachments) else {
+                    assert_eq!((connections, attachments), (10_000_000, Attachments::Some), "only that is too little");
+                    continue;
+                };
+                let flow_bytes = FLOW_BYTES + if attachments == Attachments::Some { ATTACHMENT_BYTES } else { 0 };
+                let whole = FIXED_BYTES
+                    + u64::from(capacity.flows) * flow_bytes
+                    + u64::from(capacity.actives) * ACTIVE_BYTES
+                    + u64::from(capacity.spans) * SPAN_BYTES
+                    + u64::from(capacity.blocks) * BLOCK_BYTES;
+                assert_eq!(capacity.flows, connections);
+                assert!(whole <= memory && whole > memory / 2, "{connections}: {whole} of {memory}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_is_said_with_what_is_needed() {
+        let error = capacity(1_000_000, Some(1 << 20), Attachments::None).expect_err("a megabyte for a million");
+        assert!(error.contains("--max-memory") && error.contains("at least"), "{error}");
+    }
+}

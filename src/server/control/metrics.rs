@@ -1,0 +1,134 @@
+//! The figures of a worker in the text format of Prometheus.
+//!
+//! Comes in: figures. Goes out: text. Histograms have a bucket for each doubling from a microsecond on.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::shard::Rule;
+
+use super::super::ask::{CLOSE_REASONS, Figures};
+use super::super::histogram::Histogram;
+
+pub(super) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+
+/// The text.
+pub(super) fn text(figures: Figures, events_lost: u64) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("holdline");
+    registry.register_collector(Box::new(Scrape { figures, events_lost }));
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Scrape {
+    figures: Figures,
+    events_lost: u64,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Scrape { figures, events_lost } = self;
+        let (stats, told) = (&figures.stats, &figures.told);
+        let states = figures.states.iter().map(|(state, count)| (state.to_string(), u64::from(*count)));
+        gauges(&mut encoder, "connections", "Connections by state", "state", states)?;
+        let opened = [("opened", told.opened)];
+        counters(&mut encoder, "handshakes", "Handshakes that were completed", "outcome", opened)?;
+        let closed = CLOSE_REASONS.iter().zip(told.closed).map(|((_, reason), count)| (*reason, count));
+        counters(&mut encoder, "closed", "Connections that ended, by reason", "reason", closed)?;
+        let pushes = [
+            ("queued", figures.rule(Rule::PushQueued)),
+            ("refused", figures.rule(Rule::PushRefused)),
+            ("delivered", told.delivered),
+            ("expired", told.expired),
+            ("undelivered", told.undelivered),
+        ];
+        counters(&mut encoder, "pushes", "Pushes by what became of them", "outcome", pushes)?;
+        let rules = figures.rules.iter().map(|(rule, count)| (<&str>::from(*rule), *count));
+        counters(&mut encoder, "decisions", "Decisions of the stack by rule", "rule", rules)?;
+        let frames = [("in", stats.frames_in), ("out", stats.frames_out), ("lost", figures.frames_lost)];
+        counters(&mut encoder, "frames", "Frames taken in, made, and lost by the link", "direction", frames)?;
+        let told = [("notices", figures.notices_lost), ("events", *events_lost)];
+        counters(&mut encoder, "told_lost", "What was to be told and found no room", "what", told)?;
+        let batches = [("committed", stats.batches)];
+        counters(&mut encoder, "batches", "Batches over the life of the state", "outcome", batches)?;
+        let arenas = || figures.memory.iter();
+        let used = arenas().map(|arena| (arena.name, arena.used.saturating_mul(arena.record_bytes)));
+        gauges(&mut encoder, "memory_used_bytes", "Memory in use by arena", "arena", used)?;
+        let capacity = arenas().map(|arena| (arena.name, arena.capacity.saturating_mul(arena.record_bytes)));
+        gauges(&mut encoder, "memory_capacity_bytes", "Memory that an arena may use", "arena", capacity)?;
+        let draining = [("draining", u64::from(figures.is_draining))];
+        gauges(&mut encoder, "refusing", "Whether new connections are refused", "why", draining)?;
+        let help = "Time from a push to its acknowledgment by the peer";
+        histogram(&mut encoder, "push_delivery_seconds", help, &figures.delivery)?;
+        let help = "Time of a pass of the worker that had something to do";
+        histogram(&mut encoder, "worker_step_seconds", help, &figures.step)
+    }
+}
+
+fn counters<L: AsRef<str>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl IntoIterator<Item = (L, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    labelled(&mut family, label, values, |value, encoder| ConstCounter::new(value).encode(encoder))
+}
+
+fn gauges<L: AsRef<str>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl IntoIterator<Item = (L, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    labelled(&mut family, label, values, |value, encoder| {
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
+    })
+}
+
+fn labelled<L: AsRef<str>>(
+    family: &mut MetricEncoder<'_>,
+    label: &str,
+    values: impl IntoIterator<Item = (L, u64)>,
+    encode: impl Fn(u64, MetricEncoder<'_>) -> Result<(), fmt::Error>,
+) -> Result<(), fmt::Error> {
+    for (text, value) in values {
+        encode(value, family.encode_family(&[(label, text.as_ref())])?)?;
+    }
+    Ok(())
+}
+
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: &Histogram,
+) -> Result<(), fmt::Error> {
+    let mut buckets = Vec::with_capacity((EXPONENT_LAST - EXPONENT_FIRST) as usize + 2);
+    let mut below = 0;
+    for exponent in EXPONENT_FIRST..=EXPONENT_LAST {
+        let up_to_here = values.shorter_than_power(exponent);
+        buckets.push(((1u64 << exponent) as f64 / 1e9, up_to_here - below));
+        below = up_to_here;
+    }
+    buckets.push((f64::INFINITY, values.count() - below));
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    family.encode_histogram::<NoLabelSet>(values.sum().as_secs_f64(), values.count(), &buckets, None)
+}
+
+/// The first bucket ends at 2^10 ns, about a microsecond.
+const EXPONENT_FIRST: u32 = 10;
+
+/// The last but one ends at 2^35 ns, about half a minute.
+const EXPONENT_LAST: u32 = 35;

@@ -1,0 +1,221 @@
+//! Calls that push to connections by id and by name.
+//!
+//! Comes in: the bytes, and the terms: an idempotency key, an expiry, whether the delivery is waited for. Goes out: the
+//! ticket once the push is committed, or how it ended. `delivered` means that the TCP endpoint at the other end of the
+//! connection has acknowledged the last byte; that may be a proxy.
+//!
+//! Invariant: an idempotency key counts for each connection by itself, so that a push by name that is repeated reaches
+//! each connection of that name once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State as Of;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::shard::{FlowId, Ticket};
+
+use super::super::ask::{Ask, Outcome};
+use super::super::events::ticket_text;
+use super::Api;
+use super::body;
+use super::failure::{Failure, json as answer};
+use super::line::{PushTerms, Queued};
+use super::parameters::{self, Parameters};
+use super::routes::Segment;
+
+/// What a call to push says beside its bytes.
+struct Terms {
+    push: PushTerms,
+    until: Instant,
+}
+
+impl Terms {
+    fn read(uri: &Uri, headers: &HeaderMap) -> Result<Terms, Failure> {
+        let parameters = Parameters::read(uri, &["expires", "wait", "timeout"])?;
+        let is_awaited = parameters.word("wait", &[("delivered", ())])?.is_some();
+        let timeout_s = parameters.number("timeout", 1..=TIMEOUT_S_MAX)?;
+        if timeout_s.is_some() && !is_awaited {
+            return Err(Failure::bad("`timeout` says how long to wait, and needs `wait=delivered` beside it"));
+        }
+        let push = PushTerms {
+            key: idempotency_key(headers)?,
+            expires_in_s: parameters.number_or_zero("expires")?,
+            is_awaited,
+        };
+        Ok(Terms { push, until: Instant::now() + Duration::from_secs(timeout_s.unwrap_or(TIMEOUT_S)) })
+    }
+}
+
+/// The value of the header `Idempotency-Key`, if there is one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<[u8]>>, Failure> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Failure::bad("there is more than one Idempotency-Key"));
+    }
+    if !(1..=KEY_BYTES_MAX).contains(&value.len()) {
+        return Err(Failure::bad(format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} bytes, not {}", value.len())));
+    }
+    Ok(Some(value.as_bytes().into()))
+}
+
+/// `POST /flows/{id}/push`
+pub(super) async fn to_flow(
+    Of(api): Of<Arc<Api>>,
+    uri: Uri,
+    Segment(id): Segment,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let flow = parameters::flow_id(&id)?;
+    let terms = Terms::read(&uri, &headers)?;
+    let bytes = read(&api, &headers, body).await?;
+    let queued = push(&api, flow, &bytes, &terms).await?;
+    let ticket = queued.ticket;
+    match queued.ended {
+        None => Ok(answer(StatusCode::ACCEPTED, &json!({ "ticket": ticket_text(ticket) }))),
+        Some(ended) => {
+            wait(ticket, ended, terms.until).await?;
+            Ok(answer(StatusCode::OK, &json!({ "ticket": ticket_text(ticket), "outcome": "delivered" })))
+        }
+    }
+}
+
+/// `POST /names/{name}/push`: 202, or 200 where all are delivered. Where every connection failed the answer is the first
+/// one's failure, where some did they say so in the list.
+pub(super) async fn to_name(
+    Of(api): Of<Arc<Api>>,
+    uri: Uri,
+    Segment(name): Segment,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let name = parameters::name(&name)?;
+    let terms = Terms::read(&uri, &headers)?;
+    let bytes = read(&api, &headers, body).await?;
+    let named = name.as_bytes().into();
+    let flows = api.line.ask(|reply| Ask::Named { name: named, reply }).await?;
+    if flows.is_empty() {
+        let sentence = format!("no connection has the name `{name}`; with --service names clients say theirs");
+        return Err(Failure::new(StatusCode::NOT_FOUND, sentence));
+    }
+    let mut queued = Vec::with_capacity(flows.len());
+    for flow in flows {
+        queued.push((flow, push(&api, flow, &bytes, &terms).await));
+    }
+    let mut pushes = Vec::with_capacity(queued.len());
+    let (mut first_ticket, mut first_failure) = (None, None);
+    for (flow, queued) in queued {
+        let (result, ticket) = settle(queued, terms.until).await;
+        first_ticket = first_ticket.or(ticket);
+        let mut entry = Map::from_iter([("id".to_owned(), Value::String(flow.to_string()))]);
+        match result {
+            Ok(outcome) => entry.extend(outcome),
+            Err(failure) => {
+                let status = failure.status();
+                let mut body = failure.into_body();
+                entry.append(&mut body.clone());
+                body.insert("id".to_owned(), Value::String(flow.to_string()));
+                first_failure.get_or_insert((status, body));
+            }
+        }
+        pushes.push(Value::Object(entry));
+    }
+    let is_any_done = pushes.iter().any(|entry| entry.get("error").is_none());
+    let (status, mut whole) = match first_failure {
+        Some((status, body)) if !is_any_done => (status, body),
+        Some((status, body)) if terms.push.is_awaited => (status, body),
+        _ if terms.push.is_awaited => (StatusCode::OK, Map::from_iter([("outcome".to_owned(), "delivered".into())])),
+        _ => (StatusCode::ACCEPTED, Map::new()),
+    };
+    if let Some(ticket) = first_ticket {
+        whole.insert("ticket".to_owned(), ticket_text(ticket).into());
+    }
+    whole.insert("pushes".to_owned(), Value::Array(pushes));
+    Ok(answer(status, &Value::Object(whole)))
+}
+
+/// What one push of several came to, and its ticket if it has one.
+async fn settle(
+    queued: Result<Queued, Failure>,
+    until: Instant,
+) -> (Result<Map<String, Value>, Failure>, Option<Ticket>) {
+    let Queued { ticket, ended } = match queued {
+        Ok(queued) => queued,
+        Err(failure) => return (Err(failure), None),
+    };
+    let mut entry = Map::from_iter([("ticket".to_owned(), Value::String(ticket_text(ticket)))]);
+    let Some(ended) = ended else { return (Ok(entry), Some(ticket)) };
+    match wait(ticket, ended, until).await {
+        Ok(()) => {
+            entry.insert("outcome".to_owned(), "delivered".into());
+            (Ok(entry), Some(ticket))
+        }
+        Err(failure) => (Err(failure), Some(ticket)),
+    }
+}
+
+/// The bytes of a push. Few bodies are read at the same time, so what they take together is bounded.
+async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
+    let _place = api.bodies.acquire().await.map_err(|_| Failure::stopped())?;
+    let bytes = body::read(headers, body, api.push_bytes_max).await?;
+    if bytes.is_empty() {
+        return Err(Failure::bad("a push has at least one byte; the body of the request is empty"));
+    }
+    Ok(bytes)
+}
+
+async fn push(api: &Api, flow: FlowId, bytes: &[u8], terms: &Terms) -> Result<Queued, Failure> {
+    let pushed = api.line.push(flow, bytes, terms.push.clone()).await;
+    pushed.map_err(|error| error.map_or_else(Failure::stopped, |error| Failure::of_flow(error, flow)))
+}
+
+/// Waits for the end of a push, which may be a failure.
+async fn wait(ticket: Ticket, ended: oneshot::Receiver<Outcome>, until: Instant) -> Result<(), Failure> {
+    let failure = |status, outcome: &str, sentence: &str| {
+        Failure::new(status, sentence).with("ticket", ticket_text(ticket)).with("outcome", outcome)
+    };
+    match timeout_at(until, ended).await {
+        Ok(Ok(Outcome::Delivered)) => Ok(()),
+        Ok(Ok(Outcome::Expired)) => {
+            Err(failure(StatusCode::GONE, "expired", "the push expired before its first byte was sent, and is dropped")
+                .with("acked_bytes", 0))
+        }
+        Ok(Ok(Outcome::Undelivered { acked_bytes })) => Err(failure(
+            StatusCode::GONE,
+            "undelivered",
+            "the connection ended before all of the push was acknowledged",
+        )
+        .with("acked_bytes", acked_bytes)),
+        Ok(Ok(Outcome::Forgotten)) => Err(failure(
+            StatusCode::GONE,
+            "unknown",
+            "the connection is gone, and how this push of an earlier start ended is not remembered",
+        )),
+        Ok(Err(_)) => Err(failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queued",
+            "the push is queued, but the server stops or too many wait for receipts; its event will tell",
+        )),
+        Err(_) => Err(failure(
+            StatusCode::GATEWAY_TIMEOUT,
+            "queued",
+            "the push is not delivered yet; it stays queued, and its event will tell",
+        )),
+    }
+}
+
+/// How long a delivery is waited for unless told otherwise, in seconds.
+const TIMEOUT_S: u64 = 30;
+
+/// The longest that it is waited for, in seconds.
+const TIMEOUT_S_MAX: u64 = 3_600;
+
+/// Longest idempotency key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
