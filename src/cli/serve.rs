@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
 use holdline::flows::{Capacity, Storage};
+use holdline::link::pcap::CaptureFile;
 use holdline::link::{Link, Raw, Tap, interface};
 use holdline::server::{Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Service};
@@ -50,6 +51,10 @@ pub struct Arguments {
     /// A directory that keeps connections while the process is away.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// A file that every frame is written to, in the format pcapng, with the rules that decided it as its comment; a
+    /// file of that name is replaced.
+    #[arg(long, value_name = "FILE.pcapng")]
+    capture: Option<PathBuf>,
     /// How many connections there may be; fixed when a state is made.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
@@ -76,6 +81,15 @@ enum LinkName {
     Raw(String),
 }
 
+impl LinkName {
+    /// The name of the interface.
+    fn interface(&self) -> &str {
+        match self {
+            LinkName::Tap(name) | LinkName::Raw(name) => name,
+        }
+    }
+}
+
 /// Ports `first..=last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ports {
@@ -97,7 +111,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ServiceName::Echo => Box::new(Echo),
         ServiceName::Hold => Box::new(Hold),
     };
-    let options = Options { notices_max: 0, interrupt, ..Options::default() };
+    let capture = arguments.capture.as_ref().map(|path| CaptureFile::create(path, arguments.link.interface()));
+    let options = Options { notices_max: 0, interrupt, capture: capture.transpose()?, ..Options::default() };
     let server = Server::start(config(arguments), storage, link, service, options)?;
     let resumption = server.resumption();
     if !resumption.is_fresh {

@@ -13,6 +13,7 @@ pub mod interface;
 mod memory;
 mod offload;
 mod packet_socket;
+pub mod pcap;
 mod raw;
 mod tap;
 pub mod veth;

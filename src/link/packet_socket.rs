@@ -1,8 +1,7 @@
 //! Packet sockets of Linux (packet(7)): opened, set and bound, with what `std` and `nix` have no words for.
 //!
 //! Comes in: an interface and the Ethernet address that is ours on it. Goes out: a socket that receives exactly the
-//! frames that are meant for us, each behind a `virtio_net_hdr`, and sends what is written to it behind such a
-//! header.
+//! frames that are meant for us, each behind a `virtio_net_hdr`, and sends what is written to it behind such a header.
 //!
 //! Invariant: nothing is received before the socket is set up whole: it is made with the protocol 0, which receives
 //! nothing, and gets its protocol when it is bound.

@@ -4,10 +4,9 @@
 //! leave by the interface. The kernel goes on using it, so holdline's IP address must be none of the kernel's: the
 //! kernel would answer in its own way, and connections would meet its RST.
 //!
-//! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO),
-//! a TCP segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the
-//! segment is handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not
-//! received here:
+//! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO), a
+//! TCP segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the segment
+//! is handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not received here:
 //! `raw:eth0.5` is the link for the VLAN 5 of eth0. A card that joins segments by itself (LRO) without making their
 //! checksums good has to be told not to: `ethtool -K eth0 lro off`.
 //!
@@ -26,7 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::interface::{InterfaceError, ethernet_address, is_ethernet, mtu};
+use super::interface::{InterfaceError, ethernet_address, is_ethernet, is_up, mtu};
 use super::tap::mac_across_from;
 use super::{Frames, Link, offload, packet_socket};
 
@@ -38,6 +37,8 @@ pub struct Raw {
     name: String,
     mac: [u8; 6],
     mtu: u16,
+    /// The interface is down: the kernel does not tell when it is deleted then.
+    is_down: bool,
     frames_lost: u64,
     /// What the socket had no room for, as far as it was asked.
     frames_dropped: Cell<u64>,
@@ -86,6 +87,7 @@ impl Raw {
             name: name.to_owned(),
             mac,
             mtu,
+            is_down: false,
             frames_lost: 0,
             frames_dropped: Cell::new(0),
         })
@@ -96,15 +98,17 @@ impl Raw {
         &self.name
     }
 
-    /// The interface went down, which the socket outlives, or away.
-    fn on_down(&self) -> io::Result<()> {
-        match if_indextoname(self.interface_index) {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let sentence = format!("the interface {} was deleted while it was in use", self.name);
-                Err(io::Error::new(ErrorKind::NotFound, sentence))
-            }
+    /// Looks whether the interface is up, or down, which the socket outlives, or gone.
+    fn look(&mut self) -> io::Result<()> {
+        // An index that is nobody's gets an empty name from nix, not an error.
+        let name = if_indextoname(self.interface_index).unwrap_or_default();
+        if name.is_empty() {
+            let sentence = format!("the interface {} was deleted while it was in use", self.name);
+            return Err(io::Error::new(ErrorKind::NotFound, sentence));
         }
+        let is_up = name.to_str().is_ok_and(|name| is_up(name).unwrap_or(false));
+        self.is_down = !is_up;
+        Ok(())
     }
 }
 
@@ -122,6 +126,9 @@ impl Link for Raw {
     }
 
     fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
+        if self.is_down {
+            self.look()?;
+        }
         while !frames.is_full() {
             let mut header = [0; offload::HEADER_BYTES];
             let buffer = frames.next_buffer();
@@ -140,7 +147,7 @@ impl Link for Raw {
                 }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINTR) => {}
-                    Some(Errno::ENETDOWN) => self.on_down()?,
+                    Some(Errno::ENETDOWN) => self.look()?,
                     Some(Errno::EAGAIN) => return Ok(()),
                     // EINVAL: the header has no words for the frame, which the kernel has dropped.
                     _ => {
@@ -164,7 +171,7 @@ impl Link for Raw {
                 Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
                 errno => {
                     if matches!(errno, Some(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV)) {
-                        self.on_down()?;
+                        self.look()?;
                     }
                     // ENETDOWN: the interface is down. ENOBUFS: its queue is full. A network may lose frames.
                     self.frames_lost += 1;
@@ -174,8 +181,9 @@ impl Link for Raw {
         }
     }
 
+    /// None while the interface is down, so that it is looked at now and then.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        (!self.is_down).then(|| self.socket.as_fd())
     }
 
     fn frames_lost(&self) -> u64 {

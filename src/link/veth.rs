@@ -1,8 +1,9 @@
 //! Veth pairs: two interfaces joined by a virtual cable, made by rtnetlink.
 //!
-//! `demo` and the tests lay one in their private network namespace, for want of a TAP or to have the raw link's
-//! traffic. Comes in: two names. Goes out: two interfaces, both down and without addresses; `interface` sets them up.
-//! They vanish with their namespace, or when one of them is deleted.
+//! `demo` and the tests lay one in their private network namespace, for want of a TAP or for the raw link's traffic.
+//! Comes
+//! in: two names. Goes out: two interfaces, both down and without addresses, which `interface` sets up. They vanish
+//! with their namespace, or when one of them is deleted.
 
 use std::io;
 

@@ -6,6 +6,7 @@
 //! Invariant: the worker waits for the link, for pushers and for the clock, and for nobody else. A reader of notices
 //! that is slow loses notices, which are counted, and never holds a connection up.
 
+mod capture;
 mod clock;
 mod drain;
 mod pusher;
@@ -21,11 +22,13 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 
 use crate::link::Link;
+use crate::link::pcap::CaptureFile;
 use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats, Storage};
 
 pub use clock::Clock;
 pub use pusher::Pusher;
 
+use capture::Recorder;
 use pusher::Shared;
 use wake::Wake;
 use worker::Worker;
@@ -40,11 +43,19 @@ pub struct Options {
     pub notices_max: usize,
     /// Offered every commit point of the shard, for fault injection.
     pub interrupt: Option<Interrupt>,
+    /// Gets every frame that is received or sent.
+    pub capture: Option<CaptureFile>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { requests_max: 4_096, waiting_bytes_max: 64 << 20, notices_max: 65_536, interrupt: None }
+        Options {
+            requests_max: 4_096,
+            waiting_bytes_max: 64 << 20,
+            notices_max: 65_536,
+            interrupt: None,
+            capture: None,
+        }
     }
 }
 
@@ -74,6 +85,8 @@ pub struct Summary {
     pub notices_lost: u64,
     /// Frames that the link itself lost.
     pub frames_lost: u64,
+    /// Frames that are missing in the capture.
+    pub frames_uncaptured: u64,
     /// How often the worker went round; while nothing happens it does not.
     pub passes: u64,
 }
@@ -116,6 +129,8 @@ impl Server {
         let start_number = storage.starts() + 1;
         let mut shard = Shard::new(config, storage, service, secret, clock.now())?;
         shard.set_interrupt(options.interrupt);
+        let recorder = options.capture.map(Recorder::start).transpose();
+        let recorder = recorder.map_err(|error| ServerError::System("a thread", error))?;
         let resumption = shard.resumption();
 
         let Options { requests_max, waiting_bytes_max, notices_max, .. } = options;
@@ -123,7 +138,7 @@ impl Server {
         let (notice_sender, notices) = bounded(notices_max);
         let (finish, finished) = bounded(0);
         let notice_sender = (notices_max > 0).then_some(notice_sender);
-        let worker = Worker::new(shard, link, clock, Arc::clone(&shared), notice_sender);
+        let worker = Worker::new(shard, link, clock, Arc::clone(&shared), notice_sender, recorder);
         let worker = std::thread::Builder::new()
             .name("worker-0".to_owned())
             .spawn(move || {

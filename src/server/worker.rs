@@ -19,6 +19,7 @@ use nix::sys::time::TimeSpec;
 use crate::link::{Frames, Link};
 use crate::shard::{Notice, Push, Service, Shard, Time};
 
+use super::capture::Recorder;
 use super::clock::Clock;
 use super::drain::Drain;
 use super::pusher::{Request, Shared};
@@ -34,6 +35,7 @@ pub(super) struct Worker {
     frames: Frames,
     requests: Vec<Request>,
     drain: Option<Drain>,
+    recorder: Option<Recorder>,
     passes: u64,
 }
 
@@ -46,13 +48,15 @@ enum Pass {
 
 impl Worker {
     pub(super) fn new(
-        shard: Shard<Box<dyn Service + Send>>,
+        mut shard: Shard<Box<dyn Service + Send>>,
         link: Box<dyn Link>,
         clock: Clock,
         shared: Arc<Shared>,
         notices: Option<Sender<Notice>>,
+        recorder: Option<Recorder>,
     ) -> Worker {
         let frames = Frames::with_room(link.mtu(), link.frame_bytes_max());
+        shard.set_tracing(recorder.is_some());
         Worker {
             shard,
             link,
@@ -62,6 +66,7 @@ impl Worker {
             frames,
             requests: Vec::with_capacity(BATCH_MAX),
             drain: None,
+            recorder,
             passes: 0,
         }
     }
@@ -70,10 +75,12 @@ impl Worker {
     pub(super) fn run(mut self) -> Result<Summary, ServerError> {
         let outcome = self.run_until_told();
         self.shared.has_stopped.store(true, Ordering::Relaxed);
+        let frames_uncaptured = self.recorder.take().map_or(0, Recorder::finish);
         outcome.map(|()| Summary {
             stats: self.shard.stats(),
             notices_lost: self.shared.notices_lost.load(Ordering::Relaxed),
             frames_lost: self.link.frames_lost(),
+            frames_uncaptured,
             passes: self.passes,
         })
     }
@@ -117,6 +124,9 @@ impl Worker {
                 count += 1;
             }
             self.shard.receive(now, &slices[..count]);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.received(&mut self.shard, self.frames.iter());
+            }
         }
         let has_requests = self.take_requests(now);
         if self.shard.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -158,14 +168,25 @@ impl Worker {
     /// Hands the link what it takes, and the reader of notices what there is.
     fn let_out(&mut self) -> Result<(), ServerError> {
         let mut failure = None;
-        let link = &mut self.link;
+        let (link, recorder) = (&mut self.link, &mut self.recorder);
+        if let Some(recorder) = recorder {
+            recorder.expect(&mut self.shard);
+        }
         self.shard.transmit(|frame| match link.send(frame) {
-            Ok(is_sent) => is_sent,
+            Ok(is_sent) => {
+                if let (Some(recorder), true) = (recorder.as_mut(), is_sent) {
+                    recorder.sent(frame);
+                }
+                is_sent
+            }
             Err(error) => {
                 failure = Some(error);
                 false
             }
         });
+        if let Some(recorder) = recorder {
+            recorder.hand_over();
+        }
         let (notices, shared) = (&self.notices, &self.shared);
         self.shard.drain_notices(|notice| {
             let is_lost = notices.as_ref().is_some_and(|notices| notices.try_send(notice).is_err());

@@ -89,11 +89,13 @@ impl Batch {
         self.number += 1;
         self.now = now;
         self.half_open_new = 0;
+        self.tables.trace_batch();
     }
 
     /// The batch's copy of a flow. Panics beyond `TOUCHED_MAX`; see `has_room`.
     pub fn touch(&mut self, slot: u32) -> usize {
         if let Some(position) = self.positions.find(slot, &self.touched) {
+            self.tables.trace_flow(position);
             return position;
         }
         let flow = self.tables.storage.flows.records()[slot as usize];
@@ -106,6 +108,7 @@ impl Batch {
         let position = self.touched.len();
         self.positions.insert(touched.slot, position);
         self.touched.push(touched);
+        self.tables.trace_flow(position);
         position
     }
 
@@ -204,7 +207,7 @@ impl Batch {
                 });
             });
         });
-        self.frames_out += 1;
+        self.count_frame(Some(position));
     }
 
     /// Sends the control segment that effects ask for, on a touched flow.
@@ -250,7 +253,9 @@ impl Batch {
 
     /// Sends what each touched flow may send now, and gives back the active blocks of those that fell quiet.
     pub fn finish_flows(&mut self) {
+        self.tables.trace_frame(None);
         for position in 0..self.touched.len() {
+            self.tables.trace_flow(position);
             if !self.touched[position].flow.is_live() {
                 continue;
             }

@@ -29,6 +29,7 @@ mod resume;
 mod service;
 mod tables;
 mod tick;
+mod trace;
 mod types;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
 pub use service::{Context, Service};
+pub use trace::{RuleSet, Traced};
 pub use types::{
     ArenaUse, Broadcast, CloseHow, CommitPoint, FlowView, JobId, JobView, Notice, Push, PushError, Resumption, Stats,
     Ticket,
@@ -208,6 +210,18 @@ impl<S: Service> Shard<S> {
     /// How often a rule decided since the start.
     pub fn rule_count(&self, rule: Rule) -> u64 {
         self.batch.tables.rules[rule as usize]
+    }
+
+    /// From now on, or no longer, the rules of each frame are noted; whoever turns it on calls `drain_trace` after each
+    /// batch. Turn it on before the first frame, so that nothing waits for `transmit` that was not noted.
+    pub fn set_tracing(&mut self, is_on: bool) {
+        self.batch.tables.trace = is_on.then(Box::default);
+    }
+
+    /// Hands out what was noted since the last call: one [`Traced`] for each frame received, in order, then one for
+    /// each frame that was made meanwhile, in the order in which `transmit` hands them out.
+    pub fn drain_trace(&mut self, take: impl FnMut(Traced)) {
+        self.batch.tables.drain_trace(take);
     }
 
     /// Calls `interrupt` at each commit point from now on: for the injection of faults.

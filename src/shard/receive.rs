@@ -31,12 +31,16 @@ impl<S: Service> Shard<S> {
     fn receive_batch(&mut self, frames: &[&[u8]]) {
         let mut prepared = [const { None }; BATCH_MAX];
         self.batch.tables.frames_in += frames.len() as u64;
-        for (place, frame) in prepared.iter_mut().zip(frames) {
+        for (index, (place, frame)) in prepared.iter_mut().zip(frames).enumerate() {
+            self.batch.tables.trace_frame(Some(index));
             *place = self.batch.prepare(frame);
         }
         self.batch.prefetch(&prepared);
-        for segment in prepared.iter().flatten() {
-            self.receive_segment(segment);
+        for (index, segment) in prepared.iter().enumerate() {
+            if let Some(segment) = segment {
+                self.batch.tables.trace_frame(Some(index));
+                self.receive_segment(segment);
+            }
         }
     }
 
@@ -103,7 +107,7 @@ impl Batch {
                 self.tables.count(Rule::IcmpEchoAnswers);
                 let mac = self.tables.config.mac;
                 self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, &echo));
-                self.frames_out += 1;
+                self.count_frame(None);
             }
             Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
             Ok(Packet::Tcp(packet)) => {
@@ -156,7 +160,7 @@ impl Batch {
             target: message.sender,
         };
         self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
-        self.frames_out += 1;
+        self.count_frame(None);
     }
 
     /// A segment that belongs to no connection; `old` is the one in TIME-WAIT whose place it takes.
@@ -246,6 +250,6 @@ impl Batch {
             remote_port: packet.remote_port,
         };
         self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, &outgoing, |_| ()));
-        self.frames_out += 1;
+        self.count_frame(None);
     }
 }

@@ -9,6 +9,7 @@ use siphasher::sip::SipHasher24;
 use strum::EnumCount;
 
 use super::config::Config;
+use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
     Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, NextHop,
@@ -36,6 +37,8 @@ pub(super) struct Tables {
     /// The tickets of jobs' pushes; 0 for none.
     pub job_tickets: [u64; JOBS_MAX as usize],
     pub frames_in: u64,
+    /// What is noted of each frame, while somebody wants to know.
+    pub trace: Option<Box<Trace>>,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     last_next_hop: u16,
@@ -61,6 +64,7 @@ impl Tables {
             job_times: [None; JOBS_MAX as usize],
             job_tickets: [0; JOBS_MAX as usize],
             frames_in: 0,
+            trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
             last_next_hop: 0,
@@ -72,6 +76,7 @@ impl Tables {
     /// Counts a decision.
     pub fn count(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
+        self.trace_rule(rule);
     }
 
     /// The index of one of our addresses.

@@ -259,3 +259,36 @@ fn an_ended_connection_leaves_the_index() {
         assert_eq!(shard.batch.tables.index.len(), 0);
     }
 }
+
+#[test]
+fn a_trace_names_what_decided_each_frame() {
+    let mut shard = shard(Echo);
+    shard.set_tracing(true);
+    let traced = |shard: &mut Shard<Echo>| {
+        let mut traced = Vec::new();
+        shard.drain_trace(|it| {
+            traced.push(match it {
+                Traced::Received(rules) => format!("in {rules}"),
+                Traced::Sent(rules) => format!("out {rules}"),
+            });
+        });
+        traced
+    };
+    let (client, _) = open(&mut shard, 1);
+    let opening = ["in ListenAcceptsSyn", "in HandshakeCompleted", "out ListenAcceptsSyn"];
+    assert_eq!(traced(&mut shard), opening);
+
+    let stray = Client { port: 2, seq: SeqNum(0), ack: SeqNum(7) };
+    let data = client.frame(Control::ACK, b"echo");
+    shard.receive(Time(0), &[&data[..30], &stray.frame(Control::ACK, b""), &data]);
+    let (garbage, stray) = ("in FrameMalformed", "in ListenRejectsAck");
+    let echo = "AckRepeats PayloadAccepted PushQueued";
+    let outcome = traced(&mut shard);
+    assert_eq!(outcome[..3], [garbage, stray, &format!("in {echo}")]);
+    assert_eq!(outcome[3..], ["out ListenRejectsAck", &format!("out {echo}")]);
+    shard.tick(Time::from_ms(5_000));
+    assert_eq!(traced(&mut shard), ["out RetransmissionTimeout"]);
+    shard.set_tracing(false);
+    shard.receive(Time(0), &[&data]);
+    assert!(traced(&mut shard).is_empty());
+}

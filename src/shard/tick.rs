@@ -59,7 +59,7 @@ impl<S: Service> Shard<S> {
         };
         self.batch.begin(now);
         self.batch.gate.put_frame(self.batch.number, |out| wire::emit_arp(out, &request));
-        self.batch.frames_out += 1;
+        self.batch.count_frame(None);
         self.batch.commit();
     }
 

@@ -1,13 +1,16 @@
 //! `holdline demo`, end to end and when things go wrong.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::support::{HOLDLINE, PATIENCE, in_namespace, wait_within};
 
@@ -22,34 +25,65 @@ fn is_skipped(name: &str, stderr: &str) -> bool {
     reason.is_some()
 }
 
-#[test]
-fn demo_pushes_to_200_clients_and_checks_every_byte() {
-    let file = std::env::temp_dir().join(format!("holdline-demo-{}.json", std::process::id()));
-    let mut demo = Command::new(HOLDLINE)
-        .args(["demo", "--clients", "200", "--rounds", "3", "--payload", "1000", "--json"])
-        .arg(&file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the demo starts");
+/// Runs a demo with 200 clients, as another user where one is given, and holds it to all that it promises. Returns what
+/// it said on standard error; `None` where it was skipped.
+fn pushes_to_200_clients(name: &str, program: &Path, arguments: &[&str], user: Option<u32>) -> Option<String> {
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("it is ours");
+    let file = folder.path().join("figures.json");
+    let mut command = Command::new(program);
+    command.args(["demo", "--clients", "200", "--rounds", "3", "--payload", "1000"]).args(arguments);
+    command.arg("--json").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    let mut demo = command.spawn().expect("the demo starts");
     let status = wait_within(&mut demo, PATIENCE).expect("the demo ends in time");
     let (mut stdout, mut stderr) = (String::new(), String::new());
     demo.stdout.take().expect("piped").read_to_string(&mut stdout).expect("text");
     demo.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
-    if is_skipped("demo_pushes_to_200_clients_and_checks_every_byte", &stderr) {
-        return;
+    if is_skipped(name, &stderr) {
+        return None;
     }
     assert!(status.success(), "{status}\n{stdout}\n{stderr}");
     assert!(stdout.contains("200 of 200") && stdout.contains("600 acknowledged, 0 wrong bytes"), "{stdout}");
     assert!(stderr.contains("round 3 of 3"), "progress is shown: {stderr}");
     let json = fs::read_to_string(&file).expect("the JSON was written");
-    fs::remove_file(&file).expect("it can be removed");
-    assert!(
-        json.starts_with(
-            "{\"clients\":200,\"connected\":200,\"failed\":0,\"pushes\":600,\"delivered\":600,\"wrong_bytes\":0,"
-        ),
-        "{json}"
-    );
+    let promised =
+        "{\"clients\":200,\"connected\":200,\"failed\":0,\"pushes\":600,\"delivered\":600,\"wrong_bytes\":0,";
+    assert!(json.starts_with(promised), "{json}");
+    Some(stderr)
+}
+
+#[test]
+fn demo_pushes_to_200_clients_and_checks_every_byte() {
+    let name = "demo_pushes_to_200_clients_and_checks_every_byte";
+    pushes_to_200_clients(name, Path::new(HOLDLINE), &[], None);
+}
+
+#[test]
+fn demo_pushes_over_a_veth_pair() {
+    let name = "demo_pushes_over_a_veth_pair";
+    pushes_to_200_clients(name, Path::new(HOLDLINE), &["--link", "veth-raw"], None);
+}
+
+#[test]
+fn demo_needs_no_root() {
+    let name = "demo_needs_no_root";
+    if !geteuid().is_root() {
+        return eprintln!("{name} skipped: this user is a plain one already, and the other tests are run by it");
+    }
+    // Where the program stands may be closed to others.
+    let folder = tempfile::tempdir().expect("there is room");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+    let program = folder.path().join("holdline");
+    fs::copy(HOLDLINE, &program).expect("there is room");
+    pushes_to_200_clients(name, &program, &["--link", "veth-raw"], Some(NOBODY));
+    let is_open = fs::metadata("/dev/net/tun").is_ok_and(|device| device.permissions().mode() & 0o006 == 0o006);
+    if let Some(said) = pushes_to_200_clients(name, &program, &[], Some(NOBODY)) {
+        let takes_veth = said.lines().any(|line| line.starts_with("the demo takes a raw socket on a veth pair"));
+        assert_eq!(takes_veth, !is_open, "{said}");
+    }
 }
 
 #[test]
@@ -108,3 +142,6 @@ fn demo_client_tells_that_local_ports_are_used_up() {
         drop(accepted);
     });
 }
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;

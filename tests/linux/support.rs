@@ -100,6 +100,11 @@ impl Served {
         self.child.try_wait().expect("the process is our child")
     }
 
+    /// What it has said after it was ready, up to its end.
+    pub fn said_until_end(&mut self) -> Vec<String> {
+        self.lines.iter().collect()
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         wait_within(&mut self.child, PATIENCE).expect("the process ends in time")

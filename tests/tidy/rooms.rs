@@ -45,6 +45,7 @@ const DOORS: &[(&str, Door)] = &[
     ("netlink_packet_route", Door::Only(&["link"])),
     ("netlink_sys", Door::Only(&["link"])),
     ("nix", Door::Only(&["link", "server", "cli"])),
+    ("pcap_parser", Door::Only(&["link"])),
     ("rand", Door::Only(&["sim"])),
     ("rand_xoshiro", Door::Only(&["sim"])),
     ("serde", Door::Only(&["cli", "server"])),

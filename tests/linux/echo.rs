@@ -1,0 +1,25 @@
+//! A client of the echo that checks every byte.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::thread;
+
+use crate::support::{PATIENCE, stream_byte};
+
+/// Sends `count` bytes of the stream `index`, closes that direction, and checks that the same come back.
+pub fn echo_checked(index: usize, server: (Ipv4Addr, u16), count: u64) {
+    let stream = TcpStream::connect(server).expect("holdline listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let bytes: Vec<u8> = (0..count).map(|offset| stream_byte(index, offset)).collect();
+            (&stream).write_all(&bytes).expect("the echo reads");
+            stream.shutdown(Shutdown::Write).expect("connected");
+        });
+        let mut received = Vec::new();
+        (&stream).read_to_end(&mut received).expect("the echo writes and closes");
+        assert_eq!(received.len() as u64, count, "client {index}");
+        let wrong = (0..).zip(&received).find(|(offset, byte)| stream_byte(index, *offset) != **byte);
+        assert_eq!(wrong, None, "client {index}");
+    });
+}
