@@ -29,6 +29,8 @@ enum Command {
     Demo(cli::demo::Arguments),
     /// Serve connections on a link.
     Serve(cli::serve::Arguments),
+    /// Play the clients of recorded conversations against our stack, beside what the recorded server answered.
+    Replay(cli::replay::Arguments),
     /// Run simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
     Sim(cli::sim::Arguments),
     #[command(hide = true)]
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Demo(arguments) => cli::demo::run(&arguments),
         Command::Serve(arguments) => cli::serve::run(&arguments),
+        Command::Replay(arguments) => cli::replay::run(&arguments),
         Command::Sim(arguments) => cli::sim::run(&arguments),
         Command::DemoClient(arguments) => cli::demo::client::run(&arguments),
     };

@@ -4,6 +4,7 @@
 //! what failed, why, and what to do.
 
 pub mod demo;
+pub mod replay;
 pub mod serve;
 pub mod sim;
 
