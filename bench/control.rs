@@ -1,9 +1,10 @@
 //! How much do ten thousand requests at once, and a reader of events that never reads, disturb a worker?
 //!
-//! `cargo bench --bench control -- [REQUESTS]`, by default 10000. A server with its threads runs over a cable in memory;
-//! a smoltcp peer at the other end holds 32 connections, to which another thread pushes 2,000 times a second all the
-//! while. Figures are the worker's own of how long its passes took: for three seconds before, and while the requests
-//! (a mix of pushes, listings, figures and errors, each on a connection of its own) are answered.
+//! `cargo bench --bench control -- [REQUESTS]`, by default 10000. A server with its threads runs over a cable in
+//! memory; a smoltcp peer at the other end holds 32 connections, to which another thread pushes 2,000 times a
+//! second all the while. Figures are the worker's own of how long its passes took: for three seconds before, and
+//! while the requests (a mix of pushes, listings, figures and errors, each on a connection of its own) are
+//! answered.
 //!
 //! Everything runs on this machine's cores at the same time, clients and peer included.
 

@@ -49,6 +49,8 @@ enum Command {
     Drain(cli::remote::drain::Arguments),
     /// Watch the figures of a server.
     Top(cli::remote::top::Arguments),
+    /// Play the clients of recorded conversations against our stack, beside what the recorded server answered.
+    Replay(cli::replay::Arguments),
     /// Run simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
     Sim(cli::sim::Arguments),
     #[command(hide = true)]
@@ -88,6 +90,7 @@ fn run(command: Command) -> cli::Outcome {
         Command::Stats(arguments) => cli::remote::stats::run(&arguments),
         Command::Drain(arguments) => cli::remote::drain::run(&arguments),
         Command::Top(arguments) => cli::remote::top::run(&arguments),
+        Command::Replay(arguments) => cli::replay::run(&arguments),
         Command::Sim(arguments) => cli::sim::run(&arguments),
         Command::DemoClient(arguments) => cli::demo::client::run(&arguments),
     }

@@ -7,6 +7,7 @@ pub mod capacity;
 pub mod config;
 pub mod demo;
 pub mod remote;
+pub mod replay;
 pub mod serve;
 pub mod sim;
 

@@ -68,8 +68,8 @@ pub struct Arguments {
     /// How many connections there may be; fixed when a state is made.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// How much memory connections, pushes and what waits in them may take together, such as 512M; fixed when a state is
-    /// made. Without it, 1 GB of payload beside the connections.
+    /// How much memory connections and what waits in them may take together, such as 512M; fixed when a state is made.
+    /// Without it, 1 GB of payload beside the connections.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_memory: Option<u64>,
     /// How many bytes may wait in one connection's send queue, such as 256K; also the longest push.

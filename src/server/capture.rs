@@ -1,7 +1,7 @@
 //! Recorder: the frames of a worker on their way into a capture file.
 //!
-//! Comes in, from the worker: what it has received and sent, with the rules that its shard traced. Goes out, in a thread
-//! of its own: packets in a capture file, each with its rules as the comment and the wall clock's time.
+//! Comes in, from the worker: what it has received and sent, with the rules that its shard traced. Goes out, in a
+//! thread of its own: packets in a capture file, each with its rules as the comment and the wall clock's time.
 //!
 //! Invariant: the worker never waits for a disk. What the writer cannot take in time, or the disk not at all, is
 //! missing in the file; it is counted, said once, said again at the end, and noted in the file where it goes on.

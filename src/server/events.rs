@@ -4,7 +4,7 @@
 //! the number of an event: 20 bits that count the starts on a state, 44 that count events, so that numbers go on where
 //! a state does. A reader whose cursor points to something that is no longer kept is told of the `gap`.
 //!
-//! Invariant: a reader takes nothing from the ring and holds nothing in it. What it does not read in time is overwritten.
+//! Invariant: a reader takes nothing from the ring and holds nothing in it. What it does not read is overwritten.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -255,7 +255,7 @@ impl Event {
             Notice::Received { flow, offset, bytes } => {
                 Line { offset: Some(*offset), base64: Some(STANDARD.encode(bytes)), ..of(Kind::Received, flow) }
             }
-            // The teller leaves answers to pushers out; one that came here all the same would be no worse than a receipt.
+            // The first two are answers to pushers, which the teller leaves out.
             Notice::Queued { flow, ticket }
             | Notice::Refused { flow, ticket, .. }
             | Notice::Expired { flow, ticket } => {

@@ -1,7 +1,7 @@
 //! Receipts: who waits for the end of which push, and how long deliveries take.
 //!
-//! Comes in: tickets that are queued, delivered, expired or lost with their connection. Goes out: the outcome to whoever
-//! waits for it, also for one who repeats a push by its idempotency key and comes after the end.
+//! Comes in: tickets that are queued, delivered, expired or lost with their connection. Goes out: the outcome to
+//! whoever waits for it, also to one who repeats a push by its idempotency key and comes after the end.
 //!
 //! Invariant: bounded, and plain look-ups. What nobody waits for any more is swept out when the table is full.
 
@@ -71,8 +71,8 @@ impl Receipts {
         }
     }
 
-    /// Answers repeats whose push nobody here has seen, by what their connection says: `unacked_bytes` is `None` for one
-    /// that is gone, and where nothing is unacknowledged, everything was delivered.
+    /// Answers repeats whose push nobody here has seen, by what their connection says: `unacked_bytes` is `None` for
+    /// one that is gone, and where nothing is unacknowledged, everything was delivered.
     pub(super) fn settle(&mut self, unacked_bytes: impl Fn(FlowId) -> Option<u32>) {
         for (flow, ticket, reply) in std::mem::take(&mut self.unsettled) {
             match unacked_bytes(flow) {

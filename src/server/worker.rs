@@ -1,8 +1,8 @@
 //! The worker: the loop that drives a shard with real time.
 //!
-//! Comes in: frames of the link, requests of pushers, asks of the control side, the clock. Goes out: frames and notices. One pass takes in what
-//! waits, at most one batch of each kind, and lets out what the shard has ready; when a pass found nothing, the worker
-//! sleeps until the link, a pusher or the shard's next deadline wants it.
+//! Comes in: frames of the link, requests of pushers, asks of the control side, the clock. Goes out: frames, notices,
+//! answers. One pass takes in what waits, at most one batch of each kind, and lets out what the shard has ready; when a
+//! pass found nothing, the worker sleeps until the link, a pusher, an ask or the shard's next deadline wants it.
 //!
 //! Invariant: an idle worker makes no system call until something happens.
 
@@ -26,6 +26,9 @@ use super::drain::Drain;
 use super::pusher::{Request, Shared};
 use super::teller::Teller;
 use super::{Order, ServerError, Summary};
+
+/// Bytes of frames that may wait for the link before no more frames are received.
+const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Everything that one worker thread owns.
 pub(super) struct Worker {
@@ -142,7 +145,10 @@ impl Worker {
         self.passes += 1;
         let now = self.clock.now();
         self.frames.clear();
-        self.link.receive(&mut self.frames).map_err(ServerError::Link)?;
+        // What a full link has not taken is bounded by taking no more in.
+        if self.shard.waiting_bytes() < WAITING_BYTES_MAX {
+            self.link.receive(&mut self.frames).map_err(ServerError::Link)?;
+        }
         if !self.frames.is_empty() {
             let mut slices: [&[u8]; Frames::MAX] = [&[]; Frames::MAX];
             let mut count = 0;

@@ -4,7 +4,7 @@
 //! is reset. What follows is consumed. A name may have several connections: all of them are known by it. The name is
 //! attached to the flow and survives what the connection survives; the table from names to flows is rebuilt from there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::shard::{CloseHow, CloseReason, Context, FlowId, Service};
 
@@ -16,7 +16,7 @@ const NAMED: u64 = 1;
 /// The names service.
 #[derive(Debug, Default)]
 pub struct Names {
-    flows: HashMap<Box<[u8]>, Vec<FlowId>>,
+    flows: HashMap<Box<[u8]>, BTreeSet<FlowId>>,
 }
 
 /// A first line that is no name.
@@ -25,12 +25,12 @@ struct NotAName;
 
 impl Names {
     fn enter(&mut self, name: &[u8], flow: FlowId) {
-        self.flows.entry(name.into()).or_default().push(flow);
+        self.flows.entry(name.into()).or_default().insert(flow);
     }
 
     fn leave(&mut self, name: &[u8], flow: FlowId) {
         let Some(flows) = self.flows.get_mut(name) else { return };
-        flows.retain(|&other| other != flow);
+        flows.remove(&flow);
         if flows.is_empty() {
             self.flows.remove(name);
         }
@@ -76,7 +76,7 @@ impl Service for Names {
     }
 
     fn named(&self, name: &[u8]) -> Vec<FlowId> {
-        self.flows.get(name).cloned().unwrap_or_default()
+        self.flows.get(name).map(|flows| flows.iter().copied().collect()).unwrap_or_default()
     }
 }
 

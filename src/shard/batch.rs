@@ -112,9 +112,10 @@ impl Batch {
         position
     }
 
-    /// Whether one more flow may be touched for the service or a push; there is always room left for a batch of frames.
+    /// Whether one more flow may be touched for the service or a push; there is always room left for a
+    /// batch of frames, each of which may end one connection and open another.
     fn has_room(&self) -> bool {
-        self.touched.len() < TOUCHED_MAX - BATCH_MAX
+        self.touched.len() < TOUCHED_MAX - 2 * BATCH_MAX
     }
 
     /// Whether a touched flow is a connection, and not about to end.

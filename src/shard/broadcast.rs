@@ -16,6 +16,8 @@ use bytemuck::Zeroable;
 const BATCHES_PER_TICK: u32 = 4;
 /// Slots that one batch looks at, whatever it finds.
 const SLOTS_PER_BATCH: u32 = 4_096;
+/// Bytes of frames that wait for the link, beyond which no job goes on.
+const WAITING_BYTES_MAX: usize = 4 << 20;
 /// How long a job waits when there is no room.
 const RETRY_MS: u64 = 5;
 
@@ -58,7 +60,8 @@ impl<S: Service> Shard<S> {
     pub(super) fn drive_jobs(&mut self, now: Time) {
         for index in 0..self.batch.tables.job_times.len() {
             for _ in 0..BATCHES_PER_TICK {
-                if self.batch.tables.job_times[index].is_none_or(|due| due > now) {
+                let has_waiting = self.batch.gate.waiting_bytes() > WAITING_BYTES_MAX;
+                if has_waiting || self.batch.tables.job_times[index].is_none_or(|due| due > now) {
                     break;
                 }
                 self.batch.begin(now);

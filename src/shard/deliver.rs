@@ -7,7 +7,7 @@ use super::Shard;
 use super::service::{Context, Service};
 use super::types::{Notice, Ticket};
 use crate::flows::FlowId;
-use crate::tcp::{self, CloseReason, Rule};
+use crate::tcp::{self, CloseReason, Rule, State};
 
 impl<S: Service> Shard<S> {
     /// Calls the service, then ends the connections that it aborted.
@@ -49,7 +49,9 @@ impl<S: Service> Shard<S> {
         for ticket in tickets.drain(..) {
             self.batch.count_for_job(ticket, |job| job.delivered += 1);
             self.batch.gate.put_notice(self.batch.number, Notice::Delivered { flow, ticket });
-            self.tell(|service, context| service.delivered(context, flow, ticket));
+            if self.batch.is_live(position) {
+                self.tell(|service, context| service.delivered(context, flow, ticket));
+            }
         }
         self.tickets = tickets;
     }
@@ -70,11 +72,15 @@ impl<S: Service> Shard<S> {
                 return;
             }
         }
-        let is_stored = self.batch.store_received(position, &payload[consumed..]);
-        let taken = if is_stored { payload.len() } else { consumed };
+        let taken = consumed + self.batch.store_received(position, &payload[consumed..]);
         let touched = &mut self.batch.touched[position];
         let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
         self.batch.tables.count(rule);
+        if rule == Rule::PayloadNoRoom && touched.active.recv_bytes >= self.batch.tables.config.window_bytes {
+            // Promises are rounded up, so the last one may be more than there is room for: the peer is to probe, not to
+            // take its bytes for lost.
+            touched.flow.set_receive_window(0);
+        }
         if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
             self.tell_peer_closed(position);
         }
@@ -134,12 +140,13 @@ impl<S: Service> Shard<S> {
             return;
         }
         let flow = self.batch.id(position);
-        if reason != CloseReason::HandshakeFailed {
+        if self.batch.touched[position].flow.state() != State::SynReceived {
             self.batch.tell_undelivered(position);
             self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
         }
         self.batch.aborted.retain(|&aborted| aborted != position);
         self.batch.end_flow(position);
+        self.end_aborted();
     }
 }

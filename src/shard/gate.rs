@@ -62,6 +62,7 @@ impl Gate {
     pub fn take_frames(&mut self, mut send: impl FnMut(&[u8]) -> bool) {
         while let Some(frame) = self.frames.front() {
             if !self.may_speak(frame.batch) || !send(&self.bytes[self.sent_bytes..frame.what]) {
+                self.compact();
                 return;
             }
             self.sent_bytes = frame.what;
@@ -70,6 +71,23 @@ impl Gate {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.frames.shrink_to(KEPT_COUNT);
+        self.sent_bytes = 0;
+    }
+
+    /// How many bytes of frames wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes.len() - self.sent_bytes
+    }
+
+    /// Forgets what was sent, where that is most of the buffer.
+    fn compact(&mut self) {
+        if self.sent_bytes <= self.bytes.len() / 2 || self.sent_bytes < KEPT_BYTES {
+            return;
+        }
+        self.bytes.drain(..self.sent_bytes);
+        for frame in &mut self.frames {
+            frame.what -= self.sent_bytes;
+        }
         self.sent_bytes = 0;
     }
 

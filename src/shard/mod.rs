@@ -173,6 +173,11 @@ impl<S: Service> Shard<S> {
         self.batch.gate.has_frames()
     }
 
+    /// How many bytes of frames wait for `transmit`. Whoever drives the shard takes no more in while they are many.
+    pub fn waiting_bytes(&self) -> usize {
+        self.batch.gate.waiting_bytes()
+    }
+
     /// Hands out frames in order until `send` answers false; that frame and those behind it stay.
     pub fn transmit(&mut self, send: impl FnMut(&[u8]) -> bool) {
         self.batch.gate.take_frames(send);

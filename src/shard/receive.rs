@@ -192,7 +192,9 @@ impl Batch {
     fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
         let Prepared { packet, key, hash } = prepared;
         let half_open = self.tables.in_state(State::SynReceived) + self.half_open_new;
-        if half_open >= self.tables.config.half_open_max || self.tables.active_slots.free() == 0 {
+        // Some active blocks are left to connections that are open.
+        let active_slots = &self.tables.active_slots;
+        if half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8 {
             return None;
         }
         let mut flow = Flow::free(0);
@@ -216,15 +218,16 @@ impl Batch {
     }
 
     /// Stores bytes that the service has not consumed.
-    pub(super) fn store_received(&mut self, position: usize, bytes: &[u8]) -> bool {
-        if bytes.is_empty() {
-            return true;
-        }
+    /// Returns how many bytes there was a place for.
+    pub(super) fn store_received(&mut self, position: usize, bytes: &[u8]) -> usize {
         let waiting = self.touched[position].active.recv_bytes as usize;
-        if waiting + bytes.len() > self.tables.config.window_bytes as usize || !self.borrow_active(position) {
-            return false;
+        let room = (self.tables.config.window_bytes as usize).saturating_sub(waiting);
+        let bytes = &bytes[..bytes.len().min(room)];
+        if bytes.is_empty() || !self.borrow_active(position) {
+            return 0;
         }
-        self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes)
+        let is_stored = self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes);
+        if is_stored { bytes.len() } else { 0 }
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

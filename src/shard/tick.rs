@@ -135,7 +135,8 @@ impl<S: Service> Shard<S> {
                 self.batch.starved_rounds > 0 && tables.storage.actives.records()[index as usize].recv_bytes > 0
             }
         };
-        let sweep = tcp::on_sweep(flow, &tables.config.timeouts(), slot, now);
+        let active = flow.active().map(|index| &tables.storage.actives.records()[index as usize]);
+        let sweep = tcp::on_sweep(flow, active, &tables.config.timeouts(), slot, now);
         if !is_waiting && sweep == Sweep::Nothing {
             return false;
         }

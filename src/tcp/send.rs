@@ -281,7 +281,7 @@ pub enum Sweep {
 
 /// What the clock hand does when it passes. `spread` is any number that differs between connections: their keepalive
 /// probes are spread by up to a tenth of the interval.
-pub fn on_sweep(flow: &Flow, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
+pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
     let waited_s = now.seconds().saturating_sub(flow.heard_s);
     match flow.state() {
         State::TimeWait if waited_s >= timeouts.time_wait_s => {
@@ -290,7 +290,7 @@ pub fn on_sweep(flow: &Flow, timeouts: &Timeouts, spread: u32, now: Time) -> Swe
         State::FinWait2 if waited_s >= timeouts.fin_wait_2_s => {
             Sweep::Ends(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
         }
-        State::Established | State::CloseWait => on_sweep_open(flow, timeouts, spread, waited_s),
+        State::Established | State::CloseWait => on_sweep_open(flow, active, timeouts, spread, waited_s),
         State::Free
         | State::SynReceived
         | State::FinWait1
@@ -301,14 +301,15 @@ pub fn on_sweep(flow: &Flow, timeouts: &Timeouts, spread: u32, now: Time) -> Swe
     }
 }
 
-fn on_sweep_open(flow: &Flow, timeouts: &Timeouts, spread: u32, waited_s: u32) -> Sweep {
+fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, waited_s: u32) -> Sweep {
     let reset = Reply::Reset { seq: flow.snd_nxt };
     if timeouts.idle_s != 0 && waited_s >= timeouts.idle_s {
         let effects = Effects::closed(Rule::IdleExpired, CloseReason::IdleTimedOut);
         return Sweep::Ends(Effects { reply: reset, ..effects });
     }
     // With bytes in flight the retransmission timer finds out whether the peer lives (RFC 9293 §3.8.4).
-    if timeouts.keepalive_s == 0 || flow.active().is_some() {
+    let is_sending = active.is_some_and(|active| active.in_flight(flow) > 0 || active.queued_bytes() > 0);
+    if timeouts.keepalive_s == 0 || is_sending {
         return Sweep::Nothing;
     }
     let jitter_s = spread % (timeouts.keepalive_s / 10 + 1);

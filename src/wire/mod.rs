@@ -12,5 +12,6 @@ mod emit;
 mod parse;
 
 pub use arp::{ArpMessage, emit_arp};
+pub use checksum::Sum;
 pub use emit::{Addressing, emit_echo_reply, emit_tcp};
 pub use parse::{Echo, Packet, TcpPacket, parse};

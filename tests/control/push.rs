@@ -166,12 +166,23 @@ fn a_push_that_is_not_begun_in_time_is_dropped_and_the_one_before_is_not() {
     let (index, id) = stage.connect("alice");
     let first = vec![1; 60_000];
     assert_eq!(stage.call("POST", &format!("/flows/{id}/push"), &first).status, 202);
-    // The peer does nothing, so what does not fit into the initial window is not begun.
-    let answer = stage.call("POST", &format!("/flows/{id}/push?expires=1&wait=delivered&timeout=20"), b"too old");
-    assert_eq!((answer.status, &answer.json()["outcome"]), (410, &json!("expired")), "{answer:?}");
+    // The peer does nothing for two seconds, so what does not fit into the initial window is not begun.
+    let answer = stage.call("POST", &format!("/flows/{id}/push?expires=1&wait=delivered&timeout=2"), b"too old");
+    assert_eq!(answer.status, 504, "what is in flight before it keeps its place: {answer:?}");
+    let event = stage.turning(|socket| Lines::get(socket, "/events?after=0&kinds=expired").next_line());
+    assert_eq!(event.expect("an event")["ticket"], answer.json()["ticket"]);
     let answer = stage.call_turning("POST", &format!("/flows/{id}/push?wait=delivered"), &[], b"new");
     assert_eq!(answer.status, 200);
     assert_eq!(stage.peer.received(index), [first, b"new".to_vec()].concat());
+    let key = ["idempotency-key: twice"];
+    let (target, full) = (format!("/flows/{id}/push"), vec![2; 60_000]);
+    assert_eq!(stage.call("POST", &target, &full).status, 202);
+    let again = format!("{target}?expires=1&wait=delivered&timeout=2");
+    let expired = http::call(&stage.socket(), "POST", &again, &key, b"too old");
+    assert_eq!(expired.status, 504);
+    stage.turn_until_at_least("/pushes/expired", 2);
+    let repeat = http::call(&stage.socket(), "POST", &again, &key, b"too old");
+    assert_eq!((repeat.status, &repeat.json()["outcome"]), (410, &json!("expired")), "{repeat:?}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn said(view: &Value) -> String {
     let (cursor, total) = (view["cursor"].as_f64().unwrap_or(0.0), view["total_slots"].as_f64().unwrap_or(0.0));
     let percent = if view["state"] == "done" || total == 0.0 { 100.0 } else { cursor / total * 100.0 };
     format!(
-        "broadcast {} {}, {percent:.0} %: {} pushed, {} delivered, {} refused, {} lost with their connection or expired",
+        "broadcast {} {}, {percent:.0} %: {} pushed, {} delivered, {} refused, {} expired or lost",
         view["job"],
         view["state"].as_str().unwrap_or("?"),
         number("pushed"),

@@ -1,7 +1,7 @@
 //! A client of the control API: HTTP/1.1 over a Unix socket, one connection to a call.
 //!
-//! Comes in: a method, a target, a body. Goes out: the server's answer, whole or line by line, or one sentence that says
-//! what is wrong with the socket or with the call.
+//! Comes in: a method, a target, a body. Goes out: the server's answer, whole or line by line, or one sentence that
+//! says what is wrong with the socket or with the call.
 
 use std::io;
 use std::ops::ControlFlow;

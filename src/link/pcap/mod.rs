@@ -1,8 +1,9 @@
 //! Capture files: packets that were recorded, as Ethernet frames, and frames on their way into a file.
 //!
 //! Read are classic pcap (microseconds and nanoseconds, either byte order) and pcapng, with packets of Ethernet, raw
-//! IP, Linux cooked and loopback links; written is pcapng with a comment for each packet. The blocks themselves are read
-//! and written by the `pcap-parser` crate, over a file that lies in memory, so that every error knows its offset.
+//! IP, Linux cooked and loopback links; written is pcapng with a comment for each packet. The blocks themselves are
+//! read and written by the `pcap-parser` crate, over a file that lies in memory, so that every error knows its
+//! offset.
 //!
 //! Invariant: no file makes this panic, and none is read by half: it is whole, or an error says where it is not.
 

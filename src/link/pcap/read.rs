@@ -47,6 +47,10 @@ pub fn read_capture(path: &Path) -> Result<Vec<CapturedFrame>, CaptureError> {
     let unreadable = |source| CaptureError::Unreadable { path: path.to_path_buf(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    if length > CAPTURE_BYTES_MAX as u64 {
+        return Err(CaptureError::TooLarge { path: path.to_path_buf() });
+    }
     file.take(CAPTURE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > CAPTURE_BYTES_MAX {
         return Err(CaptureError::TooLarge { path: path.to_path_buf() });

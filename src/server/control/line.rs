@@ -2,7 +2,7 @@
 //!
 //! Comes in: what a call wants. Goes out: the worker's answer, or a failure that says why there is none.
 //!
-//! Invariant: what is on the line is bounded. Calls beyond that wait here, in the control thread, and not in the worker.
+//! Invariant: what is on the line is bounded. Calls beyond that wait here, in the control thread, not in the worker.
 
 use std::sync::Arc;
 

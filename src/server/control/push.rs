@@ -87,8 +87,8 @@ pub(super) async fn to_flow(
     }
 }
 
-/// `POST /names/{name}/push`: 202, or 200 where all are delivered. Where every connection failed the answer is the first
-/// one's failure, where some did they say so in the list.
+/// `POST /names/{name}/push`: 202, or 200 where all are delivered. Where every connection failed the answer is the
+/// first one's failure, where some did they say so in the list.
 pub(super) async fn to_name(
     Of(api): Of<Arc<Api>>,
     uri: Uri,

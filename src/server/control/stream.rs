@@ -1,7 +1,7 @@
 //! The call that streams events.
 //!
-//! Comes in: a cursor, kinds, and how many lines are wanted. Goes out: JSON lines as they happen, until the reader goes,
-//! has what it wanted, or the server ends.
+//! Comes in: a cursor, kinds, and how many lines are wanted. Goes out: JSON lines as they happen, until the reader
+//! goes, has what it wanted, or the server ends.
 //!
 //! Invariant: a reader waits for itself only. The ring goes on without it, and tells it of the gap when it reads again.
 
