@@ -10,7 +10,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes that begin at an even offset of what is summed.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Sum {
+    pub fn add_bytes(self, bytes: &[u8]) -> Sum {
         let mut sum = self.0;
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -73,22 +73,26 @@ mod tests {
     fn agrees_with_the_literal_sum_at_every_length() {
         let bytes: Vec<u8> = (0..200u32).map(|i| (i * 151 + 250) as u8).collect();
         for length in 0..bytes.len() {
-            assert_eq!(Sum::default().add(&bytes[..length]).finish(), literal(&bytes[..length]), "length {length}");
+            assert_eq!(
+                Sum::default().add_bytes(&bytes[..length]).finish(),
+                literal(&bytes[..length]),
+                "length {length}"
+            );
         }
-        assert_eq!(Sum::default().add(&[0xff; 64]).finish(), literal(&[0xff; 64]));
+        assert_eq!(Sum::default().add_bytes(&[0xff; 64]).finish(), literal(&[0xff; 64]));
     }
 
     #[test]
     fn words_count_as_their_bytes() {
-        let by_words = Sum::default().add_words(&[0x1234, 0xffff, 0x0001]).add(&[7; 5]).finish();
+        let by_words = Sum::default().add_words(&[0x1234, 0xffff, 0x0001]).add_bytes(&[7; 5]).finish();
         assert_eq!(by_words, literal(&[0x12, 0x34, 0xff, 0xff, 0, 1, 7, 7, 7, 7, 7]));
     }
 
     #[test]
     fn is_zero_over_bytes_with_their_checksum() {
         let mut bytes = [0x45, 0, 0, 60, 1, 2, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
-        let sum = Sum::default().add(&bytes).finish();
+        let sum = Sum::default().add_bytes(&bytes).finish();
         bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        assert_eq!(Sum::default().add(&bytes).finish(), 0);
+        assert_eq!(Sum::default().add_bytes(&bytes).finish(), 0);
     }
 }

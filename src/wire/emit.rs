@@ -71,7 +71,7 @@ fn tcp_checksum(ends: &Addressing, outgoing: &Outgoing, rest: &[u8], tcp_bytes: 
     let offset_and_control = ((TCP_BYTES + options_bytes) as u16 / 4) << 12 | u16::from(outgoing.control.0);
     let words = [seq_high, seq_low, ack_high, ack_low, ends.local_port, ends.remote_port, offset_and_control];
     let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add_words(&words);
-    sum.add_words(&[outgoing.window]).add(rest).finish()
+    sum.add_words(&[outgoing.window]).add_bytes(rest).finish()
 }
 
 /// Appends the answer to an echo request.
@@ -80,7 +80,7 @@ pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], echo: &Echo<'_>) 
     let icmp_start = start + ETHERNET_BYTES + IPV4_BYTES;
     out.resize(icmp_start + 4, 0);
     out.extend_from_slice(echo.body);
-    let checksum = Sum::default().add(&out[icmp_start..]).finish();
+    let checksum = Sum::default().add_bytes(&out[icmp_start..]).finish();
     out[icmp_start + 2..icmp_start + 4].copy_from_slice(&checksum.to_be_bytes());
     let ends = Addressing {
         source_mac,

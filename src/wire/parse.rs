@@ -70,7 +70,7 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
     if view.version() != 4 || header_bytes < 20 {
         return Err(Rule::FrameMalformed);
     }
-    if Sum::default().add(&bytes[..header_bytes]).finish() != 0 {
+    if Sum::default().add_bytes(&bytes[..header_bytes]).finish() != 0 {
         return Err(Rule::Ipv4Checksum);
     }
     if view.more_frags() || view.frag_offset() != 0 {
@@ -93,7 +93,7 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
 fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Echo<'_>, Rule> {
     let view = Icmpv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
     let is_request = view.msg_type() == Icmpv4Message::EchoRequest && view.msg_code() == 0;
-    if !is_request || Sum::default().add(bytes).finish() != 0 {
+    if !is_request || Sum::default().add_bytes(bytes).finish() != 0 {
         return Err(Rule::IcmpIgnored);
     }
     Ok(Echo { source_mac, remote, local, body: &bytes[4..] })
@@ -101,7 +101,7 @@ fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Res
 
 fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<TcpPacket<'_>, Rule> {
     let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    if Sum::default().add_pseudo_header(remote, local, bytes.len()).add(bytes).finish() != 0 {
+    if Sum::default().add_pseudo_header(remote, local, bytes.len()).add_bytes(bytes).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
     let payload = &bytes[usize::from(view.header_len())..];

@@ -73,7 +73,7 @@ fn a_close_comes_after_what_is_queued_and_an_abort_at_once() {
     let (aborted, id) = stage.connect("bob");
     assert_eq!(stage.call("DELETE", &format!("/flows/{id}?how=abort"), b"").status, 200);
     stage.peer.run_until("an RST", |peer| peer.is_over(aborted));
-    let event = Lines::get(&stage.socket(), &format!("/events?after=0&kinds=closed")).next_line().expect("an event");
+    let event = Lines::get(&stage.socket(), "/events?after=0&kinds=closed").next_line().expect("an event");
     assert_eq!(event["reason"], "aborted");
     assert_eq!(stage.call("DELETE", &format!("/flows/{id}?how=abort"), b"").status, 410);
 }

@@ -45,7 +45,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         print(&format!("closing {connections} connections, {} a second; new ones are refused\n", answer["rate"]));
     }
     let mut progress = Progress::new();
-    while arguments.wait {
+    loop {
+        if !arguments.wait {
+            break;
+        }
         let connections = client.call(Method::GET, "/stats", Vec::new())?.body["connections"].take();
         let count = |state: &str| connections[state].as_u64().unwrap_or_default();
         let left = count("total").saturating_sub(count("TIME-WAIT"));

@@ -251,7 +251,7 @@ impl<'a> Editor<'a> {
     /// What is wrong with the TCP checksum.
     pub fn checksum(&self) -> Checksum {
         let tcp = self.tcp();
-        if self.pseudo_header(tcp.len()).add(tcp).finish() == 0 {
+        if self.pseudo_header(tcp.len()).add_bytes(tcp).finish() == 0 {
             return Checksum::Right;
         }
         let recorded = word(tcp, field::TCP_CHECKSUM).unwrap_or_default();
@@ -261,7 +261,7 @@ impl<'a> Editor<'a> {
 
     /// Whether the IPv4 header's checksum is right.
     pub fn is_ip_checksum_right(&self) -> bool {
-        Sum::default().add(&self.frame[field::IP..self.segment.at]).finish() == 0
+        Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish() == 0
     }
 
     /// Makes the IPv4 header's checksum right, and a length of 0 what it means.
@@ -269,7 +269,7 @@ impl<'a> Editor<'a> {
         let total_bytes = self.segment.payload_at + self.segment.payload_bytes as usize - field::IP;
         self.put(field::TOTAL_BYTES, &(total_bytes as u16).to_be_bytes());
         self.put(field::IP_CHECKSUM, &[0, 0]);
-        let sum = Sum::default().add(&self.frame[field::IP..self.segment.at]).finish();
+        let sum = Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish();
         self.put(field::IP_CHECKSUM, &sum.to_be_bytes());
     }
 
@@ -277,7 +277,7 @@ impl<'a> Editor<'a> {
     pub fn fix_tcp_checksum(&mut self) {
         let at = self.tcp_checksum_at();
         self.put(at, &[0, 0]);
-        let sum = self.pseudo_header(self.tcp().len()).add(self.tcp()).finish();
+        let sum = self.pseudo_header(self.tcp().len()).add_bytes(self.tcp()).finish();
         self.put(at, &sum.to_be_bytes());
     }
 
@@ -305,8 +305,8 @@ impl<'a> Editor<'a> {
     /// Changes a checksum by the difference of words that it covers.
     fn carry(&mut self, checksum_at: usize, old: &[u8], new: &[u8]) {
         let before = word(self.frame, checksum_at).unwrap_or_default();
-        let without_old = Sum::default().add_words(&[!before, Sum::default().add(old).finish()]);
-        let after = without_old.add(new).finish();
+        let without_old = Sum::default().add_words(&[!before, Sum::default().add_bytes(old).finish()]);
+        let after = without_old.add_bytes(new).finish();
         self.put(checksum_at, &after.to_be_bytes());
     }
 

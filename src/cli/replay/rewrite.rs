@@ -8,8 +8,8 @@
 //!   paces itself in its own way.
 //! - Options that the recorded server did not take up are taken out of the client's SYN: the client did not use them.
 //! - Checksums: a right one stays right. A TCP checksum that holds the pseudo header only, as captures made on the
-//! sending   host have it, is completed, and so is that of a packet that the capture has cut. Whatever else is
-//! wrong stays wrong,   unless it is to be fixed.
+//!   sending host have it, is completed, and so is that of a packet that the capture has cut. Whatever else is
+//!   wrong stays wrong, unless it is to be fixed.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

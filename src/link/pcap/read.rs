@@ -187,7 +187,7 @@ impl Walk {
         }
         let [_, _, _, _, a, b, c, d, ..] = *head;
         let length = self.number([a, b, c, d]) as usize;
-        if length < BLOCK_BYTES_MIN || length % 4 != 0 {
+        if length < BLOCK_BYTES_MIN || !length.is_multiple_of(4) {
             return Err(Fault::Damaged(offset, format!("a block of {length} bytes, which no block can have")));
         }
         let block = rest.get(..length).ok_or(Fault::Truncated(offset))?;
