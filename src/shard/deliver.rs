@@ -76,11 +76,6 @@ impl<S: Service> Shard<S> {
         let touched = &mut self.batch.touched[position];
         let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
         self.batch.tables.count(rule);
-        if rule == Rule::PayloadNoRoom && touched.active.recv_bytes >= self.batch.tables.config.window_bytes {
-            // Promises are rounded up, so the last one may be more than there is room for: the peer is to probe, not to
-            // take its bytes for lost.
-            touched.flow.set_receive_window(0);
-        }
         if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
             self.tell_peer_closed(position);
         }

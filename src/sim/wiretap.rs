@@ -117,10 +117,13 @@ impl Wiretap {
         server.acknowledged = acknowledged;
         let shift = if server.is_scaled { server.shift } else { 0 };
         let right_edge = acknowledged.wrapping_add(u32::from(tcp.window_len()) << shift);
-        if is_after(server.right_edge, right_edge) {
+        // The field is rounded down to its unit, the edge behind it is not (RFC 7323 §2.4).
+        if is_after(server.right_edge, right_edge.wrapping_add((1 << shift) - 1)) {
             return Err("a window whose right edge has moved to the left");
         }
-        server.right_edge = right_edge;
+        if is_after(right_edge, server.right_edge) {
+            server.right_edge = right_edge;
+        }
         server.on_payload(tcp, client)
     }
 

@@ -77,7 +77,8 @@ pub struct Flow {
     pub snd_wnd: u16,
     /// The largest window that the peer ever offered, unscaled.
     pub snd_wnd_max: u16,
-    /// How far right of RCV.NXT we have promised to receive, scaled down and rounded up.
+    /// The right edge that we have promised: units of the window scale right of IRS, modulo 2^16. It is at RCV.NXT or
+    /// less than 2^16 units right of it, so it is known to the byte.
     rcv_edge: u16,
     /// Largest payload of a segment that we may send.
     pub mss: u16,
@@ -188,18 +189,49 @@ impl Flow {
 
     /// How many bytes right of RCV.NXT we have promised to receive.
     pub fn receive_window(&self) -> u32 {
-        u32::from(self.rcv_edge) << self.our_shift()
+        let received = self.rcv_nxt.since(self.irs);
+        let units = received.div_ceil(1 << self.our_shift());
+        let ahead = u32::from(self.rcv_edge.wrapping_sub(units as u16));
+        (units << self.our_shift()) - received + (ahead << self.our_shift())
     }
 
-    /// The promise as the window field of a segment.
+    /// The promise as the window field of a segment, rounded down: as RCV.NXT moves on, the peer may see the edge up to a
+    /// unit further left than before (RFC 7323 §2.4).
     pub fn receive_window_field(&self) -> u16 {
-        self.rcv_edge
+        (self.receive_window() >> self.our_shift()) as u16
     }
 
-    /// Promises at least `bytes` right of RCV.NXT, as far as the field can say it.
-    pub fn set_receive_window(&mut self, bytes: u32) {
-        let units = bytes.div_ceil(1 << self.our_shift());
-        self.rcv_edge = units.min(u32::from(u16::MAX)) as u16;
+    /// Promises `bytes` right of RCV.NXT, rounded down to the units of the window field and as far as it can say. The
+    /// edge never moves to the left.
+    pub fn extend_receive_window(&mut self, bytes: u32) {
+        let unit = 1 << self.our_shift();
+        let largest = u32::from(u16::MAX) << self.our_shift();
+        let received = self.rcv_nxt.since(self.irs);
+        let edge = u64::from(received) + u64::from(bytes.min(largest));
+        if edge / unit * unit > u64::from(received) + u64::from(self.receive_window()) {
+            self.rcv_edge = (edge / unit) as u16;
+        }
+    }
+
+    /// The peer's SYN: RCV.NXT is next to it, and nothing is promised beyond.
+    pub fn begin_receiving(&mut self, irs: SeqNum) {
+        self.irs = irs;
+        self.rcv_nxt = irs.plus(1);
+        self.rcv_edge = 1_u32.div_ceil(1 << self.our_shift()) as u16;
+    }
+
+    /// RCV.NXT moves over payload that lay in the window.
+    pub fn receive(&mut self, bytes: u32) {
+        assert!(bytes <= self.receive_window(), "only what was promised is taken");
+        self.rcv_nxt = self.rcv_nxt.plus(bytes);
+    }
+
+    /// RCV.NXT moves over the peer's FIN, which may lie on the right edge.
+    pub fn receive_fin(&mut self) {
+        if self.receive_window() == 0 {
+            self.rcv_edge = self.rcv_edge.wrapping_add(1);
+        }
+        self.rcv_nxt = self.rcv_nxt.plus(1);
     }
 
     /// Whether the application has closed and our FIN is still to be sent.
@@ -300,14 +332,56 @@ impl Flow {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_promise_is_rounded_up_and_never_above_the_field() {
+    fn receiving(shift: u8, irs: u32) -> Flow {
         let mut flow = Flow::free(0);
-        flow.set_shifts(0, 3);
-        flow.set_receive_window(9);
-        assert_eq!(flow.receive_window(), 16);
-        flow.set_receive_window(u32::MAX);
-        assert_eq!(flow.receive_window_field(), u16::MAX);
+        flow.set_shifts(0, shift);
+        flow.begin_receiving(SeqNum(irs));
+        flow
+    }
+
+    #[test]
+    fn a_promise_is_exact_to_the_byte_and_its_field_rounded_down() {
+        for irs in [0, 77, u32::MAX - 20, u32::MAX] {
+            let mut flow = receiving(3, irs);
+            flow.extend_receive_window(31);
+            assert_eq!((flow.receive_window(), flow.receive_window_field()), (31, 3), "the edge is 32 right of IRS");
+            flow.receive(10);
+            assert_eq!((flow.receive_window(), flow.receive_window_field()), (21, 2));
+            flow.extend_receive_window(20);
+            assert_eq!(flow.receive_window(), 21, "not to the left");
+            flow.extend_receive_window(28);
+            assert_eq!(flow.receive_window(), 21, "not by less than a unit");
+            flow.receive(21);
+            assert_eq!((flow.receive_window(), flow.receive_window_field()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_largest_promise_is_as_large_as_the_field() {
+        for shift in [0, 1, 7, 14] {
+            let mut flow = receiving(shift, 5);
+            for taken in [0, 1, 1 << shift, 70_000] {
+                let taken = taken.min(flow.receive_window());
+                flow.receive(taken);
+                flow.extend_receive_window(u32::MAX);
+                let largest = u32::from(u16::MAX) << shift;
+                let promised = flow.receive_window();
+                assert!(promised <= largest && promised + (1 << shift) > largest, "{promised} of {largest}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fin_on_the_edge_promises_nothing_more() {
+        for shift in [0, 3] {
+            let mut flow = receiving(shift, 9);
+            flow.extend_receive_window(8);
+            let window = flow.receive_window();
+            flow.receive(window);
+            flow.receive_fin();
+            assert!(flow.receive_window() < 1 << shift, "{}", flow.receive_window());
+            assert_eq!(flow.receive_window_field(), 0);
+        }
     }
 
     #[test]

@@ -78,17 +78,16 @@ pub fn reset_for(segment: &Segment) -> Reply {
 /// it again.
 pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
     flow.set_state(State::SynReceived);
-    flow.irs = segment.seq;
-    flow.rcv_nxt = segment.seq.plus(1);
     flow.snd_nxt = iss;
     flow.mss = segment.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN));
     match segment.window_shift {
         Some(shift) => flow.set_shifts(shift.min(SHIFT_MAX), offer.shift()),
         None => flow.set_shifts(0, 0),
     }
+    flow.begin_receiving(segment.seq);
     // The window of a SYN is never scaled, and we send nothing before the next one.
     flow.set_send_window(segment.window);
-    flow.set_receive_window(offer.window_bytes.min(u32::from(u16::MAX)));
+    flow.extend_receive_window(offer.window_bytes.min(u32::from(u16::MAX)));
     flow.heard_s = now.seconds();
     flow.opened_s = now.seconds();
     flow.allow_challenge(now);

@@ -265,16 +265,14 @@ fn trim(flow: &Flow, segment: &Segment) -> Trimmed {
 /// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
 /// the FIN behind them is taken too. Returns what decided.
 pub fn on_payload(flow: &mut Flow, offered: u32, taken: u32, has_fin: bool, now: Time) -> Rule {
-    let promised = flow.receive_window().saturating_sub(taken);
-    flow.rcv_nxt = flow.rcv_nxt.plus(taken);
-    flow.set_receive_window(promised);
+    flow.receive(taken);
     if taken < offered {
         return Rule::PayloadNoRoom;
     }
     if !has_fin {
         return Rule::PayloadAccepted;
     }
-    flow.rcv_nxt = flow.rcv_nxt.plus(1);
+    flow.receive_fin();
     match flow.state() {
         State::Established => flow.set_state(State::CloseWait),
         State::FinWait1 => flow.set_state(State::Closing),

@@ -147,9 +147,7 @@ fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
     let step = u32::from(offer.mss).min(offer.window_bytes / 2);
     let promised = flow.receive_window();
     if free >= promised.saturating_add(step) {
-        // Rounded down here: what is promised anew must not be more than there is.
-        let unit = 1 << flow.our_shift();
-        flow.set_receive_window((free / unit * unit).max(promised));
+        flow.extend_receive_window(free);
     }
 }
 

@@ -67,10 +67,15 @@ impl Stage {
         if let (Some(ack), Some(window), false) = (tcp.ack, tcp.window, tcp.rst) {
             let shift = if tcp.syn { 0 } else { client.shift };
             let edge = ack.wrapping_add(u32::from(window) << shift);
-            if client.edge.is_some_and(|promised| (edge.wrapping_sub(promised) as i32) < 0) {
+            // The field is rounded down to its unit, the edge behind it is not (RFC 7323 §2.4).
+            let unit = 1 << shift;
+            let moved = client.edge.map_or(1, |promised| edge.wrapping_sub(promised) as i32);
+            if moved <= -unit {
                 return Err(format!("the right edge of the window moved left, to {edge} (SHLD-14)"));
             }
-            client.edge = Some(edge);
+            if moved > 0 {
+                client.edge = Some(edge);
+            }
         }
         if payload.is_empty() {
             return Ok(());
