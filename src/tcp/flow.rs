@@ -195,8 +195,8 @@ impl Flow {
         (units << self.our_shift()) - received + (ahead << self.our_shift())
     }
 
-    /// The promise as the window field of a segment, rounded down: as RCV.NXT moves on, the peer may see the edge up to a
-    /// unit further left than before (RFC 7323 §2.4).
+    /// The promise as the window field of a segment, rounded down: as RCV.NXT moves on, the peer may see the edge less
+    /// than a unit further left than before (RFC 7323 §2.4).
     pub fn receive_window_field(&self) -> u16 {
         (self.receive_window() >> self.our_shift()) as u16
     }
