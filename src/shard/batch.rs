@@ -13,7 +13,7 @@ use super::positions::Positions;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Outgoing, Reply, State, Time};
+use crate::tcp::{self, Active, Flow, Outgoing, Reply, State, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -31,6 +31,8 @@ pub(super) struct Touched {
     /// The active block that is borrowed, and whether this batch borrowed it.
     pub active_index: Option<u32>,
     pub is_active_new: bool,
+    /// By how much the timestamps that this connection sees differ from our clock.
+    pub ts_offset: u32,
 }
 
 /// See the module.
@@ -100,7 +102,8 @@ impl Batch {
         }
         let flow = self.tables.storage.flows.records()[slot as usize];
         let active = self.tables.active_of(slot, &flow);
-        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false })
+        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&Tables::key_of(&flow)) } else { 0 };
+        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, ts_offset })
     }
 
     fn add(&mut self, touched: Touched) -> usize {
@@ -147,7 +150,8 @@ impl Batch {
         *record = keyed;
         self.tables.insert(hash, slot);
         let active = Active::quiet(slot, &flow);
-        Some(self.add(Touched { slot, flow, active, active_index: None, is_active_new: false }))
+        let ts_offset = self.tables.ts_offset(&Tables::key_of(&flow));
+        Some(self.add(Touched { slot, flow, active, active_index: None, is_active_new: false, ts_offset }))
     }
 
     /// Makes sure that the flow has an active block. Returns false where none is free.
@@ -201,6 +205,9 @@ impl Batch {
             remote_port: touched.flow.remote_port,
         };
         let payload = &self.tables.storage.payload;
+        let value = (self.now.ms() as u32).wrapping_add(touched.ts_offset);
+        let timestamps = touched.flow.has_timestamps().then_some(Timestamps { value, echo: touched.flow.ts_recent });
+        let outgoing = &Outgoing { timestamps, ..*outgoing };
         self.gate.put_frame(self.number, |out| {
             wire::emit_tcp(out, &ends, outgoing, |out| {
                 tcp::gather(&touched.active, payload, outgoing.seq, outgoing.payload_bytes, |block, offset, bytes| {

@@ -79,7 +79,7 @@ impl Batch {
             if position == self.touched.len() / 2 {
                 self.offer_interrupt(CommitPoint::WithinApply);
             }
-            let Touched { slot, flow, active, active_index, is_active_new } = self.touched[position];
+            let Touched { slot, flow, active, active_index, is_active_new, ts_offset: _ } = self.touched[position];
             let storage = &mut self.tables.storage;
             let old = &mut storage.flows.records_mut()[slot as usize];
             self.tables.states[old.state() as usize] =

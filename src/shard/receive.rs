@@ -65,7 +65,11 @@ impl<S: Service> Shard<S> {
     fn step(&mut self, position: usize, packet: &TcpPacket<'_>) {
         let now = self.batch.now;
         let touched = &mut self.batch.touched[position];
-        let effects = tcp::on_segment(&mut touched.flow, &mut touched.active, &packet.segment, now);
+        let mut segment = packet.segment;
+        if let Some(timestamps) = &mut segment.timestamps {
+            timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
+        }
+        let effects = tcp::on_segment(&mut touched.flow, &mut touched.active, &segment, now);
         self.batch.tables.count(effects.rule);
         if effects.rule == Rule::HandshakeAckRejected {
             // To where the segment came from, which need not be where the SYN came from.

@@ -201,12 +201,21 @@ impl Tables {
 
     /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
     pub fn initial_sequence_number(&self, key: &FlowKey, now: Time) -> SeqNum {
+        SeqNum((self.tuple_hash(key) as u32).wrapping_add((now.0 / 4) as u32))
+    }
+
+    /// By how much the timestamps of a connection differ from our clock: every tuple sees another (RFC 7323 §7.1).
+    pub fn ts_offset(&self, key: &FlowKey) -> u32 {
+        (self.tuple_hash(key) >> 32) as u32
+    }
+
+    fn tuple_hash(&self, key: &FlowKey) -> u64 {
         let mut bytes = [0; 9];
         bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
         bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
         bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
         bytes[8] = key.local_index;
-        SeqNum((self.isn_hasher.hash(&bytes) as u32).wrapping_add((now.0 / 4) as u32))
+        self.isn_hasher.hash(&bytes)
     }
 
     /// The idempotency key of a value that a client gave for a push to this connection.

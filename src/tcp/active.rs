@@ -63,15 +63,17 @@ pub struct Active {
     stalled_since_s: u32,
     /// Time-outs in a row.
     pub retries: u8,
-    is_timing: u8,
+    timing: u8,
     /// An ACK is owed to the peer and goes out at the end of the batch.
     pub is_ack_owed: u8,
     /// Some push in the send queue may expire; `send_limit` counts.
     has_limit: u8,
     /// The send queue is sent up to here only.
     send_limit: SeqNum,
+    /// The acknowledgment that was last sent (Last.ACK.sent of RFC 7323 §4.3).
+    pub rcv_acked: SeqNum,
     /// Room for what comes with selective acknowledgment and delayed ACKs; zero.
-    reserved: [u32; 10],
+    reserved: [u32; 9],
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -84,6 +86,14 @@ const RTO_AFTER_LOST_SYN_ACK_MS: u32 = 3_000;
 const LOST_SYN_ACK_RTTVAR_US: u32 = 1_000;
 /// RFC 6298 asks for 1 s; like Linux we take 200 ms above the smoothed round trip, which covers a delayed ACK.
 const RTO_VARIATION_MIN_MS: u32 = 200;
+/// No round trip is being timed.
+const NOT_TIMING: u8 = 0;
+/// One is.
+const TIMING: u8 = 1;
+/// The segment that was timed was sent again: only a timestamp can say which of the two is acknowledged.
+const AMBIGUOUS: u8 = 2;
+/// A round trip that seems to take longer is taken for so long.
+const SAMPLE_US_MAX: u32 = 60_000_000;
 /// Largest time-out after back-off; RFC 6298 §2.5 allows any bound of at least 60 s.
 const RTO_MAX_MS: u32 = 60_000;
 
@@ -102,6 +112,7 @@ impl Active {
             send_head_seq: flow.snd_nxt,
             recv_head: NO_SPAN,
             recv_tail: NO_SPAN,
+            rcv_acked: flow.rcv_nxt,
             cwnd: (10 * mss).min((2 * mss).max(14_600)),
             ssthresh: u32::MAX,
             srtt_us: u32::from(srtt_ms) * 1_000,
@@ -139,7 +150,9 @@ impl Active {
     /// The handshake is complete, but its SYN-ACK timed out: one segment to begin with (RFC 5681 §3.1), and a long
     /// time-out, until a round trip was timed.
     pub(super) fn lose_syn_ack(&mut self, mss: u16) {
-        self.rttvar_us = LOST_SYN_ACK_RTTVAR_US;
+        if self.srtt_us == 0 {
+            self.rttvar_us = LOST_SYN_ACK_RTTVAR_US;
+        }
         self.cwnd = u32::from(mss);
         self.reset_rto();
     }
@@ -207,20 +220,23 @@ impl Active {
 
     /// Times the round trip that ends when `seq` is acknowledged, unless one is being timed.
     pub(super) fn time_round_trip(&mut self, seq: SeqNum, now: Time) {
-        if self.is_timing == 0 {
-            self.is_timing = 1;
+        if self.timing != TIMING {
+            self.timing = TIMING;
             self.timed_seq = seq;
             self.timed_at_us = now.0 as u32;
         }
     }
 
-    /// Takes the sample if `ack` ends the round trip that is being timed (RFC 6298 §2).
-    pub(super) fn end_round_trip(&mut self, ack: SeqNum, now: Time) {
-        if self.is_timing == 0 || ack.before(self.timed_seq) {
-            return;
-        }
-        self.is_timing = 0;
-        let sample_us = (now.0 as u32).wrapping_sub(self.timed_at_us).clamp(1, 60_000_000);
+    /// Takes the sample if `ack` ends the round trip that is being timed (RFC 6298 §2). Where nothing is, as something
+    /// was sent again, `echo` says which sending was acknowledged (§3): our clock in ms, from a timestamps option.
+    pub(super) fn end_round_trip(&mut self, ack: SeqNum, echo: Option<u32>, now: Time) {
+        let elapsed_us = match (self.timing, echo) {
+            (TIMING, _) if !ack.before(self.timed_seq) => (now.0 as u32).wrapping_sub(self.timed_at_us),
+            (AMBIGUOUS, Some(echo)) => (now.ms() as u32).wrapping_sub(echo).saturating_mul(1_000),
+            _ => return,
+        };
+        self.timing = NOT_TIMING;
+        let sample_us = elapsed_us.clamp(1, SAMPLE_US_MAX);
         if self.srtt_us == 0 {
             self.srtt_us = sample_us;
             self.rttvar_us = sample_us / 2;
@@ -233,7 +249,7 @@ impl Active {
 
     /// Something was sent again: what is being timed would be ambiguous (Karn, MUST-18).
     pub(super) fn abandon_round_trip(&mut self) {
-        self.is_timing = 0;
+        self.timing = AMBIGUOUS;
     }
 
     /// The time-out without back-off.
@@ -287,9 +303,9 @@ mod tests {
     fn the_first_sample_sets_rtt_and_variation() {
         let mut active = active();
         active.time_round_trip(SeqNum(10), Time::from_ms(1_000));
-        active.end_round_trip(SeqNum(9), Time::from_ms(1_040));
+        active.end_round_trip(SeqNum(9), None, Time::from_ms(1_040));
         assert_eq!(active.srtt_us(), None, "an earlier acknowledgment does not end the round trip");
-        active.end_round_trip(SeqNum(10), Time::from_ms(1_100));
+        active.end_round_trip(SeqNum(10), None, Time::from_ms(1_100));
         active.reset_rto();
         assert_eq!((active.srtt_us, active.rttvar_us, active.rto_ms), (100_000, 50_000, 300));
     }
@@ -299,7 +315,7 @@ mod tests {
         let mut active = active();
         active.time_round_trip(SeqNum(10), Time::from_ms(0));
         active.abandon_round_trip();
-        active.end_round_trip(SeqNum(10), Time::from_ms(5));
+        active.end_round_trip(SeqNum(10), None, Time::from_ms(5));
         assert_eq!(active.srtt_us(), None);
     }
 

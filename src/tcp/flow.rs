@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0 remote_address      4 both ports           8 local index, generation  12 snd_nxt
-//! 16 rcv_nxt            20 irs                 24 reserved (TS.Recent)     28 heard_s
+//! 16 rcv_nxt            20 irs                 24 ts_recent                28 heard_s
 //! 32 opened_s           36 snd_wnd, its max    40 rcv_edge, mss            44 next_hop, flags
 //! 48 shifts, state, challenge_s, probes        52 active or path memory    56 the service's word
 //! ```
@@ -67,8 +67,8 @@ pub struct Flow {
     pub rcv_nxt: SeqNum,
     /// The peer's initial sequence number.
     pub irs: SeqNum,
-    /// Room for TS.Recent (RFC 7323 §4.3); zero.
-    reserved: u32,
+    /// TS.Recent, the peer's latest timestamp (RFC 7323 §4.3); zero where none were agreed on.
+    pub ts_recent: u32,
     /// When an acceptable segment last came, in seconds; the start of TIME-WAIT and FIN-WAIT-2 in those states.
     pub heard_s: u32,
     /// When the SYN came, in seconds.
@@ -102,7 +102,9 @@ impl Flow {
     const CLOSE_QUEUED: u16 = 1 << 1;
     const PAUSED: u16 = 1 << 2;
     const HAS_ATTACHMENT: u16 = 1 << 3;
-    const FLAGS: u16 = Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED | Flow::PAUSED | Flow::HAS_ATTACHMENT;
+    const HAS_TIMESTAMPS: u16 = 1 << 4;
+    const FLAGS: u16 =
+        Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED | Flow::PAUSED | Flow::HAS_ATTACHMENT | Flow::HAS_TIMESTAMPS;
 
     /// A slot without a connection whose next connection gets this generation.
     pub fn free(generation: u32) -> Flow {
@@ -262,6 +264,17 @@ impl Flow {
     /// Sets that.
     pub fn set_has_attachment(&mut self, has: bool) {
         self.set_flag(Flow::HAS_ATTACHMENT, has);
+    }
+
+    /// Whether both ends have agreed on timestamps (RFC 7323 §3.2).
+    pub fn has_timestamps(&self) -> bool {
+        self.flags & Flow::HAS_TIMESTAMPS != 0
+    }
+
+    /// Agrees on timestamps; the peer's first one is this.
+    pub fn begin_timestamps(&mut self, value: u32) {
+        self.set_flag(Flow::HAS_TIMESTAMPS, true);
+        self.ts_recent = value;
     }
 
     /// The index of the active block, while there is one.

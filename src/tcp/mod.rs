@@ -31,7 +31,7 @@ pub use queue::{
 };
 pub use receive::{is_reopening, on_payload, on_segment};
 pub use rule::Rule;
-pub use segment::{Control, Outgoing, Segment};
+pub use segment::{Control, Outgoing, Segment, Timestamps};
 pub use send::{
     Sweep, Timeouts, abort, immediate_ack, is_open_for_push, is_window_update_due, keepalive_probe, on_close, on_sweep,
     on_timer, poll_segment, window_probe,

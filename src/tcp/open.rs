@@ -26,6 +26,8 @@ pub struct Offer {
 const MSS_DEFAULT: u16 = 536;
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
 const MSS_MIN: u16 = 64;
+/// What the timestamps option takes of each segment, with its padding (MUST-16).
+const TIMESTAMPS_BYTES: u16 = 12;
 /// Largest window shift (RFC 7323 §2.3).
 const SHIFT_MAX: u8 = 14;
 
@@ -79,7 +81,11 @@ pub fn reset_for(segment: &Segment) -> Reply {
 pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
     flow.set_state(State::SynReceived);
     flow.snd_nxt = iss;
-    flow.mss = segment.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN));
+    let options_bytes = if segment.timestamps.is_some() { TIMESTAMPS_BYTES } else { 0 };
+    flow.mss = segment.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
+    if let Some(timestamps) = segment.timestamps {
+        flow.begin_timestamps(timestamps.value);
+    }
     match segment.window_shift {
         Some(shift) => flow.set_shifts(shift.min(SHIFT_MAX), offer.shift()),
         None => flow.set_shifts(0, 0),

@@ -56,6 +56,10 @@ pub enum Rule {
     ClosedIgnoresReset,
 
     // Segment arrives, in the RFC's order. RFC 9293 §3.10.7.4.
+    /// Before the first check: a timestamp older than the latest; answered by an ACK (PAWS). RFC 7323 §5.3.
+    TimestampTooOld,
+    /// Before the first check: no timestamp, though both ends have agreed on them; dropped. RFC 7323 §3.2.
+    TimestampMissing,
     /// First check: outside the window; answered by an ACK.
     SequenceUnacceptable,
     /// First check: outside the window with RST; dropped silently.

@@ -52,6 +52,18 @@ pub struct Segment {
     pub mss: Option<u16>,
     /// Window scale option, as received (RFC 7323 §2).
     pub window_shift: Option<u8>,
+    /// Timestamps option (RFC 7323 §3).
+    pub timestamps: Option<Timestamps>,
+}
+
+/// A timestamps option: milliseconds of two clocks that start anywhere. The caller takes the random offset of a
+/// connection off our own clock's side before the machine sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timestamps {
+    /// The sender's clock (TSval).
+    pub value: u32,
+    /// The latest of the receiver's that it has seen (TSecr).
+    pub echo: u32,
 }
 
 impl Segment {
@@ -78,11 +90,13 @@ pub struct Outgoing {
     pub mss: Option<u16>,
     /// Window scale option, on SYN-ACK only.
     pub window_shift: Option<u8>,
+    /// Timestamps option, on every segment of a connection that has agreed on it.
+    pub timestamps: Option<Timestamps>,
 }
 
 impl Outgoing {
     /// A segment without payload and options.
     pub fn bare(seq: SeqNum, ack: SeqNum, control: Control, window: u16) -> Outgoing {
-        Outgoing { seq, ack, control, window, payload_bytes: 0, mss: None, window_shift: None }
+        Outgoing { seq, ack, control, window, payload_bytes: 0, mss: None, window_shift: None, timestamps: None }
     }
 }

@@ -11,8 +11,8 @@
 use super::open::Offer;
 use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, State, Time};
 
-/// SYN-ACKs that are sent again before the connection is given up (some 63 s with doubling).
-const SYN_ACK_RETRIES_MAX: u8 = 5;
+/// SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
+const SYN_ACK_RETRIES_MAX: u8 = 7;
 
 /// The next segment that should leave now, if any. Call until `None`.
 pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
@@ -29,6 +29,7 @@ pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Tim
 /// The ACK that answers a segment at once, whatever else is to be sent.
 pub fn immediate_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Outgoing {
     active.is_ack_owed = 0;
+    active.rcv_acked = flow.rcv_nxt;
     offer_window(flow, active, offer);
     Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }
@@ -99,6 +100,7 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
         active.arm(now);
     }
     active.is_ack_owed = 0;
+    active.rcv_acked = flow.rcv_nxt;
     if has_fin {
         on_fin_sent(flow);
     }

@@ -9,7 +9,7 @@ use smoltcp::wire::{
 
 use super::checksum::{Sum, words_of};
 use super::parse::Echo;
-use crate::tcp::{Control, Outgoing};
+use crate::tcp::{Control, Outgoing, Timestamps};
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
@@ -124,7 +124,8 @@ fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload
 fn options_bytes(outgoing: &Outgoing) -> usize {
     let mss_bytes = if outgoing.mss.is_some() { 4 } else { 0 };
     let shift_bytes = if outgoing.window_shift.is_some() { 4 } else { 0 };
-    mss_bytes + shift_bytes
+    let timestamps_bytes = if outgoing.timestamps.is_some() { 12 } else { 0 };
+    mss_bytes + shift_bytes + timestamps_bytes
 }
 
 fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
@@ -132,6 +133,12 @@ fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
         let [high, low] = mss.to_be_bytes();
         options[..4].copy_from_slice(&[2, 4, high, low]);
         options = &mut options[4..];
+    }
+    if let Some(Timestamps { value, echo }) = outgoing.timestamps {
+        options[..4].copy_from_slice(&[1, 1, 8, 10]);
+        options[4..8].copy_from_slice(&value.to_be_bytes());
+        options[8..12].copy_from_slice(&echo.to_be_bytes());
+        options = &mut options[12..];
     }
     if let Some(shift) = outgoing.window_shift {
         options[..4].copy_from_slice(&[1, 3, 3, shift]);
@@ -163,6 +170,7 @@ mod tests {
                 payload_bytes: payload_bytes as u32,
                 mss: Some(1460),
                 window_shift: Some(3),
+                timestamps: Some(Timestamps { value: 0x0102_0304, echo: u32::MAX }),
                 ..Outgoing::bare(SeqNum(u32::MAX), SeqNum(7), Control::SYN.with(Control::ACK), 513)
             };
             let mut frame = Vec::new();
@@ -170,6 +178,7 @@ mod tests {
             let Ok(Packet::Tcp(packet)) = parse(&frame, &[2, 0, 0, 0, 0, 2]) else { panic!("is a TCP packet") };
             assert_eq!((packet.local_port, packet.remote_port), (40_000, 7000));
             assert_eq!((packet.segment.seq, packet.segment.ack), (outgoing.seq, outgoing.ack));
+            assert_eq!(packet.segment.timestamps, outgoing.timestamps);
             assert_eq!((packet.segment.mss, packet.segment.window_shift), (Some(1460), Some(3)));
             assert_eq!((packet.segment.control, packet.segment.window), (outgoing.control, 513));
             assert_eq!(packet.payload, payload);

@@ -6,7 +6,7 @@ use smoltcp::wire::{
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
-use crate::tcp::{Control, Rule, Segment, SeqNum};
+use crate::tcp::{Control, Rule, Segment, SeqNum, Timestamps};
 
 /// A frame that concerns us.
 #[derive(Clone, Copy, Debug)]
@@ -113,10 +113,9 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         payload_bytes: payload.len() as u32,
         mss: None,
         window_shift: None,
+        timestamps: None,
     };
-    if segment.control.has(Control::SYN) {
-        read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
-    }
+    read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
     Ok(TcpPacket {
         source_mac,
         remote,
@@ -135,6 +134,8 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
     const NO_OPERATION: u8 = 1;
     const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
+    const TIMESTAMPS: u8 = 8;
+    let is_syn = segment.control.has(Control::SYN);
     while let Some((&kind, rest)) = options.split_first() {
         if kind == END {
             return;
@@ -148,8 +149,12 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
             return;
         }
         match (kind, &options[2..length]) {
-            (MSS, &[high, low]) => segment.mss = Some(u16::from_be_bytes([high, low])),
-            (WINDOW_SCALE, &[shift]) => segment.window_shift = Some(shift),
+            (MSS, &[high, low]) if is_syn => segment.mss = Some(u16::from_be_bytes([high, low])),
+            (WINDOW_SCALE, &[shift]) if is_syn => segment.window_shift = Some(shift),
+            (TIMESTAMPS, &[v0, v1, v2, v3, e0, e1, e2, e3]) => {
+                let (value, echo) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
+                segment.timestamps = Some(Timestamps { value, echo });
+            }
             _ => {}
         }
         options = &options[length..];
@@ -169,6 +174,7 @@ mod tests {
             payload_bytes: 0,
             mss: None,
             window_shift: None,
+            timestamps: None,
         };
         read_options(bytes, &mut segment);
         (segment.mss, segment.window_shift)

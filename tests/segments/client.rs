@@ -32,6 +32,8 @@ pub struct Client {
     pub mss: u16,
     /// The stack's initial sequence number, and what the script calls it.
     pub iss: Option<(u32, u32)>,
+    /// The stack's first timestamp, from which a script counts its clock in ms.
+    pub ts_start: u32,
     /// By how much the stack's windows are scaled.
     pub shift: u8,
     /// The right edge of the stack's window, promised.
@@ -40,7 +42,16 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Client {
-        Client { address: None, offered: Offered::default(), irs: u32::MAX, mss: 536, iss: None, shift: 0, edge: None }
+        Client {
+            address: None,
+            offered: Offered::default(),
+            irs: u32::MAX,
+            mss: 536,
+            iss: None,
+            ts_start: 0,
+            shift: 0,
+            edge: None,
+        }
     }
 }
 
@@ -51,6 +62,7 @@ impl Client {
         self.mss = self.offered.mss_or_default();
         self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
         self.iss = Some((iss, called));
+        self.ts_start = syn_ack.timestamps.map_or(0, |(value, _)| value);
         self.edge = None;
     }
 

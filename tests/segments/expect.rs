@@ -43,6 +43,7 @@ impl Stage {
                 client.begin(real, called, actual);
             }
             actual.seq = Some(client.shown(real));
+            actual.timestamps = actual.timestamps.map(|(value, echo)| (value.wrapping_sub(client.ts_start), echo));
             if let Some(difference) = expected.difference(actual) {
                 return Err(format!("out came `<< {actual}`: {difference}"));
             }

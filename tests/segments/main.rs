@@ -39,6 +39,7 @@ const TOPICS: &[&str] = &[
     "reset",
     "retransmit",
     "time-wait",
+    "timestamps",
     "window",
 ];
 

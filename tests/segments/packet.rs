@@ -11,7 +11,7 @@
 //! ```
 //!
 //! SYN, FIN, RST, URG, ACK, the sequence number, the length of the data and the acknowledgment are compared always,
-//! options, window, PSH, ECE and CWR only where they are written.
+//! options, window, PSH, ECE and CWR only where they are written. The stack's timestamps count from its first one.
 
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -160,6 +160,7 @@ impl Stage {
                     offset = 0;
                 }
                 tcp.ack = tcp.ack.map(|ack| client.real(ack));
+                tcp.timestamps = tcp.timestamps.map(|(value, echo)| (value, echo.wrapping_add(client.ts_start)));
                 payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
             }
             Packet::Icmp { quotes, port, .. } => {
