@@ -53,6 +53,8 @@ pub(crate) struct Batch {
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
+    /// Until when an ACK out of nowhere may bring back a cookie.
+    pub(super) cookies_until: Time,
     /// How often the clock hand is still to begin a round because of FINs that wait for an active block, or services
     /// that found no room for a push: `STARVED_ROUNDS` from when one begins to wait.
     pub(super) starved_rounds: u8,
@@ -79,6 +81,7 @@ impl Batch {
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
+            cookies_until: Time(0),
             starved_rounds: 0,
             service_tickets: (starts & 0x7fff) << 48,
             interrupt: None,

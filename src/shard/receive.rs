@@ -7,7 +7,9 @@ use super::batch::{Batch, reset_of};
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Flow, Reply, Rule, State, Time, Unmatched};
+use crate::tcp::{
+    self, COOKIE_LIFE_S, CloseReason, Control, Cookie, Flow, Outgoing, Reply, Rule, State, Time, Timestamps, Unmatched,
+};
 use crate::wire::{self, Addressing, ArpMessage, Packet, TcpPacket};
 
 /// A segment on its way to its flow.
@@ -46,12 +48,16 @@ impl<S: Service> Shard<S> {
 
     fn receive_segment(&mut self, prepared: &Prepared<'_>) {
         let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key) else {
-            self.batch.receive_unmatched(prepared, None);
+            match self.batch.take_cookie(prepared) {
+                Some(position) => self.step(position, &prepared.packet),
+                None => self.batch.receive_unmatched(prepared, None),
+            }
             return;
         };
         let position = self.batch.touch(slot);
         let touched = &self.batch.touched[position];
-        if tcp::is_reopening(&touched.flow, &prepared.packet.segment) {
+        // A cookie cannot promise to lie beyond what the old connection sent, so it never takes its place.
+        if tcp::is_reopening(&touched.flow, &prepared.packet.segment) && !self.batch.is_crowded() {
             let old = touched.flow;
             self.batch.tables.count(Rule::TimeWaitReopened);
             self.close_flow(position, CloseReason::BothClosed);
@@ -181,6 +187,10 @@ impl Batch {
                 self.tables.count(Rule::ListenDraining);
                 self.reply_unmatched(packet, tcp::reset_for(&packet.segment));
             }
+            Unmatched::Opens if self.is_crowded() => {
+                let is_answered = self.send_cookie(prepared).is_some();
+                self.tables.count(if is_answered { Rule::ListenSendsCookie } else { Rule::ListenNoRoom });
+            }
             Unmatched::Opens => {
                 let is_open = self.accept(prepared, old).is_some();
                 self.tables.count(if is_open { Rule::ListenAcceptsSyn } else { Rule::ListenNoRoom });
@@ -192,21 +202,70 @@ impl Batch {
         }
     }
 
-    /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
-    fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
-        let Prepared { packet, key, hash } = prepared;
+    /// Whether there is no room for another half-open connection. Some active blocks are left to those that are open.
+    fn is_crowded(&self) -> bool {
         let half_open = self.tables.in_state(State::SynReceived) + self.half_open_new;
-        // Some active blocks are left to connections that are open.
         let active_slots = &self.tables.active_slots;
-        if half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8 {
-            return None;
-        }
+        half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8
+    }
+
+    /// The record of a connection that is to be, with its addresses and ports. `None` where there is no next hop.
+    fn flow_for(&mut self, prepared: &Prepared<'_>) -> Option<Flow> {
+        let Prepared { packet, key, .. } = prepared;
         let mut flow = Flow::free(0);
         flow.remote_address = key.remote;
         flow.remote_port = key.remote_port;
         flow.local_port = key.local_port;
         flow.set_local_index(key.local_index);
         flow.next_hop = self.tables.next_hop_for(packet.remote, packet.source_mac)?;
+        Some(flow)
+    }
+
+    /// Answers a SYN by a cookie and keeps nothing. `None` where its ACK would find no room, and so is not asked for.
+    fn send_cookie(&mut self, prepared: &Prepared<'_>) -> Option<()> {
+        let Prepared { packet, key, .. } = prepared;
+        if self.tables.flow_slots.free() == 0 {
+            return None;
+        }
+        let cookie = Cookie::new(&packet.segment, self.now);
+        let irs = packet.segment.seq;
+        let iss = cookie.sequence_number(self.tables.cookie_hash(key, irs, cookie));
+        let value = (self.now.ms() as u32).wrapping_add(self.tables.ts_offset(key));
+        let timestamps = packet.segment.timestamps.map(|its| Timestamps { value, echo: its.value });
+        let syn_ack = tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), self.tables.offer);
+        self.emit_unmatched(packet, &Outgoing { timestamps, ..syn_ack });
+        self.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
+        Some(())
+    }
+
+    /// The connection that a segment opens by bringing back a cookie; it is still to be stepped over the segment.
+    /// `None` where it brings none, or there is no room: then it is like any other ACK to a listener.
+    fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
+        let Prepared { packet, key, hash } = prepared;
+        let (segment, control) = (&packet.segment, packet.segment.control);
+        let is_plain_ack = control.has(Control::ACK) && !control.has(Control::SYN) && !control.has(Control::RST);
+        let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.is_draining;
+        if !is_plain_ack || !is_listening || self.now >= self.cookies_until {
+            return None;
+        }
+        let iss = segment.ack.minus(1);
+        let cookie = Cookie::read(iss, self.now)?;
+        if cookie.sequence_number(self.tables.cookie_hash(key, segment.seq.minus(1), cookie)) != iss {
+            return None;
+        }
+        let position = self.flow_for(prepared).and_then(|flow| self.add_flow(*hash, flow));
+        self.tables.count(if position.is_some() { Rule::CookieAccepted } else { Rule::CookieNoRoom });
+        let position = position?;
+        let (offer, now) = (self.tables.offer, self.now);
+        let touched = &mut self.touched[position];
+        touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
+        Some(position)
+    }
+
+    /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
+    fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
+        let Prepared { packet, key, hash } = prepared;
+        let flow = self.flow_for(prepared)?;
         let mut iss = self.tables.initial_sequence_number(key, self.now);
         if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
             // What the old connection sent must not be taken for the new one's (RFC 9293 §3.4.3).
@@ -247,7 +306,12 @@ impl Batch {
 
     /// Answers a segment that has no connection, to where it came from.
     fn reply_unmatched(&mut self, packet: &TcpPacket<'_>, reply: Reply) {
-        let Some(outgoing) = reset_of(reply) else { return };
+        if let Some(outgoing) = reset_of(reply) {
+            self.emit_unmatched(packet, &outgoing);
+        }
+    }
+
+    fn emit_unmatched(&mut self, packet: &TcpPacket<'_>, outgoing: &Outgoing) {
         let ends = Addressing {
             source_mac: self.tables.config.mac,
             destination_mac: packet.source_mac,
@@ -256,7 +320,7 @@ impl Batch {
             local_port: packet.local_port,
             remote_port: packet.remote_port,
         };
-        self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, &outgoing, |_| ()));
+        self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, outgoing, |_| ()));
         self.count_frame(None);
     }
 }

@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::types::Resumption;
 use super::{BATCH_MAX, Shard, StartError};
 use crate::flows::{JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
-use crate::tcp::{State, Time};
+use crate::tcp::{COOKIE_LIFE_S, State, Time};
 
 impl<S: Service> Shard<S> {
     /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence
@@ -54,6 +54,8 @@ impl<S: Service> Shard<S> {
             trim_at: now,
             has_untrimmed: true,
         };
+        // The process before may have sent cookies.
+        shard.batch.cookies_until = if is_fresh { Time(0) } else { now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000) };
         // Some connection may have been waiting for an active block to close: the clock hand looks.
         shard.batch.starved_rounds = if connections > 0 { STARVED_ROUNDS } else { 0 };
         shard.tell_all_resumed(now);

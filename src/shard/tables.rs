@@ -17,7 +17,7 @@ use crate::flows::{
     Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, NextHop,
     Slots, Storage, Wheel,
 };
-use crate::tcp::{Active, Flow, Offer, Rule, SeqNum, Span, State, Time};
+use crate::tcp::{Active, Cookie, Flow, Offer, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
 
 /// See the module.
@@ -209,13 +209,18 @@ impl Tables {
         (self.tuple_hash(key) >> 32) as u32
     }
 
-    fn tuple_hash(&self, key: &FlowKey) -> u64 {
-        let mut bytes = [0; 9];
-        bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
-        bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
-        bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
-        bytes[8] = key.local_index;
+    /// The hash that a cookie carries: of the tuple, the peer's initial sequence number and what the cookie keeps.
+    pub fn cookie_hash(&self, key: &FlowKey, irs: SeqNum, cookie: Cookie) -> u64 {
+        let mut bytes = [0; TUPLE_BYTES + 9];
+        bytes[..TUPLE_BYTES].copy_from_slice(&tuple_bytes(key));
+        bytes[TUPLE_BYTES..TUPLE_BYTES + 4].copy_from_slice(&irs.0.to_le_bytes());
+        bytes[TUPLE_BYTES + 4..TUPLE_BYTES + 8].copy_from_slice(&cookie.epoch.to_le_bytes());
+        bytes[TUPLE_BYTES + 8] = cookie.kept;
         self.isn_hasher.hash(&bytes)
+    }
+
+    fn tuple_hash(&self, key: &FlowKey) -> u64 {
+        self.isn_hasher.hash(&tuple_bytes(key))
     }
 
     /// The idempotency key of a value that a client gave for a push to this connection.
@@ -328,4 +333,16 @@ impl Tables {
         }
         self.storage.attachments.records()[id.slot() as usize].name()
     }
+}
+
+const TUPLE_BYTES: usize = 9;
+
+/// A key as bytes to be hashed.
+fn tuple_bytes(key: &FlowKey) -> [u8; TUPLE_BYTES] {
+    let mut bytes = [0; TUPLE_BYTES];
+    bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
+    bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
+    bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
+    bytes[8] = key.local_index;
+    bytes
 }

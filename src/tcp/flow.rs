@@ -103,8 +103,9 @@ impl Flow {
     const PAUSED: u16 = 1 << 2;
     const HAS_ATTACHMENT: u16 = 1 << 3;
     const HAS_TIMESTAMPS: u16 = 1 << 4;
-    const FLAGS: u16 =
-        Flow::HAS_ACTIVE | Flow::CLOSE_QUEUED | Flow::PAUSED | Flow::HAS_ATTACHMENT | Flow::HAS_TIMESTAMPS;
+    const TAKES_SACK: u16 = 1 << 5;
+    const HAS_WINDOW_SCALING: u16 = 1 << 6;
+    const FLAGS: u16 = (1 << 7) - 1;
 
     /// A slot without a connection whose next connection gets this generation.
     pub fn free(generation: u32) -> Flow {
@@ -167,9 +168,15 @@ impl Flow {
         self.shifts >> 4
     }
 
-    /// Sets both shifts; each at most 14.
-    pub fn set_shifts(&mut self, peer: u8, ours: u8) {
+    /// Whether both SYNs had the window scale option.
+    pub fn has_window_scaling(&self) -> bool {
+        self.flags & Flow::HAS_WINDOW_SCALING != 0
+    }
+
+    /// Agrees on window scaling; each shift is at most 14.
+    pub fn begin_window_scaling(&mut self, peer: u8, ours: u8) {
         assert!(peer <= 14 && ours <= 14, "RFC 7323 §2.3 limits the shift to 14");
+        self.set_flag(Flow::HAS_WINDOW_SCALING, true);
         self.shifts = peer | ours << 4;
     }
 
@@ -277,6 +284,16 @@ impl Flow {
         self.ts_recent = value;
     }
 
+    /// Whether the peer reads selective acknowledgments (RFC 2018 §2).
+    pub fn takes_sack(&self) -> bool {
+        self.flags & Flow::TAKES_SACK != 0
+    }
+
+    /// Sets that.
+    pub fn set_takes_sack(&mut self, takes: bool) {
+        self.set_flag(Flow::TAKES_SACK, takes);
+    }
+
     /// The index of the active block, while there is one.
     pub fn active(&self) -> Option<u32> {
         (self.flags & Flow::HAS_ACTIVE != 0).then_some(self.active_or_memory)
@@ -347,7 +364,7 @@ mod tests {
 
     fn receiving(shift: u8, irs: u32) -> Flow {
         let mut flow = Flow::free(0);
-        flow.set_shifts(0, shift);
+        flow.begin_window_scaling(0, shift);
         flow.begin_receiving(SeqNum(irs));
         flow
     }

@@ -3,13 +3,15 @@
 //! In: a connection's record, what arrived or expired, the time. Out: the record changed, and [`Effects`] or
 //! [`Outgoing`] segments that say what the caller is to do. It is called by `shard`, on copies.
 //!
-//! Reading order: `seq`, `time`, `segment`, `flow`, `active`, `queue`, then the machine: `open` (no connection yet),
-//! `receive` (a segment arrives), `send` (what may leave, and when), with every outcome named in `rule`.
+//! Reading order: `seq`, `time`, `segment`, `flow`, `active`, `queue`, then the machine: `open` and `cookie` (no
+//! connection yet), `receive` (a segment arrives), `send` (what may leave, and when), with every outcome named in
+//! `rule`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
 
 mod active;
+mod cookie;
 mod effects;
 mod flow;
 mod open;
@@ -22,6 +24,7 @@ mod seq;
 mod time;
 
 pub use active::Active;
+pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};
 pub use effects::{CloseReason, Effects, Reply};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
@@ -34,7 +37,7 @@ pub use rule::Rule;
 pub use segment::{Control, Outgoing, Segment, Timestamps};
 pub use send::{
     Sweep, Timeouts, abort, immediate_ack, is_open_for_push, is_window_update_due, keepalive_probe, on_close, on_sweep,
-    on_timer, poll_segment, window_probe,
+    on_timer, poll_segment, syn_ack, window_probe,
 };
 pub use seq::SeqNum;
 pub use time::Time;

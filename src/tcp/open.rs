@@ -23,13 +23,13 @@ pub struct Offer {
 }
 
 /// The peer's MSS where its SYN does not say (MUST-15).
-const MSS_DEFAULT: u16 = 536;
+pub(super) const MSS_DEFAULT: u16 = 536;
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
 const MSS_MIN: u16 = 64;
 /// What the timestamps option takes of each segment, with its padding (MUST-16).
 const TIMESTAMPS_BYTES: u16 = 12;
 /// Largest window shift (RFC 7323 §2.3).
-const SHIFT_MAX: u8 = 14;
+pub(super) const SHIFT_MAX: u8 = 14;
 
 impl Offer {
     /// The smallest shift that lets the window field say `window_bytes`.
@@ -86,9 +86,9 @@ pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer:
     if let Some(timestamps) = segment.timestamps {
         flow.begin_timestamps(timestamps.value);
     }
-    match segment.window_shift {
-        Some(shift) => flow.set_shifts(shift.min(SHIFT_MAX), offer.shift()),
-        None => flow.set_shifts(0, 0),
+    flow.set_takes_sack(segment.sack_permitted);
+    if let Some(shift) = segment.window_shift {
+        flow.begin_window_scaling(shift.min(SHIFT_MAX), offer.shift());
     }
     flow.begin_receiving(segment.seq);
     // The window of a SYN is never scaled, and we send nothing before the next one.

@@ -45,8 +45,13 @@ pub enum Rule {
     ListenAcceptsSyn,
     /// LISTEN, fourth: anything else, SYN with FIN included, is dropped. RFC 9293 §3.10.7.2.
     ListenDropsOther,
-    /// A SYN that finds no room for a half-open connection, a flow, a next hop or an active block is dropped; the peer
-    /// asks again.
+    /// A SYN that finds no room for a half-open connection is answered by a cookie, and nothing is kept. RFC 4987 §3.6.
+    ListenSendsCookie,
+    /// LISTEN, second check: an ACK brings back a cookie and opens a connection. RFC 4987 §3.6.
+    CookieAccepted,
+    /// An ACK brings back a cookie, but there is no room for the connection: RST, so that the peer knows.
+    CookieNoRoom,
+    /// A SYN that finds no room for a flow or a next hop is dropped; the peer asks again.
     ListenNoRoom,
     /// A SYN that comes while the server drains is answered by RST.
     ListenDraining,

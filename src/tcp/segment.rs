@@ -52,6 +52,8 @@ pub struct Segment {
     pub mss: Option<u16>,
     /// Window scale option, as received (RFC 7323 §2).
     pub window_shift: Option<u8>,
+    /// SACK-permitted option (RFC 2018 §2).
+    pub sack_permitted: bool,
     /// Timestamps option (RFC 7323 §3).
     pub timestamps: Option<Timestamps>,
 }

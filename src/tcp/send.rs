@@ -9,7 +9,7 @@
 //! ```
 
 use super::open::Offer;
-use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, State, Time};
+use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, SeqNum, State, Time};
 
 /// SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
 const SYN_ACK_RETRIES_MAX: u8 = 7;
@@ -52,13 +52,17 @@ fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -
     if active.deadline_ms().is_none() {
         active.arm(now);
     }
-    let has_scaling = flow.our_shift() > 0 || flow.peer_shift() > 0;
-    Some(Outgoing {
+    Some(syn_ack(iss, flow.irs, flow.has_window_scaling(), offer))
+}
+
+/// The SYN-ACK that answers a SYN.
+pub fn syn_ack(iss: SeqNum, irs: SeqNum, has_scaling: bool, offer: Offer) -> Outgoing {
+    let window = offer.window_bytes.min(u32::from(u16::MAX)) as u16;
+    Outgoing {
         mss: Some(offer.mss),
-        window_shift: has_scaling.then_some(flow.our_shift()),
-        window: offer.window_bytes.min(u32::from(u16::MAX)) as u16,
-        ..Outgoing::bare(iss, flow.rcv_nxt, Control::SYN.with(Control::ACK), 0)
-    })
+        window_shift: has_scaling.then_some(offer.shift()),
+        ..Outgoing::bare(iss, irs.plus(1), Control::SYN.with(Control::ACK), window)
+    }
 }
 
 fn poll_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Option<Outgoing> {

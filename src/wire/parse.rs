@@ -113,6 +113,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         payload_bytes: payload.len() as u32,
         mss: None,
         window_shift: None,
+        sack_permitted: false,
         timestamps: None,
     };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
@@ -134,6 +135,7 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
     const NO_OPERATION: u8 = 1;
     const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
+    const SACK_PERMITTED: u8 = 4;
     const TIMESTAMPS: u8 = 8;
     let is_syn = segment.control.has(Control::SYN);
     while let Some((&kind, rest)) = options.split_first() {
@@ -151,6 +153,7 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
         match (kind, &options[2..length]) {
             (MSS, &[high, low]) if is_syn => segment.mss = Some(u16::from_be_bytes([high, low])),
             (WINDOW_SCALE, &[shift]) if is_syn => segment.window_shift = Some(shift),
+            (SACK_PERMITTED, &[]) if is_syn => segment.sack_permitted = true,
             (TIMESTAMPS, &[v0, v1, v2, v3, e0, e1, e2, e3]) => {
                 let (value, echo) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
                 segment.timestamps = Some(Timestamps { value, echo });
@@ -174,6 +177,7 @@ mod tests {
             payload_bytes: 0,
             mss: None,
             window_shift: None,
+            sack_permitted: false,
             timestamps: None,
         };
         read_options(bytes, &mut segment);

@@ -29,6 +29,7 @@ use strum::IntoEnumIterator;
 const TOPICS: &[&str] = &[
     "arp",
     "close",
+    "cookies",
     "data",
     "icmp",
     "idle",
