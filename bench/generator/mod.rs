@@ -76,6 +76,8 @@ impl<S: Service> Bench<S> {
             remote: 0x0a00_0001,
             local_port: (1_024 + index as u32 % PORTS_PER_ADDRESS) as u16,
             remote_port: 7000,
+            ttl: 64,
+            dscp: 0,
         };
         let mut outgoing = Outgoing::bare(client.seq, client.ack, control, u16::MAX);
         outgoing.payload_bytes = payload.len() as u32;

@@ -150,7 +150,7 @@ impl Counts {
 }
 
 /// Reasons as readers see them.
-pub(super) const CLOSE_REASONS: [(CloseReason, &str); 8] = [
+pub(super) const CLOSE_REASONS: [(CloseReason, &str); 11] = [
     (CloseReason::BothClosed, "both-closed"),
     (CloseReason::PeerReset, "peer-reset"),
     (CloseReason::Aborted, "aborted"),
@@ -159,4 +159,7 @@ pub(super) const CLOSE_REASONS: [(CloseReason, &str); 8] = [
     (CloseReason::PeerNeverClosed, "peer-never-closed"),
     (CloseReason::KeepaliveTimedOut, "keepalive-timed-out"),
     (CloseReason::IdleTimedOut, "idle-timed-out"),
+    (CloseReason::DataAfterClose, "data-after-close"),
+    (CloseReason::Refused, "refused"),
+    (CloseReason::Unreachable, "unreachable"),
 ];

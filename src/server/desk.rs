@@ -105,7 +105,7 @@ impl Desk {
                 self.receipts.end(ticket, Outcome::Undelivered { acked_bytes });
             }
             Notice::Closed { reason, .. } => self.counts.closed[Counts::place_of(reason)] += 1,
-            Notice::Received { .. } | Notice::PeerClosed { .. } => {}
+            Notice::Received { .. } | Notice::PeerClosed { .. } | Notice::Urgent { .. } | Notice::SoftError { .. } => {}
         }
         if let Some(teller) = &mut self.teller {
             teller.tell(notice);

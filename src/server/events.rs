@@ -58,6 +58,8 @@ pub(super) enum Kind {
     Undelivered,
     Expired,
     PeerClosed,
+    Urgent,
+    SoftError,
     Closed,
     Gap,
 }
@@ -270,6 +272,8 @@ impl Event {
                 ..of(Kind::Undelivered, flow)
             },
             Notice::PeerClosed { flow } => of(Kind::PeerClosed, flow),
+            Notice::Urgent { flow, end } => Line { offset: Some(*end), ..of(Kind::Urgent, flow) },
+            Notice::SoftError { flow, error } => Line { reason: Some(error.into()), ..of(Kind::SoftError, flow) },
             Notice::Closed { flow, reason } => {
                 Line { reason: Some(CLOSE_REASONS[Counts::place_of(*reason)].1), ..of(Kind::Closed, flow) }
             }

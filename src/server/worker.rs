@@ -208,7 +208,14 @@ impl Worker {
                     shared.taken_out(bytes.len());
                     let key = asked.key.take().map(|value| self.shard.push_key(*flow, &value));
                     self.desk.expect_answer(*flow, *ticket, key.is_some(), asked.reply.take());
-                    pushes.push(Push { flow: *flow, ticket: *ticket, bytes, key, expires_in_s: asked.expires_in_s });
+                    pushes.push(Push {
+                        flow: *flow,
+                        ticket: *ticket,
+                        bytes,
+                        key,
+                        expires_in_s: asked.expires_in_s,
+                        is_urgent: false,
+                    });
                 }
                 Request::Close { flow, how } => {
                     if !pushes.is_empty() {

@@ -53,6 +53,8 @@ pub(crate) struct Batch {
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
     pub(super) is_draining: bool,
+    /// Connections that have asked for their peer's Ethernet address before they send a SYN.
+    pub(super) connecting: Vec<u32>,
     /// Until when an ACK out of nowhere may bring back a cookie.
     pub(super) cookies_until: Time,
     /// How often the clock hand is still to begin a round because of FINs that wait for an active block, or services
@@ -81,6 +83,7 @@ impl Batch {
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
+            connecting: Vec::new(),
             cookies_until: Time(0),
             starved_rounds: 0,
             service_tickets: (starts & 0x7fff) << 48,
@@ -120,7 +123,7 @@ impl Batch {
 
     /// Whether one more flow may be touched for the service or a push; there is always room left for a
     /// batch of frames, each of which may end one connection and open another.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.touched.len() < TOUCHED_MAX - 2 * BATCH_MAX
     }
 
@@ -206,6 +209,8 @@ impl Batch {
             remote: touched.flow.remote_address,
             local_port: touched.flow.local_port,
             remote_port: touched.flow.remote_port,
+            ttl: self.tables.config.ttl,
+            dscp: touched.flow.dscp(),
         };
         let payload = &self.tables.storage.payload;
         let value = (self.now.ms() as u32).wrapping_add(touched.ts_offset);
@@ -270,11 +275,15 @@ impl Batch {
             if !self.touched[position].flow.is_live() {
                 continue;
             }
+            let touched = &mut self.touched[position];
+            if touched.active_index.is_none() && self.tables.active_slots.free() == 0 {
+                touched.active.hurry_ack();
+            }
             let touched = &self.touched[position];
             if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
                 self.starved_rounds = STARVED_ROUNDS;
-                if self.touched[position].active.is_ack_owed == 1 {
+                if self.touched[position].active.is_ack_owed() {
                     self.reply(position, Reply::Ack);
                 }
                 continue;

@@ -5,7 +5,7 @@
 use super::batch::{Batch, STARVED_ROUNDS};
 use super::types::{CloseHow, Push, PushError, Ticket};
 use crate::flows::{FlowId, Label};
-use crate::tcp::{self, Rule};
+use crate::tcp::{self, Reading, Rule};
 
 impl Batch {
     /// Queues a push and counts how it went. Returns the ticket of the push, or of the first one with its key.
@@ -50,6 +50,9 @@ impl Batch {
         if label.expires_s != 0 {
             active.set_send_limit(active.snd_end);
         }
+        if push.is_urgent {
+            active.mark_urgent();
+        }
         Ok(())
     }
 
@@ -59,9 +62,9 @@ impl Batch {
     }
 
     /// A push by the service, which gets a ticket of its own.
-    pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
+    pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8], is_urgent: bool) -> Result<Ticket, PushError> {
         let ticket = Ticket(self.service_tickets + 1);
-        let result = self.push(&Push::new(id, ticket, bytes));
+        let result = self.push(&Push { is_urgent, ..Push::new(id, ticket, bytes) });
         if result == Err(PushError::ShardFull) {
             self.starved_rounds = STARVED_ROUNDS;
         }
@@ -94,8 +97,9 @@ impl Batch {
     pub fn close(&mut self, id: FlowId, how: CloseHow) -> Result<(), PushError> {
         let position = self.position_of(id)?;
         match how {
-            CloseHow::Fin => {
-                if !tcp::on_close(&mut self.touched[position].flow) {
+            CloseHow::Fin | CloseHow::Half => {
+                let reading = if how == CloseHow::Half { Reading::GoesOn } else { Reading::Ends };
+                if !tcp::on_close(&mut self.touched[position].flow, reading) {
                     return Err(PushError::Gone);
                 }
                 self.tables.count(Rule::CloseQueued);
@@ -108,6 +112,20 @@ impl Batch {
                 self.aborted.push(position);
             }
         }
+        Ok(())
+    }
+
+    /// Whether small segments of this connection wait while something is in flight.
+    pub fn set_nagle(&mut self, id: FlowId, has: bool) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_nagle(has);
+        Ok(())
+    }
+
+    /// The differentiated services codepoint of what this connection sends, six bits.
+    pub fn set_dscp(&mut self, id: FlowId, dscp: u8) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_dscp(dscp & 0x3f);
         Ok(())
     }
 

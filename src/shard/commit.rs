@@ -90,7 +90,7 @@ impl Batch {
                 if !is_active_new {
                     storage.actives.records_mut()[index as usize] = active;
                 }
-                if let Some(deadline_ms) = active.deadline_at(self.now) {
+                if let Some(deadline_ms) = active.next_deadline(self.now) {
                     self.tables.wheel.enter(index, deadline_ms);
                 }
             }

@@ -8,6 +8,10 @@ use crate::tcp::Timeouts;
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791).
 const MTU_MIN: u16 = 68;
+/// An ACK may not be delayed for so long (MUST-40).
+const DELAYED_ACK_MS_END: u32 = 500;
+/// Largest codepoint (RFC 2474 §3).
+const DSCP_MAX: u8 = 63;
 /// Smallest receive window: the segment that every host takes (MUST-15).
 const WINDOW_BYTES_MIN: u32 = 536;
 
@@ -32,6 +36,18 @@ pub struct Config {
     pub send_queue_bytes: u32,
     /// How many connections may be half open (SYN received, handshake not complete).
     pub half_open_max: u32,
+    /// Whether a SYN beyond that is answered by a cookie, or dropped. While a cookie counts, a repeated ACK of its
+    /// handshake opens the connection again if it has ended meanwhile.
+    pub syn_cookies: bool,
+    /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all (RFC 9293 §3.8.6.3).
+    pub delayed_ack_ms: u32,
+    /// Whether small segments wait while something is in flight, unless a service says otherwise for a connection. Off,
+    /// as a push is a whole message that is to arrive now (RFC 9293 §3.7.4, MUST-17).
+    pub nagle: bool,
+    /// Time to live of what we send (MUST-49).
+    pub ttl: u8,
+    /// Differentiated services codepoint of what we send, six bits, unless a service says otherwise for a connection.
+    pub dscp: u8,
     /// How long an unanswered retransmission is repeated before the connection is given up, in seconds.
     pub user_timeout_s: u32,
     /// How long TIME-WAIT lasts (2 MSL), in seconds.
@@ -61,6 +77,11 @@ impl Config {
             window_bytes: 256 * 1024,
             send_queue_bytes: 256 * 1024,
             half_open_max: 65_536,
+            syn_cookies: true,
+            delayed_ack_ms: 40,
+            nagle: false,
+            ttl: 64,
+            dscp: 0,
             user_timeout_s: 900,
             time_wait_s: 60,
             fin_wait_2_s: 60,
@@ -105,6 +126,12 @@ impl Config {
         }
         if self.window_bytes < WINDOW_BYTES_MIN || self.send_queue_bytes == 0 {
             return wrong(format!("a receive window has at least {WINDOW_BYTES_MIN} bytes, and a send queue some"));
+        }
+        if self.delayed_ack_ms >= DELAYED_ACK_MS_END {
+            return wrong(format!("an ACK is delayed by less than {DELAYED_ACK_MS_END} ms (MUST-40)"));
+        }
+        if self.ttl == 0 || self.dscp > DSCP_MAX {
+            return wrong(format!("a TTL is 1 to 255 and a DSCP 0 to {DSCP_MAX}"));
         }
         Ok(())
     }

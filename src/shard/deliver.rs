@@ -7,7 +7,7 @@ use super::Shard;
 use super::service::{Context, Service};
 use super::types::{Notice, Ticket};
 use crate::flows::FlowId;
-use crate::tcp::{self, CloseReason, Rule, State};
+use crate::tcp::{self, CloseReason, Payload, Rule, SeqNum, SoftError, State};
 
 impl<S: Service> Shard<S> {
     /// Calls the service, then ends the connections that it aborted.
@@ -74,7 +74,9 @@ impl<S: Service> Shard<S> {
         }
         let taken = consumed + self.batch.store_received(position, &payload[consumed..]);
         let touched = &mut self.batch.touched[position];
-        let rule = tcp::on_payload(&mut touched.flow, payload.len() as u32, taken as u32, has_fin, now);
+        let payload = Payload { offered: payload.len() as u32, taken: taken as u32, has_fin };
+        let offer = self.batch.tables.offer;
+        let rule = tcp::on_payload(&mut touched.flow, &mut touched.active, payload, offer, now);
         self.batch.tables.count(rule);
         if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
             self.tell_peer_closed(position);
@@ -119,8 +121,26 @@ impl<S: Service> Shard<S> {
         self.piece = piece;
         let touched = &mut self.batch.touched[position];
         if touched.flow.is_live() && tcp::is_window_update_due(&touched.flow, &touched.active, offer) {
-            touched.active.is_ack_owed = 1;
+            touched.active.owe_ack();
         }
+    }
+
+    pub(super) fn tell_urgent(&mut self, position: usize, up: SeqNum) {
+        if !self.batch.is_live(position) {
+            return;
+        }
+        let flow = self.batch.id(position);
+        let end = up.since(self.batch.touched[position].flow.irs).wrapping_sub(1);
+        self.batch.tables.count(Rule::UrgentAnnounced);
+        self.batch.gate.put_notice(self.batch.number, Notice::Urgent { flow, end });
+        self.tell(|service, context| service.urgent(context, flow, end));
+    }
+
+    /// Tells of trouble, and has the way to the peer looked for again (MUST-20).
+    pub(super) fn tell_soft_error(&mut self, position: usize, error: SoftError) {
+        let flow = self.batch.id(position);
+        self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow, error });
+        self.batch.tables.doubt_next_hop(self.batch.touched[position].flow.next_hop);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {
@@ -135,7 +155,8 @@ impl<S: Service> Shard<S> {
             return;
         }
         let flow = self.batch.id(position);
-        if self.batch.touched[position].flow.state() != State::SynReceived {
+        let ended = &self.batch.touched[position].flow;
+        if ended.state() != State::SynReceived || ended.is_active_open() {
             self.batch.tell_undelivered(position);
             self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);

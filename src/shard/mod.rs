@@ -15,13 +15,16 @@
 //!
 //! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
 
+mod accept;
 mod batch;
 mod broadcast;
 mod commands;
 mod commit;
 mod config;
+mod connect;
 mod deliver;
 mod gate;
+mod hops;
 mod positions;
 mod receive;
 mod records;
@@ -38,6 +41,7 @@ mod tests;
 pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
+pub use connect::ConnectError;
 pub use service::{Context, Service};
 pub use trace::{RuleSet, Traced};
 pub use types::{
@@ -47,7 +51,7 @@ pub use types::{
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
 pub use crate::flows::{Capacity, FlowId, JobState, Storage, StorageError};
-pub use crate::tcp::{CloseReason, Rule, State, Time};
+pub use crate::tcp::{CloseReason, Rule, SoftError, State, Time};
 
 /// Frames, pushes or expirations that one batch takes in.
 const BATCH_MAX: usize = 64;

@@ -3,20 +3,18 @@
 //! A batch of up to 64 frames is parsed and hashed first, then its flows are asked for, then it is stepped, so that the
 //! memory of one flow comes while others are worked on.
 
-use super::batch::{Batch, reset_of};
+use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{
-    self, COOKIE_LIFE_S, CloseReason, Control, Cookie, Flow, Outgoing, Reply, Rule, State, Time, Timestamps, Unmatched,
-};
-use crate::wire::{self, Addressing, ArpMessage, Packet, TcpPacket};
+use crate::tcp::{self, CloseReason, Flow, Rule, SoftError, State, Time};
+use crate::wire::{self, ArpMessage, IcmpError, Packet, TcpPacket};
 
 /// A segment on its way to its flow.
-struct Prepared<'a> {
-    packet: TcpPacket<'a>,
-    key: FlowKey,
-    hash: u64,
+pub(super) struct Prepared<'a> {
+    pub(super) packet: TcpPacket<'a>,
+    pub(super) key: FlowKey,
+    pub(super) hash: u64,
 }
 
 impl<S: Service> Shard<S> {
@@ -35,7 +33,13 @@ impl<S: Service> Shard<S> {
         self.batch.tables.frames_in += frames.len() as u64;
         for (index, (place, frame)) in prepared.iter_mut().zip(frames).enumerate() {
             self.batch.tables.trace_frame(Some(index));
-            *place = self.batch.prepare(frame);
+            *place = match wire::parse(frame, &self.batch.tables.config.mac) {
+                Ok(Packet::Error(error)) => {
+                    self.receive_error(&error);
+                    None
+                }
+                parsed => self.batch.prepare(parsed),
+            };
         }
         self.batch.prefetch(&prepared);
         for (index, segment) in prepared.iter().enumerate() {
@@ -75,9 +79,15 @@ impl<S: Service> Shard<S> {
         if let Some(timestamps) = &mut segment.timestamps {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
-        let effects = tcp::on_segment(&mut touched.flow, &mut touched.active, &segment, now);
+        let effects = match touched.flow.state() {
+            State::SynSent => {
+                let offer = self.batch.tables.offer;
+                tcp::on_syn_sent(&mut touched.flow, &mut touched.active, &segment, offer, now)
+            }
+            _ => tcp::on_segment(&mut touched.flow, &mut touched.active, &segment, now),
+        };
         self.batch.tables.count(effects.rule);
-        if effects.rule == Rule::HandshakeAckRejected {
+        if matches!(effects.rule, Rule::HandshakeAckRejected | Rule::SynSentAckRejected) {
             // To where the segment came from, which need not be where the SYN came from.
             self.batch.reply_unmatched(packet, effects.reply);
             return;
@@ -89,6 +99,9 @@ impl<S: Service> Shard<S> {
         if effects.is_acknowledged {
             self.batch.follow_next_hop(position, packet);
             self.release_acknowledged(position);
+        }
+        if let Some(up) = effects.urgent_end {
+            self.tell_urgent(position, up);
         }
         if effects.payload_take > 0 || effects.has_fin {
             let start = effects.payload_skip as usize;
@@ -102,12 +115,60 @@ impl<S: Service> Shard<S> {
             self.close_flow(position, reason);
         }
     }
+
+    /// An ICMP error. It ends a connection only while that is being opened by us, and counts only where it quotes
+    /// something that is in flight (RFC 5927 §4.1, §5.2).
+    fn receive_error(&mut self, error: &IcmpError) {
+        const UNREACHABLE: u8 = 3;
+        const TIME_EXCEEDED: u8 = 11;
+        const FRAGMENTATION_NEEDED: u8 = 4;
+        const HARD_CODES: [u8; 2] = [2, 3];
+        let found = self.batch.flow_of_error(error).filter(|&position| {
+            let touched = &self.batch.touched[position];
+            error.seq.within(touched.active.snd_una, touched.active.in_flight(&touched.flow))
+        });
+        let is_about_size = error.kind == UNREACHABLE && error.code == FRAGMENTATION_NEEDED;
+        let Some(position) = found.filter(|_| !is_about_size) else {
+            self.batch.tables.count(Rule::IcmpIgnored);
+            return;
+        };
+        let is_hard = error.kind == UNREACHABLE && HARD_CODES.contains(&error.code);
+        if is_hard && self.batch.touched[position].flow.state() == State::SynSent {
+            let effects = tcp::on_unreachable();
+            self.batch.tables.count(effects.rule);
+            self.close_flow(position, CloseReason::Unreachable);
+            return;
+        }
+        self.batch.tables.count(Rule::IcmpSoftError);
+        self.tell_soft_error(
+            position,
+            match error.kind {
+                UNREACHABLE => SoftError::Unreachable,
+                TIME_EXCEEDED => SoftError::TimeExceeded,
+                _ => SoftError::ParameterProblem,
+            },
+        );
+    }
 }
 
 impl Batch {
-    /// Parses a frame, deals with all that is not TCP, and finds the key of what is.
-    fn prepare<'a>(&mut self, frame: &'a [u8]) -> Option<Prepared<'a>> {
-        match wire::parse(frame, &self.tables.config.mac) {
+    /// The connection that an ICMP error is about.
+    fn flow_of_error(&mut self, error: &IcmpError) -> Option<usize> {
+        let key = FlowKey {
+            remote: error.remote,
+            remote_port: error.remote_port,
+            local_port: error.local_port,
+            local_index: self.tables.local_index(error.local)?,
+        };
+        let slot = self.tables.find(self.tables.hash(&key), &key)?;
+        let position = self.touch(slot);
+        self.is_live(position).then_some(position)
+    }
+
+    /// Deals with all that is not TCP, and finds the key of what is.
+    fn prepare<'a>(&mut self, parsed: Result<Packet<'a>, Rule>) -> Option<Prepared<'a>> {
+        match parsed {
+            Ok(Packet::Error(_)) => {}
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
             Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
@@ -115,8 +176,8 @@ impl Batch {
             }
             Ok(Packet::Echo(echo)) if self.tables.local_index(echo.local).is_some() => {
                 self.tables.count(Rule::IcmpEchoAnswers);
-                let mac = self.tables.config.mac;
-                self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, &echo));
+                let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
+                self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, ttl, &echo));
                 self.count_frame(None);
             }
             Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
@@ -152,13 +213,13 @@ impl Batch {
     }
 
     fn receive_arp(&mut self, message: &ArpMessage) {
-        let is_from_gateway = self.tables.config.gateway.is_some_and(|gateway| gateway.to_bits() == message.sender);
         let is_for_us = self.tables.local_index(message.target).is_some();
-        if is_from_gateway && is_for_us {
-            self.tables.learn_gateway(message.sender_mac, true);
+        let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender, message.sender_mac)).flatten();
+        if let Some(hop) = learnt {
+            self.send_waiting_syns(hop);
         }
         if !(message.is_request && is_for_us) {
-            self.tables.count(if is_from_gateway && is_for_us { Rule::ArpLearns } else { Rule::ArpIgnored });
+            self.tables.count(if learnt.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
             return;
         }
         self.tables.count(Rule::ArpAnswers);
@@ -171,113 +232,6 @@ impl Batch {
         };
         self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
         self.count_frame(None);
-    }
-
-    /// A segment that belongs to no connection; `old` is the one in TIME-WAIT whose place it takes.
-    fn receive_unmatched(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) {
-        let packet = &prepared.packet;
-        let is_listening = self.tables.config.ports.contains(&packet.local_port);
-        let unmatched = if is_listening {
-            tcp::on_listen(&packet.segment)
-        } else {
-            Unmatched::Ends(tcp::on_closed(&packet.segment))
-        };
-        match unmatched {
-            Unmatched::Opens if self.is_draining => {
-                self.tables.count(Rule::ListenDraining);
-                self.reply_unmatched(packet, tcp::reset_for(&packet.segment));
-            }
-            Unmatched::Opens if self.is_crowded() => {
-                let is_answered = self.send_cookie(prepared).is_some();
-                self.tables.count(if is_answered { Rule::ListenSendsCookie } else { Rule::ListenNoRoom });
-            }
-            Unmatched::Opens => {
-                let is_open = self.accept(prepared, old).is_some();
-                self.tables.count(if is_open { Rule::ListenAcceptsSyn } else { Rule::ListenNoRoom });
-            }
-            Unmatched::Ends(effects) => {
-                self.tables.count(effects.rule);
-                self.reply_unmatched(packet, effects.reply);
-            }
-        }
-    }
-
-    /// Whether there is no room for another half-open connection. Some active blocks are left to those that are open.
-    fn is_crowded(&self) -> bool {
-        let half_open = self.tables.in_state(State::SynReceived) + self.half_open_new;
-        let active_slots = &self.tables.active_slots;
-        half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8
-    }
-
-    /// The record of a connection that is to be, with its addresses and ports. `None` where there is no next hop.
-    fn flow_for(&mut self, prepared: &Prepared<'_>) -> Option<Flow> {
-        let Prepared { packet, key, .. } = prepared;
-        let mut flow = Flow::free(0);
-        flow.remote_address = key.remote;
-        flow.remote_port = key.remote_port;
-        flow.local_port = key.local_port;
-        flow.set_local_index(key.local_index);
-        flow.next_hop = self.tables.next_hop_for(packet.remote, packet.source_mac)?;
-        Some(flow)
-    }
-
-    /// Answers a SYN by a cookie and keeps nothing. `None` where its ACK would find no room, and so is not asked for.
-    fn send_cookie(&mut self, prepared: &Prepared<'_>) -> Option<()> {
-        let Prepared { packet, key, .. } = prepared;
-        if self.tables.flow_slots.free() == 0 {
-            return None;
-        }
-        let cookie = Cookie::new(&packet.segment, self.now);
-        let irs = packet.segment.seq;
-        let iss = cookie.sequence_number(self.tables.cookie_hash(key, irs, cookie));
-        let value = (self.now.ms() as u32).wrapping_add(self.tables.ts_offset(key));
-        let timestamps = packet.segment.timestamps.map(|its| Timestamps { value, echo: its.value });
-        let syn_ack = tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), self.tables.offer);
-        self.emit_unmatched(packet, &Outgoing { timestamps, ..syn_ack });
-        self.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
-        Some(())
-    }
-
-    /// The connection that a segment opens by bringing back a cookie; it is still to be stepped over the segment.
-    /// `None` where it brings none, or there is no room: then it is like any other ACK to a listener.
-    fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
-        let Prepared { packet, key, hash } = prepared;
-        let (segment, control) = (&packet.segment, packet.segment.control);
-        let is_plain_ack = control.has(Control::ACK) && !control.has(Control::SYN) && !control.has(Control::RST);
-        let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.is_draining;
-        if !is_plain_ack || !is_listening || self.now >= self.cookies_until {
-            return None;
-        }
-        let iss = segment.ack.minus(1);
-        let cookie = Cookie::read(iss, self.now)?;
-        if cookie.sequence_number(self.tables.cookie_hash(key, segment.seq.minus(1), cookie)) != iss {
-            return None;
-        }
-        let position = self.flow_for(prepared).and_then(|flow| self.add_flow(*hash, flow));
-        self.tables.count(if position.is_some() { Rule::CookieAccepted } else { Rule::CookieNoRoom });
-        let position = position?;
-        let (offer, now) = (self.tables.offer, self.now);
-        let touched = &mut self.touched[position];
-        touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
-        Some(position)
-    }
-
-    /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
-    fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
-        let Prepared { packet, key, hash } = prepared;
-        let flow = self.flow_for(prepared)?;
-        let mut iss = self.tables.initial_sequence_number(key, self.now);
-        if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
-            // What the old connection sent must not be taken for the new one's (RFC 9293 §3.4.3).
-            iss = old.snd_nxt.plus(1 << 20);
-        }
-        let position = self.add_flow(*hash, flow)?;
-        self.half_open_new += 1;
-        let (offer, now) = (self.tables.offer, self.now);
-        let touched = &mut self.touched[position];
-        touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
-        assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
-        Some(())
     }
 
     /// Stores bytes that the service has not consumed.
@@ -302,25 +256,5 @@ impl Batch {
         if let Some(next_hop) = self.tables.next_hop_for(packet.remote, packet.source_mac) {
             self.touched[position].flow.next_hop = next_hop;
         }
-    }
-
-    /// Answers a segment that has no connection, to where it came from.
-    fn reply_unmatched(&mut self, packet: &TcpPacket<'_>, reply: Reply) {
-        if let Some(outgoing) = reset_of(reply) {
-            self.emit_unmatched(packet, &outgoing);
-        }
-    }
-
-    fn emit_unmatched(&mut self, packet: &TcpPacket<'_>, outgoing: &Outgoing) {
-        let ends = Addressing {
-            source_mac: self.tables.config.mac,
-            destination_mac: packet.source_mac,
-            local: packet.local,
-            remote: packet.remote,
-            local_port: packet.local_port,
-            remote_port: packet.remote_port,
-        };
-        self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, outgoing, |_| ()));
-        self.count_frame(None);
     }
 }

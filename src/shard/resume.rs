@@ -37,6 +37,7 @@ impl<S: Service> Shard<S> {
         storage.head_mut().starts += 1;
         let mut tables = Tables::new(config, storage, now);
         let connections = if is_fresh { 0 } else { rebuild(&mut tables, now)? };
+        tables.rebuild_hops();
         let resumption = Resumption {
             is_fresh,
             connections,
@@ -78,10 +79,12 @@ impl<S: Service> Shard<S> {
 
     fn tell_slot_resumed(&mut self, slot: u32) -> bool {
         let flow = &self.batch.tables.storage.flows.records()[slot as usize];
-        let is_open = flow.is_live() && flow.state() != State::SynReceived;
+        let is_open = flow.is_live() && !matches!(flow.state(), State::SynSent | State::SynReceived);
         if is_open {
             let id = self.batch.tables.id_of(slot, flow);
             self.tell_resumed(id);
+        } else if flow.is_live() && flow.state() == State::SynSent {
+            self.batch.connecting.push(slot);
         }
         is_open
     }
@@ -158,7 +161,7 @@ fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
         if let Some(index) = flow.active() {
             rebuild_active(tables, slot, index, now)
                 .map_err(|what| StartError::from(tables.storage.broken(impossible(what))))?;
-        } else if flow.state() == State::SynReceived {
+        } else if matches!(flow.state(), State::SynSent | State::SynReceived) {
             return Err(tables.storage.broken(impossible("no active block")).into());
         }
     }
@@ -194,7 +197,7 @@ fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Resu
     }
     tables.storage.actives.touch(index);
     tables.storage.payload.adopt(&active).map_err(|_| "a broken queue")?;
-    if let Some(deadline_ms) = active.deadline_at(now) {
+    if let Some(deadline_ms) = active.next_deadline(now) {
         tables.wheel.enter(index, deadline_ms);
     }
     Ok(())

@@ -22,6 +22,11 @@ pub trait Service {
         let _ = (context, flow, ticket);
     }
 
+    /// The peer has urgent bytes as far as `end` in its stream. They stay in the stream, and are offered there.
+    fn urgent(&mut self, context: &mut Context<'_>, flow: FlowId, end: u32) {
+        let _ = (context, flow, end);
+    }
+
     /// The peer has sent its FIN and everything before it was consumed. Unless told otherwise we close too, after
     /// what is queued.
     fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
@@ -57,6 +62,9 @@ impl<S: Service + ?Sized> Service for Box<S> {
     fn delivered(&mut self, context: &mut Context<'_>, flow: FlowId, ticket: Ticket) {
         (**self).delivered(context, flow, ticket);
     }
+    fn urgent(&mut self, context: &mut Context<'_>, flow: FlowId, end: u32) {
+        (**self).urgent(context, flow, end);
+    }
     fn peer_closed(&mut self, context: &mut Context<'_>, flow: FlowId) {
         (**self).peer_closed(context, flow);
     }
@@ -84,7 +92,23 @@ impl Context<'_> {
 
     /// Queues bytes on the flow, all of them or none. Errors as in [`PushError`].
     pub fn push(&mut self, flow: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
-        self.batch.push_from_service(flow, bytes)
+        self.batch.push_from_service(flow, bytes, false)
+    }
+
+    /// Queues bytes as `push`, and marks all that is queued as urgent.
+    pub fn push_urgent(&mut self, flow: FlowId, bytes: &[u8]) -> Result<Ticket, PushError> {
+        self.batch.push_from_service(flow, bytes, true)
+    }
+
+    /// Whether small segments of this flow wait while something is in flight; `Config::nagle` says what is so at first.
+    pub fn set_nagle(&mut self, flow: FlowId, has: bool) -> Result<(), PushError> {
+        self.batch.set_nagle(flow, has)
+    }
+
+    /// The differentiated services codepoint of what this flow sends, of which the lower six bits count;
+    /// `Config::dscp` says what it is at first.
+    pub fn set_dscp(&mut self, flow: FlowId, dscp: u8) -> Result<(), PushError> {
+        self.batch.set_dscp(flow, dscp)
     }
 
     /// Closes the flow: by FIN after what is queued, or by RST now.

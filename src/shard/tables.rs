@@ -14,8 +14,7 @@ use super::config::Config;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, NextHop,
-    Slots, Storage, Wheel,
+    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, Slots, Storage, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
@@ -31,7 +30,7 @@ pub(super) struct Tables {
     pub wheel: Wheel,
     pub hand: ClockHand,
     /// Connections by state.
-    pub states: [u32; 9],
+    pub states: [u32; State::COUNT],
     pub rules: [u64; Rule::COUNT],
     pub keys: Keys,
     /// When each running job goes on.
@@ -43,7 +42,9 @@ pub(super) struct Tables {
     pub trace: Option<Box<Trace>>,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
-    last_next_hop: u16,
+    pub(super) last_next_hop: u16,
+    /// Next hops that are to be asked for, and how often they were.
+    pub(super) asked_hops: Vec<(u16, u8)>,
 }
 
 impl Tables {
@@ -54,13 +55,17 @@ impl Tables {
         let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
         let capacity = storage.capacity();
         Tables {
-            offer: Offer { mss: config.mtu.saturating_sub(40), window_bytes: config.window_bytes },
+            offer: Offer {
+                mss: config.mtu.saturating_sub(40),
+                window_bytes: config.window_bytes,
+                delayed_ack_ms: config.delayed_ack_ms,
+            },
             index: Index::default(),
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
             wheel: Wheel::new(now),
             hand: ClockHand::new(now),
-            states: [0; 9],
+            states: [0; State::COUNT],
             rules: [0; Rule::COUNT],
             keys: Keys::rebuild(&[]),
             job_times: [None; JOBS_MAX as usize],
@@ -70,6 +75,7 @@ impl Tables {
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
             last_next_hop: 0,
+            asked_hops: Vec::new(),
             config,
             storage,
         }
@@ -100,62 +106,6 @@ impl Tables {
     /// One of our addresses.
     pub fn local(&self, index: u8) -> u32 {
         self.storage.head().locals[usize::from(index)]
-    }
-
-    /// Whether a peer is reached through the gateway.
-    fn is_behind_gateway(&self, remote: u32) -> bool {
-        let is_neighbour = self.config.addresses.iter().any(|&(address, prefix)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            (address.to_bits() ^ remote) & mask == 0
-        });
-        self.config.gateway.is_some() && !is_neighbour
-    }
-
-    /// The next hop for a peer whose frame came from `mac`; `None` where the table is full. Entries are only ever
-    /// added, in front of the end that is written last, so that a killed process leaves no half of one.
-    pub fn next_hop_for(&mut self, remote: u32, mac: [u8; 6]) -> Option<u16> {
-        if self.is_behind_gateway(remote) {
-            self.learn_gateway(mac, false);
-            return Some(0);
-        }
-        let end = self.storage.head().next_hops_end;
-        let hops = &self.storage.next_hops.records()[..end as usize];
-        let is_it = |hop: &NextHop| hop.gateway == 0 && hop.mac == mac;
-        if hops.get(usize::from(self.last_next_hop)).is_some_and(is_it) {
-            return Some(self.last_next_hop);
-        }
-        let found = hops.iter().position(is_it).map(|position| position as u32);
-        let index = match found {
-            Some(index) => index,
-            None if end == NEXT_HOPS_MAX => return None,
-            None => {
-                let hop = NextHop { mac, is_known: 1, ..NextHop::default() };
-                self.storage.next_hops.records_mut()[end as usize] = hop;
-                self.storage.head_mut().next_hops_end = end + 1;
-                end
-            }
-        };
-        self.last_next_hop = index as u16;
-        Some(self.last_next_hop)
-    }
-
-    /// Where the gateway is; what is known already changes only where the gateway itself `says` so.
-    pub fn learn_gateway(&mut self, mac: [u8; 6], says: bool) {
-        let hop = &mut self.storage.next_hops.records_mut()[0];
-        if hop.is_known == 0 || says {
-            hop.mac = mac;
-            hop.is_known = 1;
-        }
-    }
-
-    /// A next hop.
-    pub fn next_hop(&self, index: u16) -> &NextHop {
-        &self.storage.next_hops.records()[usize::from(index)]
-    }
-
-    /// Whether the gateway's Ethernet address is still to be asked for.
-    pub fn is_gateway_unknown(&self) -> bool {
-        self.config.gateway.is_some() && self.next_hop(0).is_known == 0
     }
 
     /// The key of the connection in a slot.
@@ -291,7 +241,8 @@ impl Tables {
     pub fn stats(&self) -> Stats {
         let (spans, blocks) = self.storage.payload.used();
         let flows = self.flow_slots.used();
-        let (half_open, established) = (self.in_state(State::SynReceived), self.in_state(State::Established));
+        let half_open = self.in_state(State::SynReceived) + self.in_state(State::SynSent);
+        let established = self.in_state(State::Established);
         Stats {
             flows,
             half_open,

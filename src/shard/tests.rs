@@ -27,6 +27,8 @@ impl Client {
             remote: OURS.to_bits(),
             local_port: self.port,
             remote_port: 7000,
+            ttl: 64,
+            dscp: 0,
         };
         let mut outgoing = Outgoing::bare(self.seq, self.ack, control, 8_000);
         outgoing.payload_bytes = bytes.len() as u32;

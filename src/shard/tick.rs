@@ -3,9 +3,8 @@
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::tcp::{self, Rule, State, Sweep, Time};
-use crate::wire::{self, ArpMessage};
 
-/// How often the gateway is asked for until it answers.
+/// How often a next hop is asked for until it answers.
 const ARP_INTERVAL_MS: u64 = 1_000;
 /// How often memory that fell free is given back.
 const TRIM_INTERVAL_MS: u64 = 10_000;
@@ -13,7 +12,7 @@ const TRIM_INTERVAL_MS: u64 = 10_000;
 impl<S: Service> Shard<S> {
     /// Fires what is due: timers, the clock hand, ARP requests. Call it at `next_deadline`, or at any other time.
     pub fn tick(&mut self, now: Time) {
-        self.ask_for_gateway(now);
+        self.ask_for_hops(now);
         self.fire_timers(now);
         self.sweep(now);
         if self.batch.tables.job_times.iter().flatten().any(|&due| due <= now) {
@@ -29,10 +28,10 @@ impl<S: Service> Shard<S> {
     pub fn next_deadline(&self) -> Option<Time> {
         let tables = &self.batch.tables;
         let hand = self.is_sweeping().then(|| tables.hand.next());
-        let gateway = tables.is_gateway_unknown().then_some(self.arp_at);
+        let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
-        [tables.wheel.next(), hand, gateway, trim, job].into_iter().flatten().min()
+        [tables.wheel.next(), hand, arp, trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
@@ -43,23 +42,15 @@ impl<S: Service> Shard<S> {
         has_closing || self.batch.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
     }
 
-    fn ask_for_gateway(&mut self, now: Time) {
-        let tables = &self.batch.tables;
-        let (Some(gateway), true) = (tables.config.gateway, tables.is_gateway_unknown()) else { return };
-        if now < self.arp_at {
+    fn ask_for_hops(&mut self, now: Time) {
+        if now < self.arp_at || !self.batch.tables.has_hops_to_ask() {
             return;
         }
         self.arp_at = now.plus_ms(ARP_INTERVAL_MS);
-        let request = ArpMessage {
-            is_request: true,
-            sender_mac: tables.config.mac,
-            sender: tables.local(0),
-            target_mac: [0; 6],
-            target: gateway.to_bits(),
-        };
         self.batch.begin(now);
-        self.batch.gate.put_frame(self.batch.number, |out| wire::emit_arp(out, &request));
-        self.batch.count_frame(None);
+        for address in self.batch.tables.hops_to_ask() {
+            self.batch.ask_for_hop(address);
+        }
         self.batch.commit();
     }
 
@@ -90,6 +81,10 @@ impl<S: Service> Shard<S> {
         let user_timeout_s = tables.config.user_timeout_s;
         let position = self.batch.touch(slot);
         let touched = &mut self.batch.touched[position];
+        if touched.active.is_ack_due(now) && touched.active.hurry_ack() {
+            self.batch.tables.count(Rule::DelayedAckSent);
+        }
+        let touched = &mut self.batch.touched[position];
         if !touched.active.is_due(now) {
             // Touched all the same: the commit enters its later deadline.
             return;
@@ -98,6 +93,9 @@ impl<S: Service> Shard<S> {
         self.batch.tables.count(effects.rule);
         if let Some(probe) = probe {
             self.batch.emit(position, &probe);
+        }
+        if let Some(error) = effects.soft_error {
+            self.tell_soft_error(position, error);
         }
         if let Some(reason) = effects.closed {
             self.close_flow(position, reason);

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use crate::flows::{FlowId, JobState};
-use crate::tcp::{CloseReason, State};
+use crate::tcp::{CloseReason, SoftError, State};
 
 /// Names one push, so that its delivery can be told. Unique over the life of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -17,8 +17,11 @@ impl Ticket {
 /// How a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseHow {
-    /// FIN, after everything that is queued.
+    /// FIN, after everything that is queued. What the peer sends when it has acknowledged all of that is answered by
+    /// RST.
     Fin,
+    /// FIN, after everything that is queued; what the peer sends is still received.
+    Half,
     /// RST, at once; what is queued is lost.
     Reset,
 }
@@ -100,12 +103,14 @@ pub struct Push<'a> {
     pub key: Option<[u8; 16]>,
     /// It is dropped if it is not begun after so many seconds; 0 for never.
     pub expires_in_s: u32,
+    /// Its bytes are urgent (RFC 9293 §3.8.5); new applications should not ask for it (SHLD-13).
+    pub is_urgent: bool,
 }
 
 impl<'a> Push<'a> {
     /// A push without a key that never expires.
     pub fn new(flow: FlowId, ticket: Ticket, bytes: &'a [u8]) -> Push<'a> {
-        Push { flow, ticket, bytes, key: None, expires_in_s: 0 }
+        Push { flow, ticket, bytes, key: None, expires_in_s: 0, is_urgent: false }
     }
 }
 
@@ -168,6 +173,20 @@ pub enum Notice {
         offset: u32,
         /// The bytes, as many as `Config::report_received_bytes` allows of each piece.
         bytes: Box<[u8]>,
+    },
+    /// The peer has urgent bytes.
+    Urgent {
+        /// The connection.
+        flow: FlowId,
+        /// How far they go: the position after the last of them in the peer's stream, modulo 2^32.
+        end: u32,
+    },
+    /// Trouble that does not end the connection.
+    SoftError {
+        /// The connection.
+        flow: FlowId,
+        /// What it is.
+        error: SoftError,
     },
     /// The peer has sent its FIN and everything before it was consumed.
     PeerClosed {

@@ -208,7 +208,7 @@ impl Ledger {
 
     /// The client's application has seen the end of the stream.
     pub(super) fn on_end(&mut self) -> Result<(), Breach> {
-        if !self.client.has_closed && self.asked_to_close != Some(CloseHow::Fin) {
+        if !self.client.has_closed && self.asked_to_close != Some(CloseHow::Half) {
             return Err(Breach::EndUnasked { connection: self.number });
         }
         let is_complete = match self.workload {
@@ -279,6 +279,8 @@ impl Ledger {
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
             CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
             CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
+            CloseReason::DataAfterClose => self.asked_to_close == Some(CloseHow::Half),
+            CloseReason::Refused | CloseReason::Unreachable => false,
         };
         if self.is_closed || !has_reason {
             return Err(Breach::ClosedUnasked { connection: self.number, reason });

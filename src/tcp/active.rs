@@ -65,15 +65,23 @@ pub struct Active {
     pub retries: u8,
     timing: u8,
     /// An ACK is owed to the peer and goes out at the end of the batch.
-    pub is_ack_owed: u8,
+    is_ack_owed: u8,
     /// Some push in the send queue may expire; `send_limit` counts.
     has_limit: u8,
     /// The send queue is sent up to here only.
     send_limit: SeqNum,
     /// The acknowledgment that was last sent (Last.ACK.sent of RFC 7323 §4.3).
     pub rcv_acked: SeqNum,
-    /// Room for what comes with selective acknowledgment and delayed ACKs; zero.
-    reserved: [u32; 9],
+    /// When an ACK that is delayed goes out.
+    ack_deadline_ms: u32,
+    /// One past the last urgent byte of the peer's that the application was told of.
+    rcv_up: SeqNum,
+    /// One past the last urgent byte in the send queue.
+    snd_up: SeqNum,
+    /// Which of `rcv_up` and `snd_up` say something.
+    urgent: u32,
+    /// Room for what comes with selective acknowledgment; zero.
+    reserved: [u32; 5],
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -86,6 +94,8 @@ const RTO_AFTER_LOST_SYN_ACK_MS: u32 = 3_000;
 const LOST_SYN_ACK_RTTVAR_US: u32 = 1_000;
 /// RFC 6298 asks for 1 s; like Linux we take 200 ms above the smoothed round trip, which covers a delayed ACK.
 const RTO_VARIATION_MIN_MS: u32 = 200;
+const RECEIVING_URGENT: u32 = 1 << 0;
+const SENDING_URGENT: u32 = 1 << 1;
 /// No round trip is being timed.
 const NOT_TIMING: u8 = 0;
 /// One is.
@@ -134,11 +144,67 @@ impl Active {
         !self.is_needed(flow) && self.is_ack_owed == 0
     }
 
+    /// Owes the peer an ACK, which goes out at the end of the batch.
+    pub fn owe_ack(&mut self) {
+        self.is_ack_owed = 1;
+    }
+
+    /// Owes the peer an ACK, which may wait for so many ms for something that it can go with (RFC 9293 §3.8.6.3).
+    pub(super) fn owe_delayed_ack(&mut self, delay_ms: u32, now: Time) {
+        if self.ack_deadline_ms == 0 {
+            self.ack_deadline_ms = deadline_in(delay_ms, now);
+        }
+    }
+
+    /// Whether an ACK goes out at the end of the batch.
+    pub fn is_ack_owed(&self) -> bool {
+        self.is_ack_owed == 1
+    }
+
+    /// An ACK that waits shall wait no longer. Returns whether there was one.
+    pub fn hurry_ack(&mut self) -> bool {
+        let is_waiting = self.ack_deadline_ms != 0;
+        self.is_ack_owed |= u8::from(is_waiting);
+        self.ack_deadline_ms = 0;
+        is_waiting
+    }
+
+    /// A segment with this acknowledgment leaves.
+    pub(super) fn acknowledge(&mut self, rcv_nxt: SeqNum) {
+        self.rcv_acked = rcv_nxt;
+        self.is_ack_owed = 0;
+        self.ack_deadline_ms = 0;
+    }
+
+    /// The peer has urgent bytes up to `up`. Returns whether that is news (MUST-32).
+    pub(super) fn note_urgent(&mut self, up: SeqNum) -> bool {
+        let is_news = self.urgent & RECEIVING_URGENT == 0 || up.after(self.rcv_up);
+        if is_news {
+            self.urgent |= RECEIVING_URGENT;
+            self.rcv_up = up;
+        }
+        is_news
+    }
+
+    /// Everything that is queued by now is urgent.
+    pub fn mark_urgent(&mut self) {
+        self.urgent |= SENDING_URGENT;
+        self.snd_up = self.snd_end;
+    }
+
+    /// How many bytes from `seq` on are urgent, as far as the pointer can say; `None` where none are.
+    pub(super) fn urgent_from(&self, seq: SeqNum) -> Option<u16> {
+        let up = if self.snd_up.after(self.snd_end) { self.snd_end } else { self.snd_up };
+        let is_urgent = self.urgent & SENDING_URGENT != 0 && up.after(seq);
+        is_urgent.then(|| up.since(seq).min(u32::from(u16::MAX)) as u16)
+    }
+
     /// Whether something is under way that an idle flow has no place for.
     pub fn is_needed(&self, flow: &Flow) -> bool {
         let has_unsent = self.snd_end.after(flow.snd_nxt) || flow.is_close_queued();
-        let is_half_open = flow.state() == State::SynReceived;
-        self.snd_una != flow.snd_nxt || has_unsent || self.recv_bytes > 0 || is_half_open
+        let is_half_open = matches!(flow.state(), State::SynSent | State::SynReceived);
+        let has_waiting_ack = self.ack_deadline_ms != 0;
+        has_waiting_ack || self.snd_una != flow.snd_nxt || has_unsent || self.recv_bytes > 0 || is_half_open
     }
 
     /// What the flow is to remember of the path: smoothed round-trip time and variation in ms, at least 1 once known.
@@ -197,20 +263,28 @@ impl Active {
         (self.deadline_ms != 0).then_some(self.deadline_ms)
     }
 
-    /// When the timer expires, in ms of the stack's clock.
-    pub fn deadline_at(&self, now: Time) -> Option<u64> {
-        let ahead_ms = self.deadline_ms()?.wrapping_sub(now.ms() as u32) as i32;
-        Some(now.ms().saturating_add_signed(i64::from(ahead_ms)))
+    /// When something expires, the timer or the delay of an ACK, in ms of the stack's clock.
+    pub fn next_deadline(&self, now: Time) -> Option<u64> {
+        let at = |deadline_ms: u32| {
+            let ahead_ms = deadline_ms.wrapping_sub(now.ms() as u32) as i32;
+            (deadline_ms != 0).then(|| now.ms().saturating_add_signed(i64::from(ahead_ms)))
+        };
+        [at(self.deadline_ms), at(self.ack_deadline_ms)].into_iter().flatten().min()
     }
 
     /// Whether the timer has expired.
     pub fn is_due(&self, now: Time) -> bool {
-        self.deadline_ms != 0 && (now.ms() as u32).wrapping_sub(self.deadline_ms) as i32 >= 0
+        is_past(self.deadline_ms, now)
+    }
+
+    /// Whether an ACK has waited long enough.
+    pub fn is_ack_due(&self, now: Time) -> bool {
+        is_past(self.ack_deadline_ms, now)
     }
 
     /// Starts the timer anew.
     pub fn arm(&mut self, now: Time) {
-        self.deadline_ms = (now.ms() as u32).wrapping_add(self.rto_ms).max(1);
+        self.deadline_ms = deadline_in(self.rto_ms, now);
     }
 
     /// Stops the timer.
@@ -289,6 +363,15 @@ impl Active {
         self.retries = 0;
         self.reset_rto();
     }
+}
+
+/// A deadline; never 0, which means that there is none.
+fn deadline_in(delay_ms: u32, now: Time) -> u32 {
+    (now.ms() as u32).wrapping_add(delay_ms).max(1)
+}
+
+fn is_past(deadline_ms: u32, now: Time) -> bool {
+    deadline_ms != 0 && (now.ms() as u32).wrapping_sub(deadline_ms) as i32 >= 0
 }
 
 #[cfg(test)]

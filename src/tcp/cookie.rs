@@ -100,6 +100,7 @@ mod tests {
             control: Control::SYN,
             window: 1_000,
             payload_bytes: 0,
+            urgent: 0,
             mss,
             window_shift,
             sack_permitted,

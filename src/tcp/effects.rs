@@ -24,6 +24,26 @@ pub enum CloseReason {
     KeepaliveTimedOut,
     /// Nothing was heard from the peer for the idle time-out.
     IdleTimedOut,
+    /// The peer sent data after the application had closed.
+    DataAfterClose,
+    /// The peer refused the connection that we asked for.
+    Refused,
+    /// The network says that the peer we asked for a connection cannot be reached.
+    Unreachable,
+}
+
+/// Trouble that does not end a connection, for the application to know (RFC 9293 §3.9.1.8, MUST-47).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub enum SoftError {
+    /// Nothing was acknowledged for R1 retransmissions (RFC 9293 §3.8.3, SHLD-9).
+    Unanswered,
+    /// ICMP: destination unreachable.
+    Unreachable,
+    /// ICMP: time exceeded.
+    TimeExceeded,
+    /// ICMP: parameter problem.
+    ParameterProblem,
 }
 
 /// A control segment to send at once.
@@ -63,6 +83,10 @@ pub struct Effects {
     pub payload_take: u32,
     /// The peer's FIN follows what was taken.
     pub has_fin: bool,
+    /// The peer has urgent bytes up to here, which is news to the application.
+    pub urgent_end: Option<SeqNum>,
+    /// Trouble for the application to know.
+    pub soft_error: Option<SoftError>,
     /// The connection is over and its flow free.
     pub closed: Option<CloseReason>,
 }
@@ -78,6 +102,8 @@ impl Effects {
             payload_skip: 0,
             payload_take: 0,
             has_fin: false,
+            urgent_end: None,
+            soft_error: None,
             closed: None,
         }
     }

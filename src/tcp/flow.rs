@@ -16,8 +16,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{SeqNum, Time};
 
-/// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection, SYN-SENT comes with active open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumIter, strum::FromRepr)]
+/// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumCount, strum::EnumIter, strum::FromRepr)]
 #[repr(u8)]
 pub enum State {
     /// No connection: the slot may be used.
@@ -47,6 +47,9 @@ pub enum State {
     /// Both FINs are acknowledged; old segments may still be on the way.
     #[strum(to_string = "TIME-WAIT")]
     TimeWait,
+    /// We have sent a SYN and wait for the peer's.
+    #[strum(to_string = "SYN-SENT")]
+    SynSent,
 }
 
 /// An idle connection, and the part of a busy one that outlives its business.
@@ -79,7 +82,7 @@ pub struct Flow {
     pub snd_wnd_max: u16,
     /// The right edge that we have promised: units of the window scale right of IRS, modulo 2^16. It is at RCV.NXT or
     /// less than 2^16 units right of it, so it is known to the byte.
-    rcv_edge: u16,
+    pub(super) rcv_edge: u16,
     /// Largest payload of a segment that we may send.
     pub mss: u16,
     /// Where frames for the peer go: index of a next hop.
@@ -105,7 +108,11 @@ impl Flow {
     const HAS_TIMESTAMPS: u16 = 1 << 4;
     const TAKES_SACK: u16 = 1 << 5;
     const HAS_WINDOW_SCALING: u16 = 1 << 6;
-    const FLAGS: u16 = (1 << 7) - 1;
+    const IS_ORPHANED: u16 = 1 << 7;
+    const HAS_NAGLE: u16 = 1 << 8;
+    const IS_ACTIVE_OPEN: u16 = 1 << 9;
+    /// The upper six bits of the flags are the DSCP.
+    const DSCP_SHIFT: u32 = 10;
 
     /// A slot without a connection whose next connection gets this generation.
     pub fn free(generation: u32) -> Flow {
@@ -122,10 +129,7 @@ impl Flow {
 
     /// Whether the state byte and flags are ones that this version writes.
     pub fn is_valid(&self) -> bool {
-        State::from_repr(self.state).is_some()
-            && self.flags & !Flow::FLAGS == 0
-            && self.peer_shift() <= 14
-            && self.our_shift() <= 14
+        State::from_repr(self.state).is_some() && self.peer_shift() <= 14 && self.our_shift() <= 14
     }
 
     /// Moves to another state.
@@ -180,67 +184,10 @@ impl Flow {
         self.shifts = peer | ours << 4;
     }
 
-    /// The peer's window in bytes.
-    pub fn send_window(&self) -> u32 {
-        u32::from(self.snd_wnd) << self.peer_shift()
-    }
-
-    /// The largest window that the peer ever offered, in bytes.
-    pub fn send_window_max(&self) -> u32 {
-        u32::from(self.snd_wnd_max) << self.peer_shift()
-    }
-
-    /// Takes over the window field of a segment.
-    pub fn set_send_window(&mut self, window: u16) {
-        self.snd_wnd = window;
-        self.snd_wnd_max = self.snd_wnd_max.max(window);
-    }
-
-    /// How many bytes right of RCV.NXT we have promised to receive.
-    pub fn receive_window(&self) -> u32 {
-        let received = self.rcv_nxt.since(self.irs);
-        let units = received.div_ceil(1 << self.our_shift());
-        let ahead = u32::from(self.rcv_edge.wrapping_sub(units as u16));
-        (units << self.our_shift()) - received + (ahead << self.our_shift())
-    }
-
-    /// The promise as the window field of a segment, rounded down: as RCV.NXT moves on, the peer may see the edge less
-    /// than a unit further left than before (RFC 7323 §2.4).
-    pub fn receive_window_field(&self) -> u16 {
-        (self.receive_window() >> self.our_shift()) as u16
-    }
-
-    /// Promises `bytes` right of RCV.NXT, rounded down to the units of the window field and as far as it can say. The
-    /// edge never moves to the left.
-    pub fn extend_receive_window(&mut self, bytes: u32) {
-        let unit = 1 << self.our_shift();
-        let largest = u32::from(u16::MAX) << self.our_shift();
-        let received = self.rcv_nxt.since(self.irs);
-        let edge = u64::from(received) + u64::from(bytes.min(largest));
-        if edge / unit * unit > u64::from(received) + u64::from(self.receive_window()) {
-            self.rcv_edge = (edge / unit) as u16;
-        }
-    }
-
-    /// The peer's SYN: RCV.NXT is next to it, and nothing is promised beyond.
-    pub fn begin_receiving(&mut self, irs: SeqNum) {
-        self.irs = irs;
-        self.rcv_nxt = irs.plus(1);
-        self.rcv_edge = 1_u32.div_ceil(1 << self.our_shift()) as u16;
-    }
-
-    /// RCV.NXT moves over payload that lay in the window.
-    pub fn receive(&mut self, bytes: u32) {
-        assert!(bytes <= self.receive_window(), "only what was promised is taken");
-        self.rcv_nxt = self.rcv_nxt.plus(bytes);
-    }
-
-    /// RCV.NXT moves over the peer's FIN, which may lie on the right edge.
-    pub fn receive_fin(&mut self) {
-        if self.receive_window() == 0 {
-            self.rcv_edge = self.rcv_edge.wrapping_add(1);
-        }
-        self.rcv_nxt = self.rcv_nxt.plus(1);
+    /// The peer knows no window scaling.
+    pub fn end_window_scaling(&mut self) {
+        self.set_flag(Flow::HAS_WINDOW_SCALING, false);
+        self.shifts = 0;
     }
 
     /// Whether the application has closed and our FIN is still to be sent.
@@ -273,9 +220,56 @@ impl Flow {
         self.set_flag(Flow::HAS_ATTACHMENT, has);
     }
 
+    /// Whether the application has closed for good: what the peer still sends has no reader.
+    pub fn is_orphaned(&self) -> bool {
+        self.flags & Flow::IS_ORPHANED != 0
+    }
+
+    /// Sets that.
+    pub fn set_orphaned(&mut self, is_orphaned: bool) {
+        self.set_flag(Flow::IS_ORPHANED, is_orphaned);
+    }
+
+    /// Whether a small segment waits while something is in flight (RFC 9293 §3.7.4).
+    pub fn has_nagle(&self) -> bool {
+        self.flags & Flow::HAS_NAGLE != 0
+    }
+
+    /// Sets that (MUST-17).
+    pub fn set_nagle(&mut self, has: bool) {
+        self.set_flag(Flow::HAS_NAGLE, has);
+    }
+
+    /// Whether we have opened the connection (MUST-11).
+    pub fn is_active_open(&self) -> bool {
+        self.flags & Flow::IS_ACTIVE_OPEN != 0
+    }
+
+    /// Sets that.
+    pub fn set_active_open(&mut self, is_active: bool) {
+        self.set_flag(Flow::IS_ACTIVE_OPEN, is_active);
+    }
+
+    /// The differentiated services codepoint of what we send (RFC 2474 §3).
+    pub fn dscp(&self) -> u8 {
+        (self.flags >> Flow::DSCP_SHIFT) as u8
+    }
+
+    /// Sets it, six bits (MUST-48).
+    pub fn set_dscp(&mut self, dscp: u8) {
+        assert!(dscp < 64, "a codepoint has six bits");
+        self.flags = self.flags & ((1 << Flow::DSCP_SHIFT) - 1) | u16::from(dscp) << Flow::DSCP_SHIFT;
+    }
+
     /// Whether both ends have agreed on timestamps (RFC 7323 §3.2).
     pub fn has_timestamps(&self) -> bool {
         self.flags & Flow::HAS_TIMESTAMPS != 0
+    }
+
+    /// The peer knows no timestamps.
+    pub fn end_timestamps(&mut self) {
+        self.set_flag(Flow::HAS_TIMESTAMPS, false);
+        self.ts_recent = 0;
     }
 
     /// Agrees on timestamps; the peer's first one is this.
@@ -337,7 +331,12 @@ impl Flow {
     pub fn has_peer_fin(&self) -> bool {
         match self.state() {
             State::CloseWait | State::Closing | State::LastAck | State::TimeWait => true,
-            State::Free | State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 => false,
+            State::Free
+            | State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2 => false,
         }
     }
 
@@ -345,7 +344,7 @@ impl Flow {
     pub fn has_our_fin(&self) -> bool {
         match self.state() {
             State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck | State::TimeWait => true,
-            State::Free | State::SynReceived | State::Established | State::CloseWait => false,
+            State::Free | State::SynSent | State::SynReceived | State::Established | State::CloseWait => false,
         }
     }
 
@@ -361,58 +360,6 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn receiving(shift: u8, irs: u32) -> Flow {
-        let mut flow = Flow::free(0);
-        flow.begin_window_scaling(0, shift);
-        flow.begin_receiving(SeqNum(irs));
-        flow
-    }
-
-    #[test]
-    fn a_promise_is_exact_to_the_byte_and_its_field_rounded_down() {
-        for irs in [0, 77, u32::MAX - 20, u32::MAX] {
-            let mut flow = receiving(3, irs);
-            flow.extend_receive_window(31);
-            assert_eq!((flow.receive_window(), flow.receive_window_field()), (31, 3), "the edge is 32 right of IRS");
-            flow.receive(10);
-            assert_eq!((flow.receive_window(), flow.receive_window_field()), (21, 2));
-            flow.extend_receive_window(20);
-            assert_eq!(flow.receive_window(), 21, "not to the left");
-            flow.extend_receive_window(28);
-            assert_eq!(flow.receive_window(), 21, "not by less than a unit");
-            flow.receive(21);
-            assert_eq!((flow.receive_window(), flow.receive_window_field()), (0, 0));
-        }
-    }
-
-    #[test]
-    fn the_largest_promise_is_as_large_as_the_field() {
-        for shift in [0, 1, 7, 14] {
-            let mut flow = receiving(shift, 5);
-            for taken in [0, 1, 1 << shift, 70_000] {
-                let taken = taken.min(flow.receive_window());
-                flow.receive(taken);
-                flow.extend_receive_window(u32::MAX);
-                let largest = u32::from(u16::MAX) << shift;
-                let promised = flow.receive_window();
-                assert!(promised <= largest && promised + (1 << shift) > largest, "{promised} of {largest}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_fin_on_the_edge_promises_nothing_more() {
-        for shift in [0, 3] {
-            let mut flow = receiving(shift, 9);
-            flow.extend_receive_window(8);
-            let window = flow.receive_window();
-            flow.receive(window);
-            flow.receive_fin();
-            assert!(flow.receive_window() < 1 << shift, "{}", flow.receive_window());
-            assert_eq!(flow.receive_window_field(), 0);
-        }
-    }
 
     #[test]
     fn a_challenge_passes_once_a_second() {

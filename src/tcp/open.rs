@@ -20,13 +20,15 @@ pub struct Offer {
     pub mss: u16,
     /// The receive window that a connection starts with, in bytes.
     pub window_bytes: u32,
+    /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all.
+    pub delayed_ack_ms: u32,
 }
 
 /// The peer's MSS where its SYN does not say (MUST-15).
 pub(super) const MSS_DEFAULT: u16 = 536;
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
 const MSS_MIN: u16 = 64;
-/// What the timestamps option takes of each segment, with its padding (MUST-16).
+/// What the timestamps option takes of each segment, with its padding.
 const TIMESTAMPS_BYTES: u16 = 12;
 /// Largest window shift (RFC 7323 §2.3).
 pub(super) const SHIFT_MAX: u8 = 14;
@@ -75,14 +77,19 @@ pub fn reset_for(segment: &Segment) -> Reply {
     }
 }
 
+/// The largest payload of a segment that both ends and the options allow (MUST-16).
+pub(super) fn set_mss(flow: &mut Flow, syn: &Segment, offer: Offer) {
+    let options_bytes = if syn.timestamps.is_some() { TIMESTAMPS_BYTES } else { 0 };
+    flow.mss = syn.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
+}
+
 /// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the
 /// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment). Payload on the SYN is not taken: the peer sends
 /// it again.
 pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
     flow.set_state(State::SynReceived);
     flow.snd_nxt = iss;
-    let options_bytes = if segment.timestamps.is_some() { TIMESTAMPS_BYTES } else { 0 };
-    flow.mss = segment.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
+    set_mss(flow, segment, offer);
     if let Some(timestamps) = segment.timestamps {
         flow.begin_timestamps(timestamps.value);
     }

@@ -8,11 +8,10 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use super::open::Offer;
 use super::send;
+use super::timestamps::{check_timestamps, take_timestamp};
 use super::{Active, CloseReason, Control, Effects, Flow, Reply, Rule, Segment, State, Time};
-
-/// TS.Recent of a connection that was silent for longer says nothing: 24 days (RFC 7323 §5.5).
-const TS_RECENT_VALID_S: u32 = 24 * 86_400;
 
 /// What of a segment's payload lies in the window and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +19,17 @@ struct Trimmed {
     skip: u32,
     take: u32,
     has_fin: bool,
+}
+
+/// What the caller has done with the payload that a step offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Payload {
+    /// How many bytes there were.
+    pub offered: u32,
+    /// How many of them, from the first on, have found a place.
+    pub taken: u32,
+    /// Whether the peer's FIN follows the last.
+    pub has_fin: bool,
 }
 
 /// Steps the connection over one segment.
@@ -30,7 +40,7 @@ pub fn on_segment(flow: &mut Flow, active: &mut Active, segment: &Segment, now: 
 }
 
 fn steps(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects, Effects> {
-    check_repeated_syn(flow, active, segment)?;
+    check_repeated_syn(flow, active, segment, now)?;
     check_timestamps(flow, segment, now)?;
     check_sequence(flow, active, segment, now)?;
     take_timestamp(flow, active, segment);
@@ -38,75 +48,34 @@ fn steps(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> 
     check_syn(flow, segment, now)?;
     let mut effects = check_ack(flow, active, segment, now)?;
     if effects.closed.is_none() {
+        check_urgent(flow, active, segment, &mut effects);
         take_payload_and_fin(flow, active, segment, &mut effects);
     }
     Continue(effects)
 }
 
-/// Whether this SYN opens a new connection in place of one in TIME-WAIT: its timestamp is later than all of the old
-/// one's, or it lies beyond everything that the old one sent (RFC 9293 §3.6.1, MAY-2; RFC 6191 §2).
-pub fn is_reopening(flow: &Flow, segment: &Segment) -> bool {
-    let is_plain_syn = segment.control.has(Control::SYN)
-        && !segment.control.has(Control::ACK)
-        && !segment.control.has(Control::RST)
-        && !segment.control.has(Control::FIN);
-    let lies_beyond = segment.seq.after(flow.rcv_nxt);
-    let is_later = match segment.timestamps {
-        Some(timestamps) if flow.has_timestamps() => {
-            let ahead = timestamps.value.wrapping_sub(flow.ts_recent) as i32;
-            ahead > 0 || ahead == 0 && lies_beyond
-        }
-        Some(_) | None => lies_beyond,
-    };
-    flow.state() == State::TimeWait && is_plain_syn && is_later
-}
-
 /// Before the first check: the SYN that we answered comes again, so our answer was lost. It lies left of the window,
-/// where the RFC would have an ACK sent; the SYN-ACK is one.
-fn check_repeated_syn(flow: &Flow, active: &mut Active, segment: &Segment) -> ControlFlow<Effects> {
-    let is_same_syn = segment.control.has(Control::SYN)
-        && !segment.control.has(Control::ACK)
-        && !segment.control.has(Control::RST)
-        && segment.seq == flow.irs;
-    if flow.state() == State::SynReceived && is_same_syn {
+/// where the RFC would have an ACK sent; the SYN-ACK is one. Where both ends have opened at the same time it may
+/// acknowledge our SYN, and so complete the handshake (RFC 9293 §3.5, figure 8).
+fn check_repeated_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects> {
+    let is_same_syn =
+        segment.control.has(Control::SYN) && !segment.control.has(Control::RST) && segment.seq == flow.irs;
+    if flow.state() != State::SynReceived || !is_same_syn {
+        return Continue(());
+    }
+    if segment.control.has(Control::ACK) && flow.is_active_open() && segment.ack == flow.snd_nxt {
+        flow.set_send_window_of_syn(segment.window);
+        establish(flow, active, segment, now);
+        active.owe_ack();
+        return Break(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) });
+    }
+    if !segment.control.has(Control::ACK) {
         active.resend_nxt = active.snd_una;
         active.abandon_round_trip();
         active.retries = active.retries.max(1);
         return Break(Effects::only(Rule::SynRepeated));
     }
     Continue(())
-}
-
-/// Before the first check, where timestamps were agreed on: a segment with an old one is from an earlier round of the
-/// sequence numbers (PAWS, RFC 7323 §5.3), one without is not the peer's (§3.2). A reset is exempt from both.
-fn check_timestamps(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Effects> {
-    if !flow.has_timestamps() || segment.control.has(Control::RST) {
-        return Continue(());
-    }
-    let Some(timestamps) = segment.timestamps else {
-        return Break(Effects::only(Rule::TimestampMissing));
-    };
-    let is_old = (timestamps.value.wrapping_sub(flow.ts_recent) as i32) < 0;
-    let is_valid = now.seconds().saturating_sub(flow.heard_s) < TS_RECENT_VALID_S;
-    if !is_old || !is_valid {
-        return Continue(());
-    }
-    if segment.length() == 0 && !flow.may_challenge(now) {
-        return Break(Effects::only(Rule::ChallengeThrottled));
-    }
-    Break(Effects::reply(Rule::TimestampTooOld, Reply::Ack))
-}
-
-/// TS.Recent follows segments that are not beyond the last acknowledgment that was sent (RFC 7323 §4.3). An older value
-/// passes `check_timestamps` only where the one we had is no longer valid.
-fn take_timestamp(flow: &mut Flow, active: &Active, segment: &Segment) {
-    if let Some(timestamps) = segment.timestamps
-        && flow.has_timestamps()
-        && segment.seq.at_or_before(active.rcv_acked)
-        && !segment.control.has(Control::RST)
-    {
-        flow.ts_recent = timestamps.value;
-    }
 }
 
 /// First: the sequence number.
@@ -126,7 +95,9 @@ fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: 
         segment.seq.within(flow.rcv_nxt, window) || (length > 0 && last.within(flow.rcv_nxt, window))
     };
     if is_acceptable {
-        flow.heard_s = if flow.state() == State::TimeWait { flow.heard_s } else { now.seconds() };
+        let is_counted_down =
+            flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned());
+        flow.heard_s = if is_counted_down { flow.heard_s } else { now.seconds() };
         flow.probes = 0;
         return Continue(());
     }
@@ -139,7 +110,7 @@ fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: 
         && segment.seq.plus(length) == flow.rcv_nxt;
     if is_fin_again {
         flow.heard_s = now.seconds();
-        active.is_ack_owed = 1;
+        active.owe_ack();
         return Break(Effects::only(Rule::TimeWaitRestarted));
     }
     // Two ends that find each other unacceptable would answer pure ACKs for ever.
@@ -161,7 +132,11 @@ fn check_reset(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Eff
         return Break(challenge(flow, Rule::ResetChallenged, now));
     }
     let is_half_open = flow.state() == State::SynReceived;
-    let reason = if is_half_open { CloseReason::HandshakeFailed } else { CloseReason::PeerReset };
+    let reason = match (is_half_open, flow.is_active_open()) {
+        (true, true) => CloseReason::Refused,
+        (true, false) => CloseReason::HandshakeFailed,
+        (false, _) => CloseReason::PeerReset,
+    };
     Break(Effects::closed(Rule::ResetAccepted, reason))
 }
 
@@ -213,17 +188,22 @@ fn complete_handshake(
     if segment.ack != flow.snd_nxt {
         return Break(Effects::reply(Rule::HandshakeAckRejected, Reply::Reset { seq: segment.ack }));
     }
-    let was_lost = active.retries > 0;
-    flow.set_state(State::Established);
     flow.snd_wnd_max = 0;
     flow.set_send_window(segment.window);
+    establish(flow, active, segment, now);
+    Continue(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) })
+}
+
+/// Our SYN is acknowledged: ESTABLISHED.
+pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) {
+    let was_lost = active.retries > 0;
+    flow.set_state(State::Established);
     advance(flow, active, segment, now);
     if was_lost {
         active.lose_syn_ack(flow.mss);
     }
     active.snd_end = active.snd_una;
     active.send_head_seq = active.snd_una;
-    Continue(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) })
 }
 
 /// SND.UNA moves to the segment's acknowledgment.
@@ -252,8 +232,11 @@ fn update_window(flow: &mut Flow, active: &mut Active, segment: &Segment) {
         active.disarm();
         active.progressed();
     } else if flow.send_window() == 0 && active.in_flight(flow) == 0 && active.retries > 0 {
-        // A probe was answered: the peer lives, and may keep its window closed for ever (MUST-37).
-        active.answered();
+        // A probe was answered: the peer lives, and may keep its window closed for ever (MUST-37), but for a connection
+        // that nobody has any more.
+        if !flow.is_orphaned() {
+            active.answered();
+        }
     }
 }
 
@@ -266,6 +249,7 @@ fn on_fin_acknowledged(flow: &mut Flow, now: Time) -> Option<CloseReason> {
         State::Closing => enter_time_wait(flow, now),
         State::LastAck => return Some(CloseReason::BothClosed),
         State::Free
+        | State::SynSent
         | State::SynReceived
         | State::Established
         | State::FinWait2
@@ -280,6 +264,17 @@ fn enter_time_wait(flow: &mut Flow, now: Time) {
     flow.heard_s = now.seconds();
 }
 
+/// Sixth: URG. The pointer is to the byte after the last urgent one (MUST-62); the bytes themselves stay in the stream.
+fn check_urgent(flow: &Flow, active: &mut Active, segment: &Segment, effects: &mut Effects) {
+    if !segment.control.has(Control::URG) || flow.has_peer_fin() {
+        return;
+    }
+    let up = segment.seq.plus(u32::from(segment.urgent));
+    if up.after(flow.rcv_nxt) && active.note_urgent(up) {
+        effects.urgent_end = Some(up);
+    }
+}
+
 /// Seventh and eighth: payload and FIN. Says what is in order; [`on_payload`] takes it.
 fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment, effects: &mut Effects) {
     if segment.length() == 0 {
@@ -287,7 +282,15 @@ fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment,
     }
     if flow.has_peer_fin() {
         effects.rule = Rule::PayloadAfterFin;
-        active.is_ack_owed = 1;
+        active.owe_ack();
+        return;
+    }
+    let is_new = segment.payload_bytes > 0 && segment.seq.plus(segment.payload_bytes).after(flow.rcv_nxt);
+    if is_new && flow.state() == State::FinWait2 && flow.is_orphaned() {
+        // Not before our FIN is acknowledged: the peer shall have all that was queued first.
+        effects.rule = Rule::DataAfterClose;
+        effects.reply = Reply::Reset { seq: flow.snd_nxt };
+        effects.closed = Some(CloseReason::DataAfterClose);
         return;
     }
     if segment.seq.after(flow.rcv_nxt) {
@@ -299,7 +302,9 @@ fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment,
     effects.payload_skip = trimmed.skip;
     effects.payload_take = trimmed.take;
     effects.has_fin = trimmed.has_fin;
-    active.is_ack_owed = 1;
+    if trimmed.skip > 0 || trimmed.take == 0 {
+        active.owe_ack();
+    }
 }
 
 /// Cuts off what was received before and what lies right of the window.
@@ -312,20 +317,35 @@ fn trim(flow: &Flow, segment: &Segment) -> Trimmed {
 
 /// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
 /// the FIN behind them is taken too. Returns what decided.
-pub fn on_payload(flow: &mut Flow, offered: u32, taken: u32, has_fin: bool, now: Time) -> Rule {
-    flow.receive(taken);
-    if taken < offered {
+pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer: Offer, now: Time) -> Rule {
+    flow.receive(payload.taken);
+    if payload.taken < payload.offered {
+        active.owe_ack();
         return Rule::PayloadNoRoom;
     }
-    if !has_fin {
+    if !payload.has_fin {
+        // At least every second full segment is acknowledged at once (SHLD-19).
+        let is_delayed = offer.delayed_ack_ms > 0 && flow.rcv_nxt.since(active.rcv_acked) < 2 * u32::from(offer.mss);
+        if is_delayed {
+            active.owe_delayed_ack(offer.delayed_ack_ms, now);
+        } else {
+            active.owe_ack();
+        }
         return Rule::PayloadAccepted;
     }
+    active.owe_ack();
     flow.receive_fin();
     match flow.state() {
         State::Established => flow.set_state(State::CloseWait),
         State::FinWait1 => flow.set_state(State::Closing),
         State::FinWait2 => enter_time_wait(flow, now),
-        State::Free | State::SynReceived | State::CloseWait | State::Closing | State::LastAck | State::TimeWait => {}
+        State::Free
+        | State::SynSent
+        | State::SynReceived
+        | State::CloseWait
+        | State::Closing
+        | State::LastAck
+        | State::TimeWait => {}
     }
     Rule::FinAccepted
 }

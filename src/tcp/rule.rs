@@ -33,8 +33,14 @@ pub enum Rule {
     ArpIgnored,
     /// An ICMP echo request is answered. RFC 1122 §3.2.2.6.
     IcmpEchoAnswers,
-    /// An ICMP message that asks for nothing, or whose checksum is wrong.
+    /// An ICMP message that asks for nothing, concerns nothing in flight, or whose checksum is wrong. RFC 5927 §4.1,
+    /// MUST-55.
     IcmpIgnored,
+    /// An ICMP error about a connection: the application is told, the connection stays. RFC 5927 §5.2, MUST-54,
+    /// MUST-56.
+    IcmpSoftError,
+    /// An ICMP error about a connection that we have asked for: it cannot be had. RFC 9293 §3.9.2.2 (SHLD-26).
+    IcmpAbortsOpen,
 
     // No connection has this tuple.
     /// LISTEN, first check: an RST is ignored. RFC 9293 §3.10.7.2.
@@ -51,7 +57,8 @@ pub enum Rule {
     CookieAccepted,
     /// An ACK brings back a cookie, but there is no room for the connection: RST, so that the peer knows.
     CookieNoRoom,
-    /// A SYN that finds no room for a flow or a next hop is dropped; the peer asks again.
+    /// A SYN that finds no room for a flow or a next hop, or may not be answered by a cookie, is dropped; the peer asks
+    /// again.
     ListenNoRoom,
     /// A SYN that comes while the server drains is answered by RST.
     ListenDraining,
@@ -59,6 +66,20 @@ pub enum Rule {
     ClosedResets,
     /// CLOSED: an RST is dropped. RFC 9293 §3.10.7.1.
     ClosedIgnoresReset,
+
+    // SYN-SENT. RFC 9293 §3.10.7.3.
+    /// SYN-SENT, first check: an ACK of something we never sent; RST.
+    SynSentAckRejected,
+    /// SYN-SENT, second check: an RST that acknowledges our SYN; the connection is refused.
+    SynSentRefused,
+    /// SYN-SENT, second check: an RST that acknowledges nothing of ours; dropped.
+    SynSentIgnoresReset,
+    /// SYN-SENT, fourth check: SYN and ACK; the connection is established.
+    SynSentEstablished,
+    /// SYN-SENT, fourth check: a SYN alone; both ends open at the same time. RFC 9293 §3.5 (MUST-10).
+    SynSentSimultaneous,
+    /// SYN-SENT, fifth: neither SYN nor RST; dropped.
+    SynSentDropsOther,
 
     // Segment arrives, in the RFC's order. RFC 9293 §3.10.7.4.
     /// Before the first check: a timestamp older than the latest; answered by an ACK (PAWS). RFC 7323 §5.3.
@@ -105,6 +126,11 @@ pub enum Rule {
     PayloadNoRoom,
     /// Seventh: payload after the peer's FIN; ignored.
     PayloadAfterFin,
+    /// Sixth: urgent data is announced, and the application told. RFC 9293 §3.8.5 (MUST-32).
+    UrgentAnnounced,
+    /// Seventh: new data in FIN-WAIT-2 after the application has closed for good; RST, so that the peer knows it is
+    /// lost. RFC 9293 §3.6.1 (SHLD-3).
+    DataAfterClose,
     /// Eighth: the peer's FIN is taken.
     FinAccepted,
     /// TIME-WAIT: the peer's FIN again; acknowledged, and 2 MSL start anew. RFC 9293 §3.10.7.4.
@@ -121,7 +147,9 @@ pub enum Rule {
     SillyWindowOverridden,
     /// The same bytes went unacknowledged for the user timeout: the connection is given up. RFC 9293 §3.8.3 (R2).
     RetransmissionGivenUp,
-    /// A SYN-ACK was repeated as often as it may be: back to LISTEN. RFC 9293 §3.8.3.
+    /// An ACK has waited long enough for something that it could go with. RFC 9293 §3.8.6.3 (MUST-40).
+    DelayedAckSent,
+    /// A SYN or SYN-ACK was repeated as often as it may be: closed, or back to LISTEN. RFC 9293 §3.8.3 (MUST-23).
     HandshakeGivenUp,
     /// TIME-WAIT is over. RFC 9293 §3.10.8.
     TimeWaitExpired,
@@ -147,6 +175,8 @@ pub enum Rule {
     Paused,
     /// The application reads again.
     Resumed,
+    /// The application opens a connection: SYN. RFC 9293 §3.10.1.
+    ConnectBegun,
     /// The application closes: FIN after what is queued. RFC 9293 §3.10.4.
     CloseQueued,
     /// The application aborts: RST. RFC 9293 §3.10.5.

@@ -48,6 +48,8 @@ pub struct Segment {
     pub window: u16,
     /// Payload length in bytes.
     pub payload_bytes: u32,
+    /// Urgent pointer; meaningless without the URG bit.
+    pub urgent: u16,
     /// Maximum segment size option (RFC 9293 §3.7.1).
     pub mss: Option<u16>,
     /// Window scale option, as received (RFC 7323 §2).
@@ -88,9 +90,11 @@ pub struct Outgoing {
     pub window: u16,
     /// How many bytes of the send queue, from `seq` on, it carries.
     pub payload_bytes: u32,
-    /// MSS option, on SYN-ACK only.
+    /// Urgent pointer; used where `control` has URG.
+    pub urgent: u16,
+    /// MSS option, on SYN and SYN-ACK only.
     pub mss: Option<u16>,
-    /// Window scale option, on SYN-ACK only.
+    /// Window scale option, on SYN and SYN-ACK only.
     pub window_shift: Option<u8>,
     /// Timestamps option, on every segment of a connection that has agreed on it.
     pub timestamps: Option<Timestamps>,
@@ -99,6 +103,16 @@ pub struct Outgoing {
 impl Outgoing {
     /// A segment without payload and options.
     pub fn bare(seq: SeqNum, ack: SeqNum, control: Control, window: u16) -> Outgoing {
-        Outgoing { seq, ack, control, window, payload_bytes: 0, mss: None, window_shift: None, timestamps: None }
+        Outgoing {
+            seq,
+            ack,
+            control,
+            window,
+            payload_bytes: 0,
+            urgent: 0,
+            mss: None,
+            window_shift: None,
+            timestamps: None,
+        }
     }
 }

@@ -9,16 +9,21 @@
 //! ```
 
 use super::open::Offer;
-use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, SeqNum, State, Time};
+use super::window::offer_window;
+use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, SeqNum, SoftError, State, Time};
 
-/// SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
-const SYN_ACK_RETRIES_MAX: u8 = 7;
+/// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
+const SYN_RETRIES_MAX: u8 = 7;
+
+/// Retransmissions of the same bytes after which the application is told and the way to the peer doubted (R1, SHLD-10).
+const R1_RETRIES: u8 = 3;
 
 /// The next segment that should leave now, if any. Call until `None`.
 pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     match flow.state() {
         State::Free => None,
-        State::SynReceived => poll_syn_ack(flow, active, offer, now),
+        State::SynSent => poll_syn(flow, active, offer, now),
+        State::SynReceived => poll_syn_ack(flow, active, offer, now).or_else(|| poll_ack(flow, active, offer)),
         State::FinWait2 | State::TimeWait => poll_ack(flow, active, offer),
         State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck => {
             poll_data(flow, active, offer, now).or_else(|| poll_ack(flow, active, offer))
@@ -28,8 +33,7 @@ pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Tim
 
 /// The ACK that answers a segment at once, whatever else is to be sent.
 pub fn immediate_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Outgoing {
-    active.is_ack_owed = 0;
-    active.rcv_acked = flow.rcv_nxt;
+    active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
     Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }
@@ -39,7 +43,14 @@ pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
     Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }
 
-fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    let iss = begin_handshake(flow, active, now)?;
+    let syn_ack = syn_ack(iss, SeqNum(0), true, offer);
+    Some(Outgoing { control: Control::SYN, ..syn_ack })
+}
+
+/// SYN or SYN-ACK is to be sent, for the first time or again. Returns its sequence number.
+fn begin_handshake(flow: &mut Flow, active: &mut Active, now: Time) -> Option<SeqNum> {
     let iss = active.snd_una;
     if active.resend_nxt != iss {
         return None;
@@ -52,6 +63,11 @@ fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -
     if active.deadline_ms().is_none() {
         active.arm(now);
     }
+    Some(iss)
+}
+
+fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    let iss = begin_handshake(flow, active, now)?;
     Some(syn_ack(iss, flow.irs, flow.has_window_scaling(), offer))
 }
 
@@ -66,7 +82,7 @@ pub fn syn_ack(iss: SeqNum, irs: SeqNum, has_scaling: bool, offer: Offer) -> Out
 }
 
 fn poll_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Option<Outgoing> {
-    (active.is_ack_owed == 1).then(|| immediate_ack(flow, active, offer))
+    active.is_ack_owed().then(|| immediate_ack(flow, active, offer))
 }
 
 fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
@@ -103,8 +119,7 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
     if active.deadline_ms().is_none() {
         active.arm(now);
     }
-    active.is_ack_owed = 0;
-    active.rcv_acked = flow.rcv_nxt;
+    active.acknowledge(flow.rcv_nxt);
     if has_fin {
         on_fin_sent(flow);
     }
@@ -116,7 +131,16 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
     if has_fin {
         control = control.with(Control::FIN);
     }
-    Some(Outgoing { payload_bytes: take, ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field()) })
+    let urgent = active.urgent_from(seq);
+    if urgent.is_some() {
+        control = control.with(Control::URG);
+    }
+    let urgent = urgent.unwrap_or(0);
+    Some(Outgoing {
+        payload_bytes: take,
+        urgent,
+        ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field())
+    })
 }
 
 /// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
@@ -127,7 +151,12 @@ fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bo
     }
     let is_again = active.resend_nxt == active.snd_una && active.in_flight(flow) > 0;
     let is_overdue = active.in_flight(flow) == 0 && active.retries > 0;
-    let is_large = take >= u32::from(flow.mss) || take >= flow.send_window_max() / 2;
+    let is_full = take >= u32::from(flow.mss);
+    let is_large = is_full || take >= flow.send_window_max() / 2;
+    if flow.has_nagle() && !is_full && !is_again && active.in_flight(flow) > 0 {
+        // With Nagle's algorithm less than a full segment waits for what is in flight (RFC 9293 §3.7.4, SHLD-7).
+        return false;
+    }
     take == waiting || is_large || is_again || is_overdue
 }
 
@@ -137,6 +166,7 @@ fn on_fin_sent(flow: &mut Flow) {
         State::Established => flow.set_state(State::FinWait1),
         State::CloseWait => flow.set_state(State::LastAck),
         State::Free
+        | State::SynSent
         | State::SynReceived
         | State::FinWait1
         | State::FinWait2
@@ -144,27 +174,6 @@ fn on_fin_sent(flow: &mut Flow) {
         | State::LastAck
         | State::TimeWait => {}
     }
-}
-
-/// Moves the promised right edge as far as there is room, in steps that are worth telling (RFC 9293 §3.8.6.2.2) and
-/// never to the left.
-fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
-    let step = u32::from(offer.mss).min(offer.window_bytes / 2);
-    let promised = flow.receive_window();
-    if free >= promised.saturating_add(step) {
-        flow.extend_receive_window(free);
-    }
-}
-
-/// The service has consumed what waited: whether the peer should be told of the room at once. Only as much of it counts
-/// as the window field can say.
-pub fn is_window_update_due(flow: &Flow, active: &Active, offer: Offer) -> bool {
-    let largest = offer.window_bytes.min(u32::from(u16::MAX) << flow.our_shift());
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes).min(largest);
-    let step = (2 * u32::from(offer.mss)).min(largest / 2);
-    let promised = flow.receive_window();
-    !flow.has_peer_fin() && promised < largest / 2 && free >= promised.saturating_add(step)
 }
 
 /// Grows the congestion window for newly acknowledged bytes (RFC 5681 §3.1).
@@ -178,8 +187,8 @@ pub(super) fn open_congestion_window(flow: &Flow, active: &mut Active, acknowled
 /// The connection's timer has expired.
 pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: Time) -> (Effects, Option<Outgoing>) {
     active.disarm();
-    if flow.state() == State::SynReceived {
-        return (on_handshake_timer(active), None);
+    if matches!(flow.state(), State::SynSent | State::SynReceived) {
+        return (on_handshake_timer(flow, active), None);
     }
     if active.stalled_s(now) >= user_timeout_s {
         return (Effects::closed(Rule::RetransmissionGivenUp, CloseReason::TimedOut), None);
@@ -200,12 +209,14 @@ pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: 
     active.resend_nxt = active.snd_una;
     active.abandon_round_trip();
     active.back_off();
-    (Effects::only(Rule::RetransmissionTimeout), None)
+    let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);
+    (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
 }
 
-fn on_handshake_timer(active: &mut Active) -> Effects {
-    if active.retries >= SYN_ACK_RETRIES_MAX {
-        return Effects::closed(Rule::HandshakeGivenUp, CloseReason::HandshakeFailed);
+fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
+    if active.retries >= SYN_RETRIES_MAX {
+        let reason = if flow.is_active_open() { CloseReason::TimedOut } else { CloseReason::HandshakeFailed };
+        return Effects::closed(Rule::HandshakeGivenUp, reason);
     }
     active.resend_nxt = active.snd_una;
     active.abandon_round_trip();
@@ -213,19 +224,35 @@ fn on_handshake_timer(active: &mut Active) -> Effects {
     Effects::only(Rule::RetransmissionTimeout)
 }
 
-/// The application closes: FIN after what is queued (RFC 9293 §3.10.4). Says whether there is anything to close.
-pub fn on_close(flow: &mut Flow) -> bool {
+/// Whether the application goes on reading after it has closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// It does: a half-close.
+    GoesOn,
+    /// It does not: what the peer sends from now on has no reader.
+    Ends,
+}
+
+/// The application closes: FIN after what is queued (RFC 9293 §3.10.4), if that has not happened yet. Says whether that
+/// changes anything.
+pub fn on_close(flow: &mut Flow, reading: Reading) -> bool {
+    let is_news = reading == Reading::Ends && !flow.is_orphaned();
     match flow.state() {
-        State::Established | State::CloseWait if !flow.is_close_queued() => {
+        State::Established | State::CloseWait => {
+            let changes = !flow.is_close_queued() || is_news;
             flow.set_close_queued(true);
+            flow.set_orphaned(flow.is_orphaned() || is_news);
+            changes
+        }
+        State::FinWait1 | State::FinWait2 if is_news => {
+            flow.set_orphaned(true);
             true
         }
         State::Free
+        | State::SynSent
         | State::SynReceived
-        | State::Established
         | State::FinWait1
         | State::FinWait2
-        | State::CloseWait
         | State::Closing
         | State::LastAck
         | State::TimeWait => false,
@@ -235,7 +262,7 @@ pub fn on_close(flow: &mut Flow) -> bool {
 /// The application aborts: RST, but where both sides have closed only the connection goes (RFC 9293 §3.10.5).
 pub fn abort(flow: &Flow) -> (Effects, Reply) {
     let reply = match flow.state() {
-        State::Free | State::Closing | State::LastAck | State::TimeWait => Reply::None,
+        State::Free | State::SynSent | State::Closing | State::LastAck | State::TimeWait => Reply::None,
         State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => {
             Reply::Reset { seq: flow.snd_nxt }
         }
@@ -248,6 +275,7 @@ pub fn is_open_for_push(flow: &Flow) -> bool {
     match flow.state() {
         State::Established | State::CloseWait => !flow.is_close_queued(),
         State::Free
+        | State::SynSent
         | State::SynReceived
         | State::FinWait1
         | State::FinWait2
@@ -296,6 +324,7 @@ pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, sprea
         }
         State::Established | State::CloseWait => on_sweep_open(flow, active, timeouts, spread, waited_s),
         State::Free
+        | State::SynSent
         | State::SynReceived
         | State::FinWait1
         | State::FinWait2

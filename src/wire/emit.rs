@@ -14,8 +14,6 @@ use crate::tcp::{Control, Outgoing, Timestamps};
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const TCP_BYTES: usize = 20;
-/// The TTL that RFC 1700 recommends.
-const TTL: u8 = 64;
 
 /// Both ends of a frame that we send.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +30,10 @@ pub struct Addressing {
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
+    /// Time to live (MUST-49).
+    pub ttl: u8,
+    /// Differentiated services codepoint, six bits (RFC 2474 §3).
+    pub dscp: u8,
 }
 
 /// Appends a frame with this segment. `fill` appends exactly `outgoing.payload_bytes` bytes.
@@ -58,6 +60,7 @@ pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill:
     view.set_header_len((TCP_BYTES + options_bytes) as u8);
     view.set_window_len(outgoing.window);
     tcp[13] = outgoing.control.0;
+    tcp[18..20].copy_from_slice(&urgent_pointer(outgoing).to_be_bytes());
     emit_options(&mut tcp[TCP_BYTES..TCP_BYTES + options_bytes], outgoing);
     let checksum = tcp_checksum(ends, outgoing, &tcp[TCP_BYTES..], tcp_bytes, options_bytes);
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
@@ -71,11 +74,15 @@ fn tcp_checksum(ends: &Addressing, outgoing: &Outgoing, rest: &[u8], tcp_bytes: 
     let offset_and_control = ((TCP_BYTES + options_bytes) as u16 / 4) << 12 | u16::from(outgoing.control.0);
     let words = [seq_high, seq_low, ack_high, ack_low, ends.local_port, ends.remote_port, offset_and_control];
     let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add_words(&words);
-    sum.add_words(&[outgoing.window]).add_bytes(rest).finish()
+    sum.add_words(&[outgoing.window, urgent_pointer(outgoing)]).add_bytes(rest).finish()
+}
+
+fn urgent_pointer(outgoing: &Outgoing) -> u16 {
+    if outgoing.control.has(Control::URG) { outgoing.urgent } else { 0 }
 }
 
 /// Appends the answer to an echo request.
-pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], echo: &Echo<'_>) {
+pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], ttl: u8, echo: &Echo<'_>) {
     let start = out.len();
     let icmp_start = start + ETHERNET_BYTES + IPV4_BYTES;
     out.resize(icmp_start + 4, 0);
@@ -89,6 +96,8 @@ pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], echo: &Echo<'_>) 
         remote: echo.remote,
         local_port: 0,
         remote_port: 0,
+        ttl,
+        dscp: 0,
     };
     emit_ethernet(&mut out[start..], &ends);
     emit_ipv4(&mut out[start + ETHERNET_BYTES..icmp_start], &ends, IpProtocol::Icmp, 4 + echo.body.len());
@@ -108,15 +117,17 @@ fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload
     view.set_header_len(IPV4_BYTES as u8);
     view.set_total_len((IPV4_BYTES + payload_bytes) as u16);
     view.set_dont_frag(true);
-    view.set_hop_limit(TTL);
+    view.set_dscp(ends.dscp);
+    view.set_hop_limit(ends.ttl);
     view.set_next_header(protocol);
     view.set_src_addr(Ipv4Address::from_bits(ends.local));
     view.set_dst_addr(Ipv4Address::from_bits(ends.remote));
     let [local_high, local_low] = words_of(ends.local);
     let [remote_high, remote_low] = words_of(ends.remote);
     let total_bytes = (IPV4_BYTES + payload_bytes) as u16;
-    let ttl_and_protocol = u16::from(TTL) << 8 | u16::from(u8::from(protocol));
-    let words = [0x4500, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
+    let ttl_and_protocol = u16::from(ends.ttl) << 8 | u16::from(u8::from(protocol));
+    let first = 0x4500 | u16::from(ends.dscp) << 2;
+    let words = [first, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
     let checksum = Sum::default().add_words(&words).finish();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -159,6 +170,8 @@ mod tests {
             remote: 0x0a00_0002,
             local_port: 7000,
             remote_port: 40_000,
+            ttl: 64,
+            dscp: 46,
         }
     }
 
@@ -168,16 +181,18 @@ mod tests {
             let payload: Vec<u8> = (0..payload_bytes).map(|i| i as u8).collect();
             let outgoing = Outgoing {
                 payload_bytes: payload_bytes as u32,
+                urgent: 5,
                 mss: Some(1460),
                 window_shift: Some(3),
                 timestamps: Some(Timestamps { value: 0x0102_0304, echo: u32::MAX }),
-                ..Outgoing::bare(SeqNum(u32::MAX), SeqNum(7), Control::SYN.with(Control::ACK), 513)
+                ..Outgoing::bare(SeqNum(u32::MAX), SeqNum(7), Control::SYN.with(Control::ACK).with(Control::URG), 513)
             };
             let mut frame = Vec::new();
             emit_tcp(&mut frame, &ends(), &outgoing, |out| out.extend_from_slice(&payload));
             let Ok(Packet::Tcp(packet)) = parse(&frame, &[2, 0, 0, 0, 0, 2]) else { panic!("is a TCP packet") };
             assert_eq!((packet.local_port, packet.remote_port), (40_000, 7000));
             assert_eq!((packet.segment.seq, packet.segment.ack), (outgoing.seq, outgoing.ack));
+            assert_eq!(packet.segment.urgent, 5);
             assert_eq!(packet.segment.timestamps, outgoing.timestamps);
             assert_eq!((packet.segment.mss, packet.segment.window_shift), (Some(1460), Some(3)));
             assert_eq!((packet.segment.control, packet.segment.window), (outgoing.control, 513));

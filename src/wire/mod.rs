@@ -14,4 +14,4 @@ mod parse;
 pub use arp::{ArpMessage, emit_arp};
 pub use checksum::Sum;
 pub use emit::{Addressing, emit_echo_reply, emit_tcp};
-pub use parse::{Echo, Packet, TcpPacket, parse};
+pub use parse::{Echo, IcmpError, Packet, TcpPacket, parse};

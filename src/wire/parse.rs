@@ -17,6 +17,8 @@ pub enum Packet<'a> {
     Arp(ArpMessage),
     /// An ICMP echo request.
     Echo(Echo<'a>),
+    /// An ICMP error about a TCP segment of ours.
+    Error(IcmpError),
 }
 
 /// A TCP segment with its addresses, as the receiver sees them.
@@ -49,6 +51,25 @@ pub struct Echo<'a> {
     pub local: u32,
     /// The ICMP message behind its type, code and checksum: identifier, sequence number, data.
     pub body: &'a [u8],
+}
+
+/// An ICMP error message, with the segment that it quotes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IcmpError {
+    /// Type: 3, 11 or 12.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Where the segment came from: our address.
+    pub local: u32,
+    /// Where it went.
+    pub remote: u32,
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Its sequence number.
+    pub seq: SeqNum,
 }
 
 /// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern.
@@ -85,18 +106,46 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
     let payload = &bytes[header_bytes..total_bytes];
     match view.next_header() {
         IpProtocol::Tcp => parse_tcp(payload, source_mac, remote, local).map(Packet::Tcp),
-        IpProtocol::Icmp => parse_icmp(payload, source_mac, remote, local).map(Packet::Echo),
+        IpProtocol::Icmp => parse_icmp(payload, source_mac, remote, local),
         _ => Err(Rule::FrameNotForUs),
     }
 }
 
-fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Echo<'_>, Rule> {
+fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Packet<'_>, Rule> {
     let view = Icmpv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    let is_request = view.msg_type() == Icmpv4Message::EchoRequest && view.msg_code() == 0;
-    if !is_request || Sum::default().add_bytes(bytes).finish() != 0 {
+    if Sum::default().add_bytes(bytes).finish() != 0 {
         return Err(Rule::IcmpIgnored);
     }
-    Ok(Echo { source_mac, remote, local, body: &bytes[4..] })
+    match view.msg_type() {
+        Icmpv4Message::EchoRequest if view.msg_code() == 0 => {
+            Ok(Packet::Echo(Echo { source_mac, remote, local, body: &bytes[4..] }))
+        }
+        Icmpv4Message::DstUnreachable | Icmpv4Message::TimeExceeded | Icmpv4Message::ParamProblem => {
+            parse_icmp_error(bytes, local).map(Packet::Error).ok_or(Rule::IcmpIgnored)
+        }
+        _ => Err(Rule::IcmpIgnored),
+    }
+}
+
+/// An ICMP error quotes the IPv4 header and at least eight bytes behind it (RFC 792): ports and sequence number.
+fn parse_icmp_error(bytes: &[u8], to: u32) -> Option<IcmpError> {
+    const ICMP_BYTES: usize = 8;
+    const TCP: u8 = 6;
+    let quoted = bytes.get(ICMP_BYTES..)?;
+    let header_bytes = usize::from(quoted.first()? & 0x0f) * 4;
+    let is_tcp = quoted.first()? >> 4 == 4 && header_bytes >= 20 && *quoted.get(9)? == TCP;
+    let word = |at: usize| Some(u32::from_be_bytes(quoted.get(at..at + 4)?.try_into().ok()?));
+    let (local, remote) = (word(12)?, word(16)?);
+    let (ports, seq) = (word(header_bytes)?, word(header_bytes + 4)?);
+    (is_tcp && local == to).then_some(IcmpError {
+        kind: bytes[0],
+        code: bytes[1],
+        local,
+        remote,
+        local_port: (ports >> 16) as u16,
+        remote_port: ports as u16,
+        seq: SeqNum(seq),
+    })
 }
 
 fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<TcpPacket<'_>, Rule> {
@@ -111,6 +160,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         control: Control(bytes[13] & 0x3f),
         window: view.window_len(),
         payload_bytes: payload.len() as u32,
+        urgent: view.urgent_at(),
         mss: None,
         window_shift: None,
         sack_permitted: false,
@@ -175,6 +225,7 @@ mod tests {
             control: Control::SYN,
             window: 0,
             payload_bytes: 0,
+            urgent: 0,
             mss: None,
             window_shift: None,
             sack_permitted: false,

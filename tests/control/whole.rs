@@ -22,7 +22,7 @@ fn figures_tell_connections_memory_rules_and_times() {
         stats["connections"],
         json!({
             "total": 1, "SYN-RECEIVED": 0, "ESTABLISHED": 1, "FIN-WAIT-1": 0, "FIN-WAIT-2": 0, "CLOSE-WAIT": 0,
-            "CLOSING": 0, "LAST-ACK": 0, "TIME-WAIT": 0,
+            "CLOSING": 0, "LAST-ACK": 0, "TIME-WAIT": 0, "SYN-SENT": 0,
         })
     );
     assert_eq!(stats["memory"]["flows"], json!({ "used": 1, "capacity": 256, "record_bytes": 64, "used_bytes": 64 }));

@@ -34,6 +34,8 @@ pub struct Client {
     pub iss: Option<(u32, u32)>,
     /// The stack's first timestamp, from which a script counts its clock in ms.
     pub ts_start: u32,
+    /// The window scale that the stack's SYN has offered.
+    pub stack_shift: Option<u8>,
     /// By how much the stack's windows are scaled.
     pub shift: u8,
     /// The right edge of the stack's window, promised.
@@ -49,6 +51,7 @@ impl Default for Client {
             mss: 536,
             iss: None,
             ts_start: 0,
+            stack_shift: None,
             shift: 0,
             edge: None,
         }
@@ -60,10 +63,20 @@ impl Client {
     pub fn begin(&mut self, iss: u32, called: u32, syn_ack: &Tcp) {
         self.irs = syn_ack.ack.unwrap_or(0).wrapping_sub(1);
         self.mss = self.offered.mss_or_default();
+        self.stack_shift = syn_ack.window_scale;
         self.shift = syn_ack.window_scale.filter(|_| self.offered.has_window_scale).unwrap_or(0);
         self.iss = Some((iss, called));
         self.ts_start = syn_ack.timestamps.map_or(0, |(value, _)| value);
         self.edge = None;
+    }
+
+    /// The client's SYN answers one of the stack's, which has begun the connection.
+    pub fn answer(&mut self, irs: u32) {
+        if self.iss.is_some() && self.irs == u32::MAX {
+            self.irs = irs;
+            self.mss = self.offered.mss_or_default();
+            self.shift = self.stack_shift.filter(|_| self.offered.has_window_scale).unwrap_or(0);
+        }
     }
 
     /// A number of the stack's side as the script calls it.

@@ -16,6 +16,8 @@ impl Stage {
             | Step::At(_)
             | Step::Push { .. }
             | Step::Close { .. }
+            | Step::HalfClose { .. }
+            | Step::Connect { .. }
             | Step::Abort { .. }
             | Step::Pause { .. }
             | Step::Resume { .. }

@@ -47,6 +47,15 @@ impl Reader {
         self.number().map(Some)
     }
 
+    /// Takes `name`, if it comes next.
+    pub fn has(&mut self, name: &str) -> bool {
+        let is_next = self.peek() == Some(name);
+        if is_next {
+            self.words.pop();
+        }
+        is_next
+    }
+
     /// Takes `port N`, or means the usual client port.
     pub fn client_port(&mut self) -> Result<u16, String> {
         Ok(self.named("port")?.unwrap_or(CLIENT_PORT))

@@ -9,6 +9,8 @@
 //! at 200ms                           moves the clock, firing what is due on the way
 //! push 100 / close / abort / drain   what the application does; `tick` calls the shard without moving the clock
 //! push 9 key 1 expires 5             a push with an idempotency key, dropped if it is not begun within 5 s
+//! push 9 urgent                      a push of urgent bytes
+//! half-close / connect               FIN, but reading goes on; the stack opens a connection to the client
 //! pause / resume                     the application stops and goes on reading
 //! app opened / app received 100      what the application was told; `app silent`: nothing
 //! ```
@@ -54,6 +56,10 @@ pub struct Listen {
     pub fin_wait_2_s: Option<u32>,
     /// Keepalive interval, in seconds.
     pub keepalive_s: Option<u32>,
+    /// How long an ACK may wait, in ms; 0 where it is not written.
+    pub delayed_ack_ms: Option<u32>,
+    /// Whether small segments wait while something is in flight.
+    pub has_nagle: bool,
     /// Idle time-out, in seconds.
     pub idle_timeout_s: Option<u32>,
     /// Room for so many flows.
@@ -82,6 +88,8 @@ impl Listen {
             time_wait_s: None,
             fin_wait_2_s: None,
             keepalive_s: None,
+            delayed_ack_ms: None,
+            has_nagle: false,
             idle_timeout_s: None,
             flows: None,
             actives: None,
@@ -117,13 +125,17 @@ pub enum Step {
     /// `at TIME`, in microseconds since the script began.
     At(u64),
     /// `push BYTES` on the connection from this client port, with its idempotency key and end.
-    Push { port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32 },
+    Push { port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32, is_urgent: bool },
     /// `pause`: received bytes are kept from the application.
     Pause { port: u16 },
     /// `resume`: they are offered again.
     Resume { port: u16 },
     /// `close`: FIN after what is queued.
     Close { port: u16 },
+    /// `half-close`: the same, and what the peer sends is still received.
+    HalfClose { port: u16 },
+    /// `connect`: the stack opens a connection to this client port, from the port that it listens on.
+    Connect { port: u16 },
     /// `abort`: RST now.
     Abort { port: u16 },
     /// `service NAME`: the application behaves otherwise from now on.
@@ -208,6 +220,8 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "time-wait" => listen.time_wait_s = Some(reader.seconds()?),
             "fin-wait-2" => listen.fin_wait_2_s = Some(reader.seconds()?),
             "keepalive" => listen.keepalive_s = Some(reader.seconds()?),
+            "delayed-ack" => listen.delayed_ack_ms = Some((reader.time_us()? / 1_000) as u32),
+            "nagle" => listen.has_nagle = true,
             "idle-timeout" => listen.idle_timeout_s = Some(reader.seconds()?),
             "flows" => listen.flows = Some(reader.number()?),
             "actives" => listen.actives = Some(reader.number()?),
@@ -231,11 +245,14 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
             bytes: reader.number()?,
             key: reader.named("key")?,
             expires_in_s: reader.named("expires")?.unwrap_or(0),
+            is_urgent: reader.has("urgent"),
             port: reader.client_port()?,
         },
         "pause" => Step::Pause { port: reader.client_port()? },
         "resume" => Step::Resume { port: reader.client_port()? },
         "close" => Step::Close { port: reader.client_port()? },
+        "half-close" => Step::HalfClose { port: reader.client_port()? },
+        "connect" => Step::Connect { port: reader.client_port()? },
         "abort" => Step::Abort { port: reader.client_port()? },
         "service" => Step::Behave(behaviour(&reader.word()?)?),
         "tick" => Step::Tick,
@@ -244,7 +261,9 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
             let told = match reader.word()?.as_str() {
                 "silent" => Told::Silent,
                 "received" => Told::Received(reader.number()?),
-                notice @ ("closed" | "refused" | "undelivered") => Told::Notice(format!("{notice} {}", reader.word()?)),
+                notice @ ("closed" | "refused" | "undelivered" | "urgent" | "soft-error") => {
+                    Told::Notice(format!("{notice} {}", reader.word()?))
+                }
                 notice @ ("opened" | "delivered" | "peer-closed" | "expired") => Told::Notice(notice.into()),
                 other => return Err(format!("an application is never told `{other}`")),
             };

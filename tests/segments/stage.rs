@@ -10,7 +10,7 @@
 //! Invariant: what comes out and is not expected is a failure.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
@@ -70,6 +70,8 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
     config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
     config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
+    config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
+    config.nagle = listen.has_nagle;
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
     config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
     config
@@ -116,7 +118,23 @@ impl Stage {
         match step {
             Step::Into(packet) => self.put_in(packet),
             Step::At(time_us) => self.move_clock(*time_us)?,
-            Step::Push { port, bytes, key, expires_in_s } => self.push(*port, *bytes, *key, *expires_in_s)?,
+            Step::Push { port, bytes, key, expires_in_s, is_urgent } => {
+                let flow = self.flow_of(*port)?;
+                let push = Push {
+                    key: key.map(|key| [key; 16]),
+                    expires_in_s: *expires_in_s,
+                    is_urgent: *is_urgent,
+                    ..Push::new(flow, Ticket::NONE, &[])
+                };
+                self.push(*bytes, push)?;
+            }
+            Step::Connect { port } => {
+                let remote = SocketAddrV4::new(self.ends.client, *port);
+                self.clients.insert(*port, Client::default());
+                let id =
+                    self.shard.connect(self.now, None, self.listen.port, remote).map_err(|error| error.to_string())?;
+                self.opened.insert(*port, id);
+            }
             Step::Pause { port } => {
                 let flow = self.flow_of(*port)?;
                 self.shard.pause(self.now, flow).map_err(|error| error.to_string())?;
@@ -126,6 +144,7 @@ impl Stage {
                 self.shard.resume(self.now, flow).map_err(|error| error.to_string())?;
             }
             Step::Close { port } => self.close(*port, CloseHow::Fin)?,
+            Step::HalfClose { port } => self.close(*port, CloseHow::Half)?,
             Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
             Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
             Step::Tick => self.shard.tick(self.now),
@@ -158,6 +177,7 @@ impl Stage {
                         has_window_scale: tcp.window_scale.is_some(),
                     };
                     offset = 0;
+                    client.answer(seq);
                 }
                 tcp.ack = tcp.ack.map(|ack| client.real(ack));
                 tcp.timestamps = tcp.timestamps.map(|(value, echo)| (value, echo.wrapping_add(client.ts_start)));
@@ -194,14 +214,13 @@ impl Stage {
         Err("a deadline stays due however often the shard is called".into())
     }
 
-    fn push(&mut self, port: u16, bytes: u32, key: Option<u8>, expires_in_s: u32) -> Result<(), String> {
-        let flow = self.flow_of(port)?;
+    fn push(&mut self, bytes: u32, push: Push<'_>) -> Result<(), String> {
+        let flow = push.flow;
         let sent = self.shard.service().streams.get(&flow).map_or(0, |streams| streams.sent.len() as u32);
         let bytes: Vec<u8> = (sent..sent + bytes).map(server_byte).collect();
         let ticket = Ticket(u64::from(sent) + 1);
         let not_queued = self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize;
-        let key = key.map(|key| [key; 16]);
-        self.shard.push(self.now, &[Push { key, expires_in_s, ..Push::new(flow, ticket, &bytes) }]);
+        self.shard.push(self.now, &[Push { ticket, bytes: &bytes, ..push }]);
         self.take_up()?;
         if self.refusals() + self.shard.rule_count(Rule::PushRepeated) as usize == not_queued
             && let Some(streams) = self.shard.service_mut().streams.get_mut(&flow)
@@ -267,6 +286,8 @@ impl Stage {
                 Notice::Undelivered { flow, acked_bytes, .. } => (port_of(flow), format!("undelivered {acked_bytes}")),
                 Notice::Refused { flow, error, .. } => (port_of(flow), format!("refused {error:?}")),
                 Notice::Delivered { flow, .. } => (port_of(flow), "delivered".into()),
+                Notice::Urgent { flow, end } => (port_of(flow), format!("urgent {end}")),
+                Notice::SoftError { flow, error } => (port_of(flow), format!("soft-error {error:?}")),
                 Notice::PeerClosed { flow } => (port_of(flow), "peer-closed".into()),
                 Notice::Closed { flow, reason } => (port_of(flow), format!("closed {reason:?}")),
             };

@@ -22,7 +22,8 @@ pub struct Arguments {
     /// Begin behind this cursor; 0 is the oldest event that is kept. From now on, if it is not given.
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// Only these kinds, separated by commas: opened, received, delivered, undelivered, expired, peer-closed, closed.
+    /// Only these kinds, separated by commas: opened, received, delivered, undelivered, expired, peer-closed, urgent,
+    /// soft-error, closed.
     #[arg(long, value_name = "KINDS")]
     kinds: Option<String>,
     /// End after so many.

@@ -252,7 +252,7 @@ impl<'a> Stage<'a> {
         if let (true, true, Some(flow)) = (part.is_close_wanted, part.pushed == part.wanted, part.flow) {
             part.is_close_wanted = false;
             // A flow that is gone needs no FIN.
-            let _ = self.shard.close(self.now, flow, CloseHow::Fin);
+            let _ = self.shard.close(self.now, flow, CloseHow::Half);
             self.collect();
         }
     }

@@ -28,7 +28,7 @@ impl World {
                 self.plan(at_us, Action::Push { number, bytes });
             }
             match ending {
-                Ending::ServerFin(at_us) => self.plan(at_us, Action::Close { number, how: CloseHow::Fin }),
+                Ending::ServerFin(at_us) => self.plan(at_us, Action::Close { number, how: CloseHow::Half }),
                 Ending::ServerReset(at_us) => self.plan(at_us, Action::Close { number, how: CloseHow::Reset }),
                 Ending::ClientFin(_) | Ending::ClientReset(_) => {}
             }

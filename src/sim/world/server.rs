@@ -169,6 +169,8 @@ impl World {
             | Notice::Undelivered { flow, .. }
             | Notice::Expired { flow, .. }
             | Notice::Received { flow, .. }
+            | Notice::Urgent { flow, .. }
+            | Notice::SoftError { flow, .. }
             | Notice::PeerClosed { flow } => flow,
         };
         let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
@@ -192,6 +194,7 @@ impl World {
             // What the echo service pushes is checked byte by byte; an undelivered push just has no receipt.
             Notice::Opened { .. } | Notice::Queued { .. } | Notice::Delivered { .. } => Ok(()),
             Notice::Undelivered { .. } | Notice::Expired { .. } | Notice::Received { .. } => Ok(()),
+            Notice::Urgent { .. } | Notice::SoftError { .. } => Ok(()),
         }
     }
 

@@ -1,0 +1,134 @@
+//! Connections that we open: for an application that also calls out, or a load generator.
+//!
+//! In: whom to. Out: a connection in SYN-SENT, of which the service and the notices tell when it is open.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::Shard;
+use super::batch::Batch;
+use super::service::Service;
+use crate::flows::{FlowId, FlowKey};
+use crate::tcp::{self, Flow, Rule, State, Time};
+use crate::wire::{self, ArpMessage};
+
+/// Why a connection cannot be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The peer's address is a broadcast, multicast or loopback address or our own, or its port is 0 (MUST-46).
+    #[error("nobody can be at this address")]
+    Remote,
+    /// The local address is not one of ours.
+    #[error("the local address is not one of the shard's")]
+    Local,
+    /// There is such a connection already.
+    #[error("a connection with these addresses and ports exists")]
+    InUse,
+    /// No port is free for a connection to this peer.
+    #[error("all ports for connections to this peer are taken")]
+    NoPort,
+    /// No flow, active block or next hop is free.
+    #[error("the shard has no room for another connection")]
+    NoRoom,
+}
+
+/// The ports that are taken where none is named (RFC 6335 §6).
+const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+impl<S: Service> Shard<S> {
+    /// Opens a connection: `Notice::Opened` or `Notice::Closed` tells how it ended. `local` is one of our addresses, or
+    /// `None` for the one that is nearest (MUST-43, MUST-44); `local_port` may be 0 for any.
+    pub fn connect(
+        &mut self,
+        now: Time,
+        local: Option<Ipv4Addr>,
+        local_port: u16,
+        remote: SocketAddrV4,
+    ) -> Result<FlowId, ConnectError> {
+        self.batch.begin(now);
+        let result = self.batch.connect(local, local_port, remote);
+        self.batch.commit();
+        result
+    }
+}
+
+impl Batch {
+    fn connect(
+        &mut self,
+        local: Option<Ipv4Addr>,
+        local_port: u16,
+        remote: SocketAddrV4,
+    ) -> Result<FlowId, ConnectError> {
+        let address = *remote.ip();
+        let is_nobody =
+            address.is_multicast() || address.is_broadcast() || address.is_loopback() || address.is_unspecified();
+        if is_nobody || remote.port() == 0 || self.tables.is_no_peer(address.to_bits()) {
+            return Err(ConnectError::Remote);
+        }
+        let local = local.map_or_else(|| self.tables.nearest_local(address.to_bits()), Ipv4Addr::to_bits);
+        let local_index = self.tables.local_index(local).ok_or(ConnectError::Local)?;
+        let key = FlowKey { remote: address.to_bits(), remote_port: remote.port(), local_port, local_index };
+        let key = self.with_port(key)?;
+        let mut flow = Flow::free(0);
+        flow.remote_address = key.remote;
+        flow.remote_port = key.remote_port;
+        flow.local_port = key.local_port;
+        flow.set_local_index(local_index);
+        flow.set_nagle(self.tables.config.nagle);
+        flow.set_dscp(self.tables.config.dscp);
+        flow.next_hop = self.tables.next_hop_to(key.remote).ok_or(ConnectError::NoRoom)?;
+        if self.tables.active_slots.free() == 0 {
+            return Err(ConnectError::NoRoom);
+        }
+        let iss = self.tables.initial_sequence_number(&key, self.now);
+        let position = self.add_flow(self.tables.hash(&key), flow).ok_or(ConnectError::NoRoom)?;
+        let (offer, now) = (self.tables.offer, self.now);
+        let touched = &mut self.touched[position];
+        touched.active = tcp::on_connect(touched.slot, &mut touched.flow, iss, offer, now);
+        let (slot, hop) = (touched.slot, *self.tables.next_hop(touched.flow.next_hop));
+        if hop.is_known == 0 {
+            self.connecting.push(slot);
+            self.ask_for_hop(hop.gateway);
+        }
+        self.tables.count(Rule::ConnectBegun);
+        assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
+        Ok(self.id(position))
+    }
+
+    /// The key with a port that is free for it; the search begins where nobody outside can tell (RFC 6056 §3.3.3).
+    fn with_port(&self, key: FlowKey) -> Result<FlowKey, ConnectError> {
+        let is_free = |key: &FlowKey| self.tables.find(self.tables.hash(key), key).is_none();
+        if key.local_port != 0 {
+            return if is_free(&key) { Ok(key) } else { Err(ConnectError::InUse) };
+        }
+        let count = u32::from(EPHEMERAL_PORTS.end() - EPHEMERAL_PORTS.start()) + 1;
+        let start = self.tables.ts_offset(&key).wrapping_add(self.number as u32);
+        let port = |step: u32| EPHEMERAL_PORTS.start() + (start.wrapping_add(step) % count) as u16;
+        let mut keys = (0..count).map(|step| FlowKey { local_port: port(step), ..key });
+        keys.find(|key| !self.tables.config.ports.contains(&key.local_port) && is_free(key)).ok_or(ConnectError::NoPort)
+    }
+
+    /// Asks by ARP where an address is.
+    pub(super) fn ask_for_hop(&mut self, target: u32) {
+        let (sender_mac, sender) = (self.tables.config.mac, self.tables.nearest_local(target));
+        let request = ArpMessage { is_request: true, sender_mac, sender, target_mac: [0; 6], target };
+        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &request));
+        self.count_frame(None);
+    }
+
+    /// A next hop is known now: the SYNs that waited for it leave.
+    pub(super) fn send_waiting_syns(&mut self, hop: u16) {
+        let mut still_waiting = Vec::new();
+        for slot in std::mem::take(&mut self.connecting) {
+            let flow = &self.tables.storage.flows.records()[slot as usize];
+            let is_waiting = flow.is_live() && flow.state() == State::SynSent;
+            if is_waiting && (flow.next_hop != hop || !self.has_room()) {
+                still_waiting.push(slot);
+            } else if is_waiting {
+                let position = self.touch(slot);
+                let active = &mut self.touched[position].active;
+                active.resend_nxt = active.snd_una;
+            }
+        }
+        self.connecting = still_waiting;
+    }
+}
