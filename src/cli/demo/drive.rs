@@ -4,6 +4,7 @@
 //!
 //! Invariant: every wait has an end. What is not there by then is a trouble, told with its number.
 
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::select;
@@ -321,11 +322,7 @@ impl<'a> Drive<'a> {
     fn on_notice(&mut self, notice: Notice) {
         let now_us = self.now_us();
         match notice {
-            Notice::Opened { flow, local, remote } => {
-                if !self.seats.open(flow, Payload::new(remote, local.port())) {
-                    self.give_up(format!("more connections than clients: {remote} to {local}"));
-                }
-            }
+            Notice::Opened { flow, local, remote } => self.on_opened(flow, local, remote),
             Notice::Delivered { flow, .. } => match self.seats.seat(flow) {
                 Some(seat) if seat.state == SeatState::Pushed => {
                     seat.state = SeatState::Quiet;
@@ -348,6 +345,12 @@ impl<'a> Drive<'a> {
             }
             // The clients check what they received; the demo waits for receipts only.
             _ => {}
+        }
+    }
+
+    fn on_opened(&mut self, flow: FlowId, local: SocketAddrV4, remote: SocketAddrV4) {
+        if !self.seats.open(flow, Payload::new(remote, local.port())) {
+            self.give_up(format!("more connections than clients: {remote} to {local}"));
         }
     }
 
