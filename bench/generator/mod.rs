@@ -18,6 +18,8 @@ const PAYLOAD: [u8; 64] = [0x5a; 64];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const PORTS_PER_ADDRESS: u32 = 50_000;
 const FIRST_SEQ: u32 = 1_000;
+const FIRST_ADDRESS: u32 = 0x0a01_0000;
+const FIRST_PORT: u16 = 1_024;
 
 /// One client of the generator: what it sends and acknowledges next.
 #[derive(Clone, Copy)]
@@ -25,6 +27,17 @@ struct Client {
     seq: SeqNum,
     ack: SeqNum,
     flow: FlowId,
+}
+
+/// A segment of somebody who need not be a client.
+#[derive(Clone, Copy)]
+pub struct Forged {
+    pub remote: u32,
+    pub port: u16,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub control: Control,
+    pub bytes: u32,
 }
 
 /// A shard and its clients.
@@ -40,18 +53,35 @@ pub struct Bench<S> {
     sent: Vec<u8>,
     sent_ends: Vec<usize>,
     timed_ns: u64,
+    /// How many of the last clients are not pushed to at random.
+    spared: usize,
+}
+
+fn config() -> Config {
+    // ACKs at once: a bench has no time in which they could wait.
+    Config { delayed_ack_ms: 0, ..Config::new(Ipv4Addr::new(10, 0, 0, 1), 8, &[7000]) }
+}
+
+/// Address and port of a client.
+fn ends_of(index: usize) -> (u32, u16) {
+    let index = index as u32;
+    (FIRST_ADDRESS + index / PORTS_PER_ADDRESS, FIRST_PORT + (index % PORTS_PER_ADDRESS) as u16)
 }
 
 impl<S: Service> Bench<S> {
     /// A shard with room for so many connections, none open.
     pub fn new(flows: u32, state: Option<&Path>, service: S) -> Bench<S> {
-        let config = Config { half_open_max: u32::MAX, ..Config::new(Ipv4Addr::new(10, 0, 0, 1), 8, &[7000]) };
+        let config = Config { half_open_max: u32::MAX, ..config() };
         let capacity = Capacity::for_connections(flows);
         let storage = match state {
             Some(directory) => Storage::in_directory(directory, 0, capacity),
             None => Storage::in_memory(capacity),
         };
-        let shard = Shard::new(config.clone(), storage.expect("storage"), service, [7; 32], Time(1)).expect("shard");
+        Bench::over(flows, config, storage.expect("storage"), service)
+    }
+
+    fn over(flows: u32, config: Config, storage: Storage, service: S) -> Bench<S> {
+        let shard = Shard::new(config.clone(), storage, service, [7; 32], Time(1)).expect("shard");
         let client = Client { seq: SeqNum(FIRST_SEQ), ack: SeqNum(0), flow: FlowId::new(0, 0, 0) };
         Bench {
             shard,
@@ -64,22 +94,94 @@ impl<S: Service> Bench<S> {
             sent: Vec::with_capacity(1 << 18),
             sent_ends: Vec::with_capacity(1_024),
             timed_ns: 0,
+            spared: 0,
+        }
+    }
+
+    /// A shard as a server has it: the usual bound on half-open connections, and room for many more connections. One
+    /// connection more is open, the last, which attacks may use up.
+    pub fn attackable(flows: u32, service: S) -> Bench<S> {
+        let storage = Storage::in_memory(Capacity::for_connections(1 << 20)).expect("storage");
+        Bench { spared: 1, ..Bench::over(flows + 1, config(), storage, service) }
+    }
+
+    /// Every client says that its window is closed, and is pushed to all the same.
+    pub fn push_to_closed_windows(&mut self) {
+        for start in (0..self.clients.len()).step_by(BATCH) {
+            let end = (start + BATCH).min(self.clients.len());
+            for index in start..end {
+                self.queue_with_window(index, Control::ACK, &[], 0);
+            }
+            self.exchange();
+            let to_push = |client: &Client| Push::new(client.flow, Ticket(1), &PAYLOAD);
+            let pushes: Vec<Push<'_>> = self.clients[start..end].iter().map(to_push).collect();
+            self.shard.push(self.now, &pushes);
+            self.shard.drain_notices(|_| ());
+        }
+    }
+
+    /// A second passes in ticks of 10 ms. Returns the nanoseconds that it took, and how many frames were sent.
+    pub fn pass_a_second(&mut self) -> (f64, u64) {
+        self.timed_ns = 0;
+        let answered = self.answered();
+        for _ in 0..100 {
+            let began = Instant::now();
+            self.finish(began);
+            self.now = self.now.plus_ms(10);
+        }
+        (self.timed_ns as f64, self.answered() - answered)
+    }
+
+    /// How many frames the shard has sent.
+    pub fn answered(&self) -> u64 {
+        self.shard.stats().frames_out
+    }
+
+    /// A segment in the name of a client, at its next sequence number.
+    pub fn forge(&self, index: usize, control: Control) -> Forged {
+        let client = self.clients[index];
+        let (remote, port) = ends_of(index);
+        Forged { remote, port, seq: client.seq, ack: client.ack, control, bytes: 0 }
+    }
+
+    /// Puts one batch of forged segments into the shard. Returns the nanoseconds that it took.
+    pub fn attack(&mut self, forged: &[Forged]) -> f64 {
+        self.timed_ns = 0;
+        for forged in forged {
+            let ends = Addressing { local: forged.remote, local_port: forged.port, ..self.ends(0) };
+            let mut outgoing = Outgoing::bare(forged.seq, forged.ack, forged.control, u16::MAX);
+            outgoing.payload_bytes = forged.bytes;
+            let payload = &PAYLOAD[..forged.bytes as usize];
+            emit_tcp(&mut self.bytes, &ends, &outgoing, |out| out.extend_from_slice(payload));
+            self.ends.push(self.bytes.len());
+        }
+        self.exchange();
+        self.shard.drain_notices(|_| ());
+        self.timed_ns as f64
+    }
+
+    fn ends(&self, index: usize) -> Addressing {
+        let (local, local_port) = ends_of(index);
+        Addressing {
+            source_mac: CLIENT_MAC,
+            destination_mac: self.config.mac,
+            local,
+            remote: 0x0a00_0001,
+            local_port,
+            remote_port: 7000,
+            ttl: 64,
+            dscp: 0,
         }
     }
 
     fn queue(&mut self, index: usize, control: Control, payload: &[u8]) {
+        self.queue_with_window(index, control, payload, u16::MAX);
+    }
+
+    fn queue_with_window(&mut self, index: usize, control: Control, payload: &[u8], window: u16) {
         let client = self.clients[index];
-        let ends = Addressing {
-            source_mac: CLIENT_MAC,
-            destination_mac: self.config.mac,
-            local: 0x0a01_0000 + index as u32 / PORTS_PER_ADDRESS,
-            remote: 0x0a00_0001,
-            local_port: (1_024 + index as u32 % PORTS_PER_ADDRESS) as u16,
-            remote_port: 7000,
-            ttl: 64,
-            dscp: 0,
-        };
-        let mut outgoing = Outgoing::bare(client.seq, client.ack, control, u16::MAX);
+        let ends = self.ends(index);
+        let mut outgoing = Outgoing::bare(client.seq, client.ack, control, window);
         outgoing.payload_bytes = payload.len() as u32;
         emit_tcp(&mut self.bytes, &ends, &outgoing, |out| out.extend_from_slice(payload));
         self.ends.push(self.bytes.len());
@@ -114,16 +216,18 @@ impl<S: Service> Bench<S> {
         self.now = Time(self.now.0 + 50);
     }
 
-    /// Reads the frames of the shard: for each the client's index, acknowledgment for it and payload length.
+    /// Reads the frames of the shard to clients: for each the client's index, acknowledgment for it and payload length.
     fn read_sent(&mut self) -> Vec<(usize, SeqNum, u32)> {
         let mut start = 0;
         let mut read = Vec::with_capacity(self.sent_ends.len());
         for &end in &self.sent_ends {
             let Ok(Packet::Tcp(packet)) = parse(&self.sent[start..end], &CLIENT_MAC) else { panic!("TCP is sent") };
-            let index = (packet.local - 0x0a01_0000) * PORTS_PER_ADDRESS + u32::from(packet.local_port) - 1_024;
+            start = end;
+            // What goes to somebody else answers an attack.
+            let Some(address) = packet.local.checked_sub(FIRST_ADDRESS).filter(|&at| at < 1 << 16) else { continue };
+            let index = address * PORTS_PER_ADDRESS + u32::from(packet.local_port) - u32::from(FIRST_PORT);
             let segment = packet.segment;
             read.push((index as usize, segment.seq.plus(segment.length()), segment.payload_bytes));
-            start = end;
         }
         read
     }
@@ -175,11 +279,12 @@ impl<S: Service> Bench<S> {
     /// So many different clients at random.
     fn pick(&mut self) -> Vec<usize> {
         let mut picked: Vec<usize> = Vec::with_capacity(BATCH);
-        while picked.len() < BATCH.min(self.clients.len()) {
+        let among = self.clients.len() - self.spared;
+        while picked.len() < BATCH.min(among) {
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;
             self.random ^= self.random << 17;
-            let index = (self.random >> 11) as usize % self.clients.len();
+            let index = (self.random >> 11) as usize % among;
             if !picked.contains(&index) {
                 picked.push(index);
             }
