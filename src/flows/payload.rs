@@ -254,10 +254,16 @@ impl Payload {
     /// Counts what an active block's queues name; called for each at a start. Errors: the queues are not possible.
     pub fn adopt(&mut self, active: &Active) -> Result<(), BrokenQueue> {
         let send = self.adopt_queue(active.send_head, active.send_tail)?;
+        let spans_before = self.taken_spans.used();
         let recv = self.adopt_queue(active.recv_head, active.recv_tail)?;
+        let recv_spans = self.taken_spans.used() - spans_before;
         let send_bytes = if active.send_head == NO_SPAN { 0 } else { active.snd_end.since(active.send_head_seq) };
         let recv_bytes = if active.recv_head == NO_SPAN { 0 } else { active.recv_bytes + active.recv_head_offset };
-        if send == send_bytes && recv == recv_bytes { Ok(()) } else { Err(BrokenQueue) }
+        if send == send_bytes && recv == recv_bytes && recv_spans == active.recv_spans {
+            Ok(())
+        } else {
+            Err(BrokenQueue)
+        }
     }
 
     /// Counts what a queue of its own names, and how many bytes that are.

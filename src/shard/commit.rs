@@ -85,7 +85,10 @@ impl Batch {
             self.tables.states[old.state() as usize] =
                 self.tables.states[old.state() as usize].saturating_sub(u32::from(old.is_live()));
             self.tables.states[flow.state() as usize] += u32::from(flow.is_live());
+            let before = old.is_live().then_some(old.next_hop);
             *old = flow;
+            self.tables.follow_hop(before, flow.is_live().then_some(flow.next_hop));
+            let storage = &mut self.tables.storage;
             if let Some(index) = active_index {
                 if !is_active_new {
                     storage.actives.records_mut()[index as usize] = active;
@@ -95,6 +98,7 @@ impl Batch {
                 }
             }
         }
+        self.tables.hops_in_batch.clear();
         for change in &self.changes {
             let arena = Logged::from_repr(change.arena).expect("the batch made this line");
             self.tables.storage.lines_mut(arena)[change.line as usize] = bytemuck::cast(change.image);

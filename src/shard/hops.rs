@@ -4,8 +4,8 @@
 //! speak to first is asked for by ARP, as the gateway is. An entry is by Ethernet address (`gateway` is 0), or by the
 //! IPv4 address that was asked for. The first entry is the gateway's, whether there is one or not.
 //!
-//! Invariant: entries are only ever added, in front of the end that is written last, so that a killed process leaves no
-//! half of one.
+//! Invariant: only an entry that no committed connection uses is written, and the end of the table after the entry, so
+//! that a killed process leaves no half of one that counts.
 
 use super::tables::Tables;
 use crate::flows::{NEXT_HOPS_MAX, NextHop};
@@ -41,7 +41,7 @@ impl Tables {
         }
         let end = self.storage.head().next_hops_end;
         let hops = &self.storage.next_hops.records()[..end as usize];
-        let is_it = |hop: &NextHop| hop.gateway == 0 && hop.mac == mac;
+        let is_it = |hop: &NextHop| hop.gateway == 0 && hop.is_known == 1 && hop.mac == mac;
         if !hops.get(usize::from(self.last_next_hop)).is_some_and(is_it) {
             let found = hops.iter().position(is_it).map(|position| position as u16);
             self.last_next_hop = match found {
@@ -49,7 +49,15 @@ impl Tables {
                 None => self.add_hop(NextHop { mac, is_known: 1, ..NextHop::default() })?,
             };
         }
+        self.hand_out(self.last_next_hop);
         Some(self.last_next_hop)
+    }
+
+    /// The entry is about to be used, which only the commit counts.
+    fn hand_out(&mut self, index: u16) {
+        if self.hop_users[usize::from(index)] == 0 && !self.hops_in_batch.contains(&index) {
+            self.hops_in_batch.push(index);
+        }
     }
 
     /// The next hop for a peer that we speak to first; it may have to be asked for. `None` where the table is full.
@@ -60,6 +68,7 @@ impl Tables {
         let end = self.storage.head().next_hops_end;
         let hops = &self.storage.next_hops.records()[..end as usize];
         if let Some(found) = hops.iter().skip(1).position(|hop| hop.gateway == remote) {
+            self.hand_out(found as u16 + 1);
             return Some(found as u16 + 1);
         }
         let index = self.add_hop(NextHop { gateway: remote, ..NextHop::default() })?;
@@ -69,12 +78,32 @@ impl Tables {
 
     fn add_hop(&mut self, hop: NextHop) -> Option<u16> {
         let end = self.storage.head().next_hops_end;
-        if end == NEXT_HOPS_MAX {
-            return None;
+        let index = if end < NEXT_HOPS_MAX { end as u16 } else { self.unused_hop()? };
+        self.storage.next_hops.records_mut()[usize::from(index)] = hop;
+        self.storage.head_mut().next_hops_end = end.max(u32::from(index) + 1);
+        self.hops_in_batch.push(index);
+        Some(index)
+    }
+
+    /// An entry that no connection uses, neither a committed one nor one of the open batch.
+    fn unused_hop(&mut self) -> Option<u16> {
+        let is_unused = |&index: &u16| self.hop_users[usize::from(index)] == 0 && !self.hops_in_batch.contains(&index);
+        let unused = (1..NEXT_HOPS_MAX as u16).find(is_unused)?;
+        self.asked_hops.retain(|&(index, _)| index != unused);
+        Some(unused)
+    }
+
+    /// A connection is committed: where its frames went, and where they go now, if it was and is one.
+    pub fn follow_hop(&mut self, before: Option<u16>, after: Option<u16>) {
+        if before == after {
+            return;
         }
-        self.storage.next_hops.records_mut()[end as usize] = hop;
-        self.storage.head_mut().next_hops_end = end + 1;
-        Some(end as u16)
+        if let Some(index) = before {
+            self.hop_users[usize::from(index)] = self.hop_users[usize::from(index)].saturating_sub(1);
+        }
+        if let Some(index) = after {
+            self.hop_users[usize::from(index)] += 1;
+        }
     }
 
     /// Where the gateway is, as a frame from behind it shows; what is known already stays.
@@ -111,12 +140,18 @@ impl Tables {
         }
     }
 
-    /// Finds the next hops that are still to be asked for.
+    /// Finds the next hops that are used, and those that are still to be asked for.
     pub fn rebuild_hops(&mut self) {
         let end = self.storage.head().next_hops_end as usize;
         let hops = self.storage.next_hops.records()[..end].iter().enumerate();
         let unknown = hops.filter(|(_, hop)| hop.gateway != 0 && hop.is_known == 0);
         self.asked_hops = unknown.map(|(index, _)| (index as u16, 0)).collect();
+        for slot in 0..self.storage.head().flows_end {
+            let flow = &self.storage.flows.records()[slot as usize];
+            if flow.is_live() {
+                self.hop_users[usize::from(flow.next_hop)] += 1;
+            }
+        }
     }
 
     /// Whether `hops_to_ask` has any.

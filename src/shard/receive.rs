@@ -237,8 +237,8 @@ impl Batch {
     /// Stores bytes that the service has not consumed.
     /// Returns how many bytes there was a place for.
     pub(super) fn store_received(&mut self, position: usize, bytes: &[u8]) -> usize {
-        let waiting = self.touched[position].active.recv_bytes as usize;
-        let room = (self.tables.config.window_bytes as usize).saturating_sub(waiting);
+        let window_bytes = self.tables.config.window_bytes;
+        let room = window_bytes.saturating_sub(self.touched[position].active.received_share(window_bytes)) as usize;
         let bytes = &bytes[..bytes.len().min(room)];
         if bytes.is_empty() || !self.borrow_active(position) {
             return 0;

@@ -14,7 +14,8 @@ use super::config::Config;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, Slots, Storage, Wheel,
+    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
+    Storage, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
@@ -43,6 +44,10 @@ pub(super) struct Tables {
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
+    /// How many committed connections use each next hop.
+    pub(super) hop_users: Vec<u32>,
+    /// Next hops that were handed out since the last commit.
+    pub(super) hops_in_batch: Vec<u16>,
     /// Next hops that are to be asked for, and how often they were.
     pub(super) asked_hops: Vec<(u16, u8)>,
 }
@@ -75,6 +80,8 @@ impl Tables {
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
             last_next_hop: 0,
+            hop_users: vec![0; NEXT_HOPS_MAX as usize],
+            hops_in_batch: Vec::new(),
             asked_hops: Vec::new(),
             config,
             storage,

@@ -99,6 +99,37 @@ fn a_push_is_delivered_when_it_is_acknowledged() {
 }
 
 #[test]
+fn a_peer_that_sends_byte_by_byte_takes_no_more_than_its_window_stands_for() {
+    let mut shard = shard(Hold);
+    let (mut client, flow) = open(&mut shard, 1);
+    shard.pause(Time(0), flow).unwrap();
+    for _ in 0..3_000 {
+        shard.receive(Time(0), &[&client.frame(Control::ACK, b"x")]);
+        let acknowledged = sent(&mut shard).last().map_or(client.seq, |(segment, _)| segment.ack);
+        client.seq = acknowledged.later_of(client.seq.plus(u32::from(shard.stats().spans < 1_024)));
+    }
+    assert_eq!(shard.stats().spans, 1_024);
+    assert!(shard.rule_count(Rule::PayloadNoRoom) > 1_000, "the rest is not acknowledged");
+    shard.resume(Time(0), flow).unwrap();
+    assert_eq!((shard.stats().spans, shard.stats().blocks), (0, 0));
+}
+
+#[test]
+fn next_hops_that_nobody_uses_are_used_again() {
+    let mut shard = shard(Hold);
+    for round in 0..3_000_u32 {
+        let client = Client { port: 7, seq: SeqNum(1), ack: SeqNum(0) };
+        let mut syn = client.frame(Control::SYN, b"");
+        syn[8..12].copy_from_slice(&round.to_be_bytes());
+        shard.receive(Time(0), &[&syn]);
+        let rst = Client { port: 7, seq: SeqNum(2), ack: SeqNum(0) }.frame(Control::RST, b"");
+        shard.receive(Time(0), &[&rst]);
+        shard.transmit(|_| true);
+    }
+    assert_eq!(shard.rule_count(Rule::ListenAcceptsSyn), 3_000);
+}
+
+#[test]
 fn what_is_echoed_survives_the_shard() {
     let mut shard = shard(Echo);
     let (client, flow) = open(&mut shard, 1);

@@ -44,6 +44,8 @@ pub struct Active {
     pub recv_head_offset: u32,
     /// How many bytes wait in it.
     pub recv_bytes: u32,
+    /// How many spans they are in.
+    pub recv_spans: u32,
     /// Congestion window in bytes (RFC 5681).
     pub cwnd: u32,
     /// Slow start threshold in bytes.
@@ -81,7 +83,7 @@ pub struct Active {
     /// Which of `rcv_up` and `snd_up` say something.
     urgent: u32,
     /// Room for what comes with selective acknowledgment; zero.
-    reserved: [u32; 5],
+    reserved: [u32; 4],
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -235,6 +237,13 @@ impl Active {
     /// How many sent bytes (and FIN or SYN) are not acknowledged.
     pub fn in_flight(&self, flow: &Flow) -> u32 {
         flow.snd_nxt.since(self.snd_una)
+    }
+
+    /// How much of a receive window of so many bytes the receive queue takes up. A span counts as a thousandth at
+    /// least, or a peer that sends byte by byte would take many times the memory that its window stands for.
+    pub fn received_share(&self, window_bytes: u32) -> u32 {
+        const SPANS_MAX: u32 = 1_024;
+        self.recv_bytes.max(self.recv_spans.saturating_mul(window_bytes / SPANS_MAX))
     }
 
     /// How many bytes are in the send queue, sent or not.

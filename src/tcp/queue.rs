@@ -179,6 +179,7 @@ pub fn append_to_recv_queue(active: &mut Active, spans: &mut impl Spans, index: 
     }
     active.recv_tail = index;
     active.recv_bytes += u32::from(bytes);
+    active.recv_spans += 1;
 }
 
 /// Consumes `bytes` of the first span of the receive queue, at most what it holds.
@@ -189,6 +190,7 @@ pub fn consume_recv_queue(active: &mut Active, spans: &mut impl Spans, bytes: u3
     assert!(active.recv_head_offset <= u32::from(span.bytes), "no more is consumed than was offered");
     if active.recv_head_offset == u32::from(span.bytes) {
         spans.release(active.recv_head);
+        active.recv_spans -= 1;
         let is_last = active.recv_head == active.recv_tail;
         active.recv_head = if is_last { NO_SPAN } else { span.next };
         active.recv_head_offset = 0;
@@ -208,4 +210,5 @@ pub fn release_all(active: &mut Active, spans: &mut impl Spans) {
     active.send_head = NO_SPAN;
     active.recv_head = NO_SPAN;
     active.recv_bytes = 0;
+    active.recv_spans = 0;
 }

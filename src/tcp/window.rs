@@ -86,7 +86,7 @@ impl Flow {
 /// Moves the promised right edge as far as there is room, in steps that are worth telling (RFC 9293 §3.8.6.2.2) and
 /// never to the left.
 pub(super) fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes);
+    let free = offer.window_bytes.saturating_sub(active.received_share(offer.window_bytes));
     let step = u32::from(offer.mss).min(offer.window_bytes / 2);
     let promised = flow.receive_window();
     if free >= promised.saturating_add(step) {
@@ -98,7 +98,7 @@ pub(super) fn offer_window(flow: &mut Flow, active: &Active, offer: Offer) {
 /// as the window field can say.
 pub fn is_window_update_due(flow: &Flow, active: &Active, offer: Offer) -> bool {
     let largest = offer.window_bytes.min(u32::from(u16::MAX) << flow.our_shift());
-    let free = offer.window_bytes.saturating_sub(active.recv_bytes).min(largest);
+    let free = offer.window_bytes.saturating_sub(active.received_share(offer.window_bytes)).min(largest);
     let step = (2 * u32::from(offer.mss)).min(largest / 2);
     let promised = flow.receive_window();
     !flow.has_peer_fin() && promised < largest / 2 && free >= promised.saturating_add(step)
