@@ -1,9 +1,10 @@
 //! What does an attack cost, and whom?
 //!
-//! `cargo bench --bench attacks -- [NAME ...]`, by default all. Each attack puts a million frames into a shard that holds 10,000 established connections, 64 frames to a batch, and a batch of pushes to these connections
-//! after every fourth batch of the attack. Columns: nanoseconds of the shard for each frame of the attack; of each push
-//! with its acknowledgment, before and meanwhile, and the first over the second; growth of resident memory in KiB; what
-//! the attack left behind in connections; frames that were answered for each frame of the attack.
+//! `cargo bench --bench attacks -- [NAME ...]`, by default all. Each attack puts a million frames into a shard that
+//! holds 10,000 established connections, 64 frames to a batch, and a batch of pushes to these connections after every
+//! fourth batch of the attack. Columns: nanoseconds of the shard for each frame of the attack; of each push with its
+//! acknowledgment, before and meanwhile, and the first over the second; growth of resident memory in KiB; what the
+//! attack left behind in connections; frames that were sent for each frame of the attack.
 
 // Each benchmark uses a part of it.
 #[allow(dead_code)]
