@@ -82,8 +82,12 @@ pub struct Active {
     snd_up: SeqNum,
     /// Which of `rcv_up` and `snd_up` say something.
     urgent: u32,
-    /// Room for what comes with selective acknowledgment; zero.
-    reserved: [u32; 4],
+    /// The repair block that is borrowed, plus one; 0 for none.
+    repair: u32,
+    /// Duplicate acknowledgments in a row, where there is no SACK.
+    pub(super) duplicates: u32,
+    /// Zero.
+    reserved: [u32; 2],
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -139,6 +143,16 @@ impl Active {
         }
         active.reset_rto();
         active
+    }
+
+    /// The index of the repair block, while there is one.
+    pub fn repair(&self) -> Option<u32> {
+        self.repair.checked_sub(1)
+    }
+
+    /// Borrows a repair block, or gives it back.
+    pub fn set_repair(&mut self, index: Option<u32>) {
+        self.repair = index.map_or(0, |index| index + 1);
     }
 
     /// Whether the flow needs this block no longer.
@@ -294,6 +308,11 @@ impl Active {
     /// Starts the timer anew.
     pub fn arm(&mut self, now: Time) {
         self.deadline_ms = deadline_in(self.rto_ms, now);
+    }
+
+    /// Starts the timer anew, for so many ms.
+    pub(super) fn arm_for(&mut self, wait_ms: u32, now: Time) {
+        self.deadline_ms = deadline_in(wait_ms, now);
     }
 
     /// Stops the timer.

@@ -105,6 +105,7 @@ mod tests {
             window_shift,
             sack_permitted,
             timestamps: None,
+            sack: Default::default(),
         }
     }
 

@@ -81,8 +81,12 @@ pub struct Effects {
     pub payload_skip: u32,
     /// See `payload_skip`; 0 where there is none.
     pub payload_take: u32,
-    /// The peer's FIN follows what was taken.
+    /// The peer's FIN follows what was taken, or held.
     pub has_fin: bool,
+    /// Payload beyond a gap: so many bytes of the segment's payload may be held.
+    pub payload_hold: u32,
+    /// An ACK leaves once the payload has been dealt with, whatever else is to be sent.
+    pub is_ack_due: bool,
     /// The peer has urgent bytes up to here, which is news to the application.
     pub urgent_end: Option<SeqNum>,
     /// Trouble for the application to know.
@@ -102,6 +106,8 @@ impl Effects {
             payload_skip: 0,
             payload_take: 0,
             has_fin: false,
+            payload_hold: 0,
+            is_ack_due: false,
             urgent_end: None,
             soft_error: None,
             closed: None,

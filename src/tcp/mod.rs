@@ -11,14 +11,19 @@
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
 
 mod active;
+mod congestion;
 mod connect;
 mod cookie;
 mod effects;
 mod flow;
+mod held;
 mod open;
 mod queue;
 mod receive;
+mod recovery;
+mod repair;
 mod rule;
+mod runs;
 mod segment;
 mod send;
 mod seq;
@@ -27,6 +32,7 @@ mod timestamps;
 mod window;
 
 pub use active::Active;
+pub use congestion::CongestionControl;
 pub use connect::{on_connect, on_syn_sent, on_unreachable};
 pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};
 pub use effects::{CloseReason, Effects, Reply, SoftError};
@@ -37,11 +43,12 @@ pub use queue::{
     for_each_pending_push, gather, release_acknowledged, release_all,
 };
 pub use receive::{Payload, on_payload, on_segment};
+pub use repair::{HELD_MAX, Held, Repair};
 pub use rule::Rule;
-pub use segment::{Control, Outgoing, Segment, Timestamps};
+pub use segment::{Control, Outgoing, SackBlocks, Segment, Timestamps};
 pub use send::{
-    Reading, Sweep, Timeouts, abort, immediate_ack, is_open_for_push, keepalive_probe, on_close, on_sweep, on_timer,
-    poll_segment, syn_ack, window_probe,
+    Reading, Sweep, Timeouts, abort, begin_repair, immediate_ack, is_open_for_push, is_out_of_order, keepalive_probe,
+    on_close, on_sweep, on_timer, poll_segment, syn_ack, wants_repair, window_probe,
 };
 pub use seq::SeqNum;
 pub use time::Time;

@@ -2,7 +2,7 @@
 //!
 //! In: the segment and whether its port is listened on. Out: whether it opens a connection, and what is answered.
 
-use super::{Active, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+use super::{Active, CongestionControl, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
 
 /// What becomes of a segment without a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ pub enum Unmatched {
 }
 
 /// What we can do, as far as the handshake tells it to the peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Offer {
     /// Largest payload of a segment on our link.
     pub mss: u16,
@@ -22,6 +22,8 @@ pub struct Offer {
     pub window_bytes: u32,
     /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all.
     pub delayed_ack_ms: u32,
+    /// How congestion is avoided.
+    pub congestion: CongestionControl,
 }
 
 /// The peer's MSS where its SYN does not say (MUST-15).

@@ -9,9 +9,10 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::open::Offer;
+use super::recovery::Acknowledged;
 use super::send;
 use super::timestamps::{check_timestamps, take_timestamp};
-use super::{Active, CloseReason, Control, Effects, Flow, Reply, Rule, Segment, State, Time};
+use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
 
 /// What of a segment's payload lies in the window and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,23 +34,37 @@ pub struct Payload {
 }
 
 /// Steps the connection over one segment.
-pub fn on_segment(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> Effects {
-    match steps(flow, active, segment, now) {
+pub fn on_segment(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    segment: &Segment,
+    offer: Offer,
+    now: Time,
+) -> Effects {
+    match steps(flow, active, repair, segment, offer, now) {
         Break(effects) | Continue(effects) => effects,
     }
 }
 
-fn steps(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects, Effects> {
+fn steps(
+    flow: &mut Flow,
+    active: &mut Active,
+    mut repair: Option<&mut Repair>,
+    segment: &Segment,
+    offer: Offer,
+    now: Time,
+) -> ControlFlow<Effects, Effects> {
     check_repeated_syn(flow, active, segment, now)?;
     check_timestamps(flow, segment, now)?;
     check_sequence(flow, active, segment, now)?;
     take_timestamp(flow, active, segment);
     check_reset(flow, segment, now)?;
     check_syn(flow, segment, now)?;
-    let mut effects = check_ack(flow, active, segment, now)?;
+    let mut effects = check_ack(flow, active, repair.as_deref_mut(), segment, offer, now)?;
     if effects.closed.is_none() {
         check_urgent(flow, active, segment, &mut effects);
-        take_payload_and_fin(flow, active, segment, &mut effects);
+        take_payload_and_fin(flow, active, repair, segment, &mut effects);
     }
     Continue(effects)
 }
@@ -149,7 +164,14 @@ fn check_syn(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Effec
 }
 
 /// Fifth: the acknowledgment.
-fn check_ack(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects, Effects> {
+fn check_ack(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    segment: &Segment,
+    offer: Offer,
+    now: Time,
+) -> ControlFlow<Effects, Effects> {
     if !segment.control.has(Control::ACK) {
         return Break(Effects::only(Rule::AckMissing));
     }
@@ -163,15 +185,24 @@ fn check_ack(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time)
         return Break(challenge(flow, Rule::AckTooOld, now));
     }
     let is_new = segment.ack.after(active.snd_una);
+    let acknowledged = Acknowledged {
+        snd_una: active.snd_una,
+        is_duplicate: segment.ack == active.snd_una && segment.length() == 0 && segment.window == flow.snd_wnd,
+        flight: repair.as_deref().map_or(0, |repair| repair.pipe(active.snd_una)),
+    };
     let is_current = segment.ack == active.snd_una && !segment.seq.before(flow.rcv_nxt);
     if is_new || is_current {
         update_window(flow, active, segment);
     }
     if !is_new {
+        if let Some(repair) = repair.filter(|repair| repair.is_flying()) {
+            repair.on_ack(flow, active, segment, acknowledged, offer.congestion, now);
+            send::rearm(flow, active, repair, now);
+        }
         return Continue(Effects::only(Rule::AckRepeats));
     }
     let mut effects = Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
-    advance(flow, active, segment, now);
+    advance(flow, active, repair, segment, acknowledged, offer, now);
     if flow.snd_nxt == active.snd_una && flow.has_our_fin() {
         effects.closed = on_fin_acknowledged(flow, now);
     }
@@ -198,7 +229,8 @@ fn complete_handshake(
 pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) {
     let was_lost = active.retries > 0;
     flow.set_state(State::Established);
-    advance(flow, active, segment, now);
+    let acknowledged = Acknowledged { snd_una: active.snd_una, is_duplicate: false, flight: 0 };
+    advance(flow, active, None, segment, acknowledged, Offer::default(), now);
     if was_lost {
         active.lose_syn_ack(flow.mss);
     }
@@ -207,18 +239,33 @@ pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment,
 }
 
 /// SND.UNA moves to the segment's acknowledgment.
-fn advance(flow: &Flow, active: &mut Active, segment: &Segment, now: Time) {
-    let acknowledged = segment.ack.since(active.snd_una);
+fn advance(
+    flow: &Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    segment: &Segment,
+    acknowledged: Acknowledged,
+    offer: Offer,
+    now: Time,
+) {
+    let bytes = segment.ack.since(active.snd_una);
     let echo = segment.timestamps.filter(|_| flow.has_timestamps()).map(|timestamps| timestamps.echo);
     active.end_round_trip(segment.ack, echo, now);
     active.snd_una = segment.ack;
     active.resend_nxt = active.resend_nxt.later_of(active.snd_una);
     active.progressed();
-    send::open_congestion_window(flow, active, acknowledged);
+    match repair {
+        Some(repair) => {
+            repair.on_ack(flow, active, segment, acknowledged, offer.congestion, now);
+            send::rearm(flow, active, repair, now);
+        }
+        None => {
+            send::open_congestion_window(flow, active, bytes);
+            active.arm(now);
+        }
+    }
     if active.snd_una == flow.snd_nxt {
         active.disarm();
-    } else {
-        active.arm(now);
     }
 }
 
@@ -276,7 +323,13 @@ fn check_urgent(flow: &Flow, active: &mut Active, segment: &Segment, effects: &m
 }
 
 /// Seventh and eighth: payload and FIN. Says what is in order; [`on_payload`] takes it.
-fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment, effects: &mut Effects) {
+fn take_payload_and_fin(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    segment: &Segment,
+    effects: &mut Effects,
+) {
     if segment.length() == 0 {
         return;
     }
@@ -295,10 +348,27 @@ fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment,
     }
     if segment.seq.after(flow.rcv_nxt) {
         effects.rule = Rule::PayloadOutOfOrder;
-        effects.reply = Reply::Ack;
+        effects.is_ack_due = true;
+        if repair.is_some() {
+            let ahead = segment.seq.since(flow.rcv_nxt);
+            effects.payload_hold = segment.payload_bytes.min(flow.receive_window().saturating_sub(ahead));
+            effects.has_fin = segment.control.has(Control::FIN) && effects.payload_hold == segment.payload_bytes;
+        }
         return;
     }
-    let trimmed = trim(flow, segment);
+    let mut trimmed = trim(flow, segment);
+    if let Some(repair) = repair {
+        // What is held already is not taken again; behind a gap that is filled the ACK does not wait (RFC 5681 §4.2).
+        if let Some(range) = repair.held().first() {
+            let room = range.start.since(flow.rcv_nxt);
+            trimmed.has_fin &= trimmed.take <= room;
+            trimmed.take = trimmed.take.min(room);
+            active.owe_ack();
+        }
+        if trimmed.skip > 0 && flow.takes_sack() {
+            repair.note_duplicate(segment.seq, segment.seq.plus(trimmed.skip));
+        }
+    }
     effects.payload_skip = trimmed.skip;
     effects.payload_take = trimmed.take;
     effects.has_fin = trimmed.has_fin;

@@ -119,9 +119,11 @@ pub enum Rule {
     AckRepeats,
     /// Seventh: in-order payload is taken.
     PayloadAccepted,
-    /// Seventh: payload that begins right of RCV.NXT; dropped, and acknowledged at once so that the peer sends what is
-    /// missing.
+    /// Seventh: payload that begins right of RCV.NXT; acknowledged at once so that the peer sends what is missing. RFC
+    /// 5681 §4.2.
     PayloadOutOfOrder,
+    /// Seventh: payload that begins right of RCV.NXT is kept until it is in order. RFC 9293 §3.10.7.4 (SHLD-31).
+    PayloadHeld,
     /// Seventh: payload for which there is no room in the arena; not acknowledged, the peer sends it again.
     PayloadNoRoom,
     /// Seventh: payload after the peer's FIN; ignored.
@@ -141,6 +143,10 @@ pub enum Rule {
     // Timers.
     /// The retransmission timer has expired: the oldest segment again, one segment in flight. RFC 6298 §5.4 to 5.6.
     RetransmissionTimeout,
+    /// Segments that were overtaken are late for longer than the path reorders: they are lost. RFC 8985 §6.3.
+    LateSegmentsLost,
+    /// Nothing is heard of the end of what was sent: one more segment, to find out. RFC 8985 §7.3.
+    TailProbed,
     /// The peer's window is closed and data waits: probe it. RFC 9293 §3.8.6.1.
     WindowProbe,
     /// The peer's window has room for a small segment only, and time has run out: it is sent. RFC 9293 §3.8.6.2.1.

@@ -58,6 +58,50 @@ pub struct Segment {
     pub sack_permitted: bool,
     /// Timestamps option (RFC 7323 §3).
     pub timestamps: Option<Timestamps>,
+    /// SACK option.
+    pub sack: SackBlocks,
+}
+
+/// Most blocks that a SACK option has.
+const SACK_BLOCKS_MAX: usize = 4;
+
+/// The blocks of a SACK option (RFC 2018 §3), in its order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SackBlocks {
+    count: u8,
+    blocks: [(SeqNum, SeqNum); SACK_BLOCKS_MAX],
+}
+
+impl Default for SackBlocks {
+    fn default() -> SackBlocks {
+        SackBlocks { count: 0, blocks: [(SeqNum(0), SeqNum(0)); SACK_BLOCKS_MAX] }
+    }
+}
+
+impl SackBlocks {
+    /// Adds a block, if there are fewer than so many.
+    pub fn push(&mut self, start: SeqNum, end: SeqNum, blocks_max: usize) {
+        let count = usize::from(self.count);
+        if count < blocks_max.min(SACK_BLOCKS_MAX) {
+            self.blocks[count] = (start, end);
+            self.count += 1;
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The blocks: first byte, and one past the last.
+    pub fn iter(&self) -> impl Iterator<Item = (SeqNum, SeqNum)> + '_ {
+        self.blocks[..self.len()].iter().copied()
+    }
 }
 
 /// A timestamps option: milliseconds of two clocks that start anywhere. The caller takes the random offset of a
@@ -96,8 +140,12 @@ pub struct Outgoing {
     pub mss: Option<u16>,
     /// Window scale option, on SYN and SYN-ACK only.
     pub window_shift: Option<u8>,
+    /// SACK-permitted option, on SYN and SYN-ACK only.
+    pub sack_permitted: bool,
     /// Timestamps option, on every segment of a connection that has agreed on it.
     pub timestamps: Option<Timestamps>,
+    /// SACK option.
+    pub sack: SackBlocks,
 }
 
 impl Outgoing {
@@ -112,7 +160,9 @@ impl Outgoing {
             urgent: 0,
             mss: None,
             window_shift: None,
+            sack_permitted: false,
             timestamps: None,
+            sack: SackBlocks::default(),
         }
     }
 }

@@ -9,8 +9,12 @@
 //! ```
 
 use super::open::Offer;
+use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
-use super::{Active, CloseReason, Control, Effects, Flow, Outgoing, Reply, Rule, SeqNum, SoftError, State, Time};
+use super::{
+    Active, CloseReason, Control, Effects, Flow, Outgoing, Repair, Reply, Rule, SackBlocks, Segment, SeqNum, SoftError,
+    State, Time,
+};
 
 /// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
 const SYN_RETRIES_MAX: u8 = 7;
@@ -19,23 +23,39 @@ const SYN_RETRIES_MAX: u8 = 7;
 const R1_RETRIES: u8 = 3;
 
 /// The next segment that should leave now, if any. Call until `None`.
-pub fn poll_segment(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+pub fn poll_segment(
+    flow: &mut Flow,
+    active: &mut Active,
+    mut repair: Option<&mut Repair>,
+    offer: Offer,
+    now: Time,
+) -> Option<Outgoing> {
     match flow.state() {
         State::Free => None,
         State::SynSent => poll_syn(flow, active, offer, now),
-        State::SynReceived => poll_syn_ack(flow, active, offer, now).or_else(|| poll_ack(flow, active, offer)),
-        State::FinWait2 | State::TimeWait => poll_ack(flow, active, offer),
+        State::SynReceived => poll_syn_ack(flow, active, offer, now).or_else(|| poll_ack(flow, active, None, offer)),
+        State::FinWait2 | State::TimeWait => poll_ack(flow, active, repair, offer),
         State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck => {
-            poll_data(flow, active, offer, now).or_else(|| poll_ack(flow, active, offer))
+            poll_data(flow, active, repair.as_deref_mut(), offer, now).or_else(|| poll_ack(flow, active, repair, offer))
         }
     }
 }
 
 /// The ACK that answers a segment at once, whatever else is to be sent.
-pub fn immediate_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Outgoing {
+pub fn immediate_ack(flow: &mut Flow, active: &mut Active, repair: Option<&mut Repair>, offer: Offer) -> Outgoing {
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
-    Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field())
+    let sack = sack_blocks(flow, repair);
+    Outgoing { sack, ..Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field()) }
+}
+
+/// The blocks of a segment's SACK option: as many as there is room for beside timestamps.
+fn sack_blocks(flow: &Flow, repair: Option<&mut Repair>) -> SackBlocks {
+    let mut blocks = SackBlocks::default();
+    if let Some(repair) = repair.filter(|_| flow.takes_sack()) {
+        repair.sack_blocks(&mut blocks, if flow.has_timestamps() { 3 } else { 4 });
+    }
+    blocks
 }
 
 /// A probe of a closed window: one byte left of SND.UNA, so that the peer answers and no byte is forced on it.
@@ -45,7 +65,7 @@ pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
 
 fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let iss = begin_handshake(flow, active, now)?;
-    let syn_ack = syn_ack(iss, SeqNum(0), true, offer);
+    let syn_ack = syn_ack(iss, SeqNum(0), true, true, offer);
     Some(Outgoing { control: Control::SYN, ..syn_ack })
 }
 
@@ -68,43 +88,82 @@ fn begin_handshake(flow: &mut Flow, active: &mut Active, now: Time) -> Option<Se
 
 fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let iss = begin_handshake(flow, active, now)?;
-    Some(syn_ack(iss, flow.irs, flow.has_window_scaling(), offer))
+    Some(syn_ack(iss, flow.irs, flow.has_window_scaling(), flow.takes_sack(), offer))
 }
 
 /// The SYN-ACK that answers a SYN.
-pub fn syn_ack(iss: SeqNum, irs: SeqNum, has_scaling: bool, offer: Offer) -> Outgoing {
+pub fn syn_ack(iss: SeqNum, irs: SeqNum, has_scaling: bool, has_sack: bool, offer: Offer) -> Outgoing {
     let window = offer.window_bytes.min(u32::from(u16::MAX)) as u16;
     Outgoing {
         mss: Some(offer.mss),
         window_shift: has_scaling.then_some(offer.shift()),
+        sack_permitted: has_sack,
         ..Outgoing::bare(iss, irs.plus(1), Control::SYN.with(Control::ACK), window)
     }
 }
 
-fn poll_ack(flow: &mut Flow, active: &mut Active, offer: Offer) -> Option<Outgoing> {
-    active.is_ack_owed().then(|| immediate_ack(flow, active, offer))
+fn poll_ack(flow: &mut Flow, active: &mut Active, repair: Option<&mut Repair>, offer: Offer) -> Option<Outgoing> {
+    active.is_ack_owed().then(|| immediate_ack(flow, active, repair, offer))
 }
 
-fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+/// Where the next segment begins, and how much there is room for.
+struct Next {
+    seq: SeqNum,
+    room: u32,
+    is_again: bool,
+}
+
+/// Without a repair block: from where a time-out has left off, or what is new.
+fn next_without_repair(flow: &Flow, active: &Active) -> Next {
     let seq = if active.resend_nxt.before(flow.snd_nxt) { active.resend_nxt } else { flow.snd_nxt };
-    let sendable_end = active.sendable_end();
-    let is_fin_due = (flow.is_close_queued() || flow.has_our_fin()) && sendable_end == active.snd_end;
-    let end = sendable_end.plus(u32::from(is_fin_due));
-    if !seq.before(end) {
-        return None;
-    }
     let limit = active.snd_una.plus(active.cwnd.min(flow.send_window()));
     // The oldest bytes may go again whatever became of the window since: they were inside it when they were first sent.
     let is_head_again = seq == active.snd_una && seq.before(flow.snd_nxt);
     let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * flow.snd_nxt.since(seq) };
-    let waiting = if seq.before(sendable_end) { sendable_end.since(seq) } else { 0 };
+    Next { seq, room, is_again: is_head_again && active.resend_nxt == seq }
+}
+
+/// With one: what is lost first (RFC 6675 §4, NextSeg), then what is new.
+fn next_with_repair(flow: &Flow, active: &Active, repair: &Repair) -> Next {
+    let pipe = repair.pipe(active.snd_una);
     let mss = u32::from(flow.mss);
-    let take = waiting.min(mss).min(room);
+    let room = active.cwnd.saturating_sub(pipe);
+    if let Some((from, to)) = repair.first_lost(active.snd_una) {
+        let lost = to.since(from);
+        // In whole segments, and one at least where nothing is in flight that could make room.
+        let room = if pipe == 0 { room.max(mss) } else { room };
+        let room = if room < mss.min(lost) { 0 } else { room.min(lost) };
+        return Next { seq: from, room, is_again: true };
+    }
+    let room = if repair.is_probing_new == 1 { room.max(mss) } else { room };
+    let window = flow.send_window().saturating_sub(active.in_flight(flow));
+    Next { seq: flow.snd_nxt, room: room.min(window), is_again: false }
+}
+
+fn poll_data(
+    flow: &mut Flow,
+    active: &mut Active,
+    mut repair: Option<&mut Repair>,
+    offer: Offer,
+    now: Time,
+) -> Option<Outgoing> {
+    let sendable_end = active.sendable_end();
+    let is_fin_due = (flow.is_close_queued() || flow.has_our_fin()) && sendable_end == active.snd_end;
+    let Next { seq, room, is_again } = match repair.as_deref() {
+        Some(repair) => next_with_repair(flow, active, repair),
+        None => next_without_repair(flow, active),
+    };
+    if !seq.before(sendable_end.plus(u32::from(is_fin_due))) {
+        return None;
+    }
+    let waiting = if seq.before(sendable_end) { sendable_end.since(seq) } else { 0 };
+    let sack_bytes = repair.as_deref().map_or(0, |repair| repair.sack_bytes(flow));
+    let take = waiting.min(u32::from(flow.mss) - sack_bytes).min(room);
     let is_last = take == waiting;
     let has_fin = is_fin_due && is_last && (room > take || active.in_flight(flow) == 0);
-    if !is_worth_sending(flow, active, waiting, take) && !has_fin {
+    if !(is_again && take > 0) && !is_worth_sending(flow, active, waiting, take) && !has_fin {
         if active.deadline_ms().is_none() {
-            active.arm(now);
+            arm_retransmission(active, repair, now);
         }
         return None;
     }
@@ -115,14 +174,16 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
         }
         flow.snd_nxt = sent_end;
     }
-    active.resend_nxt = sent_end;
-    if active.deadline_ms().is_none() {
-        active.arm(now);
-    }
-    active.acknowledge(flow.rcv_nxt);
+    active.resend_nxt = if repair.is_some() { flow.snd_nxt } else { sent_end };
     if has_fin {
         on_fin_sent(flow);
     }
+    match repair.as_deref_mut() {
+        Some(repair) => note_sent(flow, active, repair, (seq, sent_end), now),
+        None if active.deadline_ms().is_none() => active.arm(now),
+        None => {}
+    }
+    active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
     let mut control = Control::ACK;
     if take > 0 && is_last {
@@ -135,12 +196,72 @@ fn poll_data(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> O
     if urgent.is_some() {
         control = control.with(Control::URG);
     }
-    let urgent = urgent.unwrap_or(0);
     Some(Outgoing {
         payload_bytes: take,
-        urgent,
+        urgent: urgent.unwrap_or(0),
+        sack: sack_blocks(flow, repair),
         ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field())
     })
+}
+
+/// The range leaves, and the scoreboard and the timer follow.
+fn note_sent(flow: &Flow, active: &mut Active, repair: &mut Repair, (seq, end): (SeqNum, SeqNum), now: Time) {
+    let now_us = now.0 as u32;
+    let is_again = repair.first_lost(active.snd_una).is_some_and(|(from, _)| from == seq);
+    repair.prr_out = repair.prr_out.saturating_add(end.since(seq));
+    if is_again {
+        repair.on_resent(active.snd_una, seq, end.since(seq), now_us);
+        repair.note_resent(now);
+        active.abandon_round_trip();
+    } else {
+        repair.on_sent(end, now_us, active.srtt_us / 16);
+        repair.is_probing_new = 0;
+    }
+    if active.deadline_ms().is_none() || repair.timer == TIMER_PROBE {
+        rearm(flow, active, repair, now);
+    }
+}
+
+fn arm_retransmission(active: &mut Active, repair: Option<&mut Repair>, now: Time) {
+    if let Some(repair) = repair {
+        repair.timer = TIMER_RETRANSMISSION;
+    }
+    active.arm(now);
+}
+
+/// Starts the timer that comes next anew.
+pub(super) fn rearm(flow: &Flow, active: &mut Active, repair: &mut Repair, now: Time) {
+    let (timer, wait_ms) = repair.next_timer(flow, active);
+    repair.timer = timer;
+    active.arm_for(wait_ms, now);
+}
+
+/// Whether more is to be in flight than one segment, whose loss a time-out finds soon enough.
+pub fn wants_repair(flow: &Flow, active: &Active) -> bool {
+    match flow.state() {
+        State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck => {
+            active.queued_bytes() > u32::from(flow.mss)
+        }
+        State::Free | State::SynSent | State::SynReceived | State::FinWait2 | State::TimeWait => false,
+    }
+}
+
+/// Whether a segment with payload or FIN is not the next one, so that a repair block is of use.
+pub fn is_out_of_order(flow: &Flow, segment: &Segment) -> bool {
+    segment.length() > 0 && segment.seq != flow.rcv_nxt && !flow.has_peer_fin() && !segment.control.has(Control::SYN)
+}
+
+/// The repair block that an active block borrows, with what is in flight by now.
+pub fn begin_repair(index: u32, flow: &Flow, active: &Active, now: Time) -> Repair {
+    let mut repair = Repair::empty(index);
+    if matches!(flow.state(), State::SynSent | State::SynReceived) {
+        return repair;
+    }
+    repair.begin_runs(active.snd_una, flow.snd_nxt, now.0 as u32);
+    if active.resend_nxt.before(flow.snd_nxt) {
+        repair.lose_from(active.snd_una, active.resend_nxt);
+    }
+    repair
 }
 
 /// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
@@ -185,11 +306,42 @@ pub(super) fn open_congestion_window(flow: &Flow, active: &mut Active, acknowled
 }
 
 /// The connection's timer has expired.
-pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: Time) -> (Effects, Option<Outgoing>) {
+pub fn on_timer(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    offer: Offer,
+    user_timeout_s: u32,
+    now: Time,
+) -> (Effects, Option<Outgoing>) {
     active.disarm();
     if matches!(flow.state(), State::SynSent | State::SynReceived) {
         return (on_handshake_timer(flow, active), None);
     }
+    match repair {
+        Some(repair) if repair.timer == TIMER_REORDERING => {
+            repair.on_reordering_timer(flow, active, offer.congestion, now);
+            rearm(flow, active, repair, now);
+            return (Effects::only(Rule::LateSegmentsLost), None);
+        }
+        Some(repair) if repair.timer == TIMER_PROBE => {
+            repair.on_probe_timer(flow, active);
+            repair.timer = TIMER_RETRANSMISSION;
+            active.arm(now);
+            return (Effects::only(Rule::TailProbed), None);
+        }
+        repair => on_retransmission_timer(flow, active, repair, offer, user_timeout_s, now),
+    }
+}
+
+fn on_retransmission_timer(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    offer: Offer,
+    user_timeout_s: u32,
+    now: Time,
+) -> (Effects, Option<Outgoing>) {
     if active.stalled_s(now) >= user_timeout_s {
         return (Effects::closed(Rule::RetransmissionGivenUp, CloseReason::TimedOut), None);
     }
@@ -202,11 +354,19 @@ pub fn on_timer(flow: &mut Flow, active: &mut Active, user_timeout_s: u32, now: 
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
     }
     let mss = u32::from(flow.mss);
-    if active.retries == 0 {
-        active.ssthresh = (active.in_flight(flow) / 2).max(2 * mss);
+    match repair {
+        Some(repair) => {
+            repair.on_time_out(flow, active, offer.congestion);
+            active.resend_nxt = flow.snd_nxt;
+        }
+        None => {
+            if active.retries == 0 {
+                active.ssthresh = (active.in_flight(flow) / 2).max(2 * mss);
+            }
+            active.cwnd = mss;
+            active.resend_nxt = active.snd_una;
+        }
     }
-    active.cwnd = mss;
-    active.resend_nxt = active.snd_una;
     active.abandon_round_trip();
     active.back_off();
     let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);

@@ -136,13 +136,19 @@ fn options_bytes(outgoing: &Outgoing) -> usize {
     let mss_bytes = if outgoing.mss.is_some() { 4 } else { 0 };
     let shift_bytes = if outgoing.window_shift.is_some() { 4 } else { 0 };
     let timestamps_bytes = if outgoing.timestamps.is_some() { 12 } else { 0 };
-    mss_bytes + shift_bytes + timestamps_bytes
+    let permitted_bytes = if outgoing.sack_permitted { 4 } else { 0 };
+    let sack_bytes = if outgoing.sack.is_empty() { 0 } else { 4 + 8 * outgoing.sack.len() };
+    mss_bytes + shift_bytes + permitted_bytes + timestamps_bytes + sack_bytes
 }
 
 fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
     if let Some(mss) = outgoing.mss {
         let [high, low] = mss.to_be_bytes();
         options[..4].copy_from_slice(&[2, 4, high, low]);
+        options = &mut options[4..];
+    }
+    if outgoing.sack_permitted {
+        options[..4].copy_from_slice(&[1, 1, 4, 2]);
         options = &mut options[4..];
     }
     if let Some(Timestamps { value, echo }) = outgoing.timestamps {
@@ -153,6 +159,14 @@ fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
     }
     if let Some(shift) = outgoing.window_shift {
         options[..4].copy_from_slice(&[1, 3, 3, shift]);
+        options = &mut options[4..];
+    }
+    if !outgoing.sack.is_empty() {
+        options[..4].copy_from_slice(&[1, 1, 5, (2 + 8 * outgoing.sack.len()) as u8]);
+        for (block, (start, end)) in options[4..].chunks_exact_mut(8).zip(outgoing.sack.iter()) {
+            block[..4].copy_from_slice(&start.0.to_be_bytes());
+            block[4..].copy_from_slice(&end.0.to_be_bytes());
+        }
     }
 }
 

@@ -165,6 +165,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         window_shift: None,
         sack_permitted: false,
         timestamps: None,
+        sack: Default::default(),
     };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
     Ok(TcpPacket {
@@ -186,6 +187,7 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
     const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
     const SACK_PERMITTED: u8 = 4;
+    const SACK: u8 = 5;
     const TIMESTAMPS: u8 = 8;
     let is_syn = segment.control.has(Control::SYN);
     while let Some((&kind, rest)) = options.split_first() {
@@ -207,6 +209,12 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
             (TIMESTAMPS, &[v0, v1, v2, v3, e0, e1, e2, e3]) => {
                 let (value, echo) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
                 segment.timestamps = Some(Timestamps { value, echo });
+            }
+            (SACK, blocks) if !is_syn && blocks.len().is_multiple_of(8) => {
+                for block in blocks.chunks_exact(8) {
+                    let word = |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+                    segment.sack.push(SeqNum(word(0)), SeqNum(word(4)), usize::MAX);
+                }
             }
             _ => {}
         }
@@ -230,6 +238,7 @@ mod tests {
             window_shift: None,
             sack_permitted: false,
             timestamps: None,
+            sack: Default::default(),
         };
         read_options(bytes, &mut segment);
         (segment.mss, segment.window_shift)

@@ -1,0 +1,223 @@
+//! What the peer sent beyond a gap (RFC 9293 §3.10.7.4, SHLD-31), and how it is told of it (RFC 2018, RFC 2883).
+//!
+//! In: ranges that the caller has stored. Out: the range that is in order when a gap is filled, and the blocks of the
+//! SACK option.
+//!
+//! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
+
+use super::repair::{HELD_MAX, Held, Repair};
+use super::segment::SackBlocks;
+use super::{Flow, SeqNum, Spans};
+
+impl Repair {
+    /// The ranges, in order.
+    pub fn held(&self) -> &[Held] {
+        &self.held[..usize::from(self.held_count)]
+    }
+
+    /// How many bytes are held.
+    pub fn held_bytes(&self) -> u32 {
+        self.held().iter().map(|range| range.end.since(range.start)).sum()
+    }
+
+    /// The first part of `start..end` that is not held.
+    pub fn first_missing(&self, start: SeqNum, end: SeqNum) -> Option<(SeqNum, SeqNum)> {
+        let mut from = start;
+        for range in self.held() {
+            if !range.end.after(from) {
+                continue;
+            }
+            if range.start.after(from) {
+                return from.before(end).then(|| (from, if range.start.before(end) { range.start } else { end }));
+            }
+            from = range.end;
+        }
+        from.before(end).then_some((from, end))
+    }
+
+    /// Holds a range that was missing. `false` where there is no room for it; then the caller gives its spans up.
+    pub fn hold(&mut self, new: Held, spans: &mut impl Spans) -> bool {
+        let count = usize::from(self.held_count);
+        let position = self.held().iter().position(|range| range.start.after(new.start)).unwrap_or(count);
+        let joins_left = position > 0 && self.held[position - 1].end == new.start;
+        let joins_right = position < count && self.held[position].start == new.end;
+        match (joins_left, joins_right) {
+            (true, true) => {
+                let right = self.held[position];
+                let left = &mut self.held[position - 1];
+                spans.link(left.tail, new.head);
+                spans.link(new.tail, right.head);
+                (left.end, left.tail) = (right.end, right.tail);
+                self.held.copy_within(position + 1..count, position);
+                self.held_count -= 1;
+            }
+            (true, false) => {
+                let left = &mut self.held[position - 1];
+                spans.link(left.tail, new.head);
+                (left.end, left.tail) = (new.end, new.tail);
+            }
+            (false, true) => {
+                let right = &mut self.held[position];
+                spans.link(new.tail, right.head);
+                (right.start, right.head) = (new.start, new.head);
+            }
+            (false, false) if count == HELD_MAX => return false,
+            (false, false) => {
+                self.held.copy_within(position..count, position + 1);
+                self.held[position] = new;
+                self.held_count += 1;
+            }
+        }
+        self.latest = new.start;
+        true
+    }
+
+    /// The range that begins at RCV.NXT, which is held no longer.
+    pub fn take_in_order(&mut self, rcv_nxt: SeqNum) -> Option<Held> {
+        let first = *self.held().first().filter(|range| range.start == rcv_nxt)?;
+        self.held.copy_within(1..usize::from(self.held_count), 0);
+        self.held_count -= 1;
+        Some(first)
+    }
+
+    /// The peer's FIN came, at this number, beyond a gap.
+    pub fn hold_fin(&mut self, seq: SeqNum) {
+        self.has_fin = 1;
+        self.fin_seq = seq;
+    }
+
+    /// Whether the FIN that was held is at RCV.NXT; then it is held no longer.
+    pub fn take_fin(&mut self, rcv_nxt: SeqNum) -> bool {
+        let is_there = self.has_fin == 1 && self.fin_seq == rcv_nxt;
+        self.has_fin &= u8::from(!is_there);
+        is_there
+    }
+
+    /// This came twice.
+    pub fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
+        (self.duplicate_start, self.duplicate_end) = (start, end);
+    }
+
+    /// The blocks for an ACK, at most so many: what came twice, said once (RFC 2883), the range that came last, then the
+    /// others from the right.
+    pub(super) fn sack_blocks(&mut self, blocks: &mut SackBlocks, blocks_max: usize) {
+        if self.duplicate_start != self.duplicate_end {
+            blocks.push(self.duplicate_start, self.duplicate_end, blocks_max);
+            self.duplicate_start = self.duplicate_end;
+        }
+        let is_latest = |range: &&Held| self.latest.within(range.start, range.end.since(range.start));
+        for range in self.held().iter().filter(is_latest) {
+            blocks.push(range.start, range.end, blocks_max);
+        }
+        for range in self.held().iter().rev().filter(|range| !is_latest(range)) {
+            blocks.push(range.start, range.end, blocks_max);
+        }
+    }
+
+    /// How long the SACK option of the next segment is, in bytes.
+    pub(super) fn sack_bytes(&self, flow: &Flow) -> u32 {
+        let has_duplicate = self.duplicate_start != self.duplicate_end;
+        let blocks =
+            (u32::from(self.held_count) + u32::from(has_duplicate)).min(if flow.has_timestamps() { 3 } else { 4 });
+        if blocks == 0 || !flow.takes_sack() { 0 } else { 4 + 8 * blocks }
+    }
+
+    /// Gives up everything that is held.
+    pub fn release_held(&mut self, spans: &mut impl Spans) {
+        for range in &self.held[..usize::from(self.held_count)] {
+            let mut index = range.head;
+            loop {
+                let next = spans.span(index).next;
+                spans.release(index);
+                if index == range.tail {
+                    break;
+                }
+                index = next;
+            }
+        }
+        self.held_count = 0;
+        self.has_fin = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Span;
+    use super::*;
+    use bytemuck::Zeroable;
+
+    #[derive(Default)]
+    struct Chains(Vec<(u32, u32)>);
+
+    impl Spans for Chains {
+        fn span(&self, index: u32) -> Span {
+            let next = self.0.iter().rev().find(|link| link.0 == index).map_or(0, |link| link.1);
+            Span { next, ..Span::zeroed() }
+        }
+        fn link(&mut self, index: u32, next: u32) {
+            self.0.push((index, next));
+        }
+        fn release(&mut self, _index: u32) {}
+    }
+
+    fn range(start: u32, end: u32) -> Held {
+        Held { start: SeqNum(start), end: SeqNum(end), head: start, tail: start }
+    }
+
+    fn ends(repair: &Repair) -> Vec<(u32, u32)> {
+        repair.held().iter().map(|range| (range.start.0, range.end.0)).collect()
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let (mut repair, mut chains) = (Repair::empty(0), Chains::default());
+        for (start, end) in [(300, 400), (100, 200), (500, 600), (400, 500), (200, 300)] {
+            assert!(repair.hold(range(start, end), &mut chains));
+        }
+        assert_eq!(ends(&repair), [(100, 600)]);
+        assert_eq!((repair.held()[0].head, repair.held()[0].tail), (100, 500));
+        let mut chain = vec![100];
+        while *chain.last().unwrap() != 500 {
+            chain.push(chains.span(*chain.last().unwrap()).next);
+        }
+        assert_eq!(chain, [100, 200, 300, 400, 500]);
+        assert_eq!(repair.take_in_order(SeqNum(99)), None);
+        assert!(repair.take_in_order(SeqNum(100)).is_some_and(|it| it.end == SeqNum(600)));
+        assert!(repair.is_idle());
+    }
+
+    #[test]
+    fn what_is_missing_lies_between_what_is_held() {
+        let (mut repair, mut chains) = (Repair::empty(0), Chains::default());
+        assert!(repair.hold(range(100, 200), &mut chains) && repair.hold(range(300, 400), &mut chains));
+        let missing = |start, end| repair.first_missing(SeqNum(start), SeqNum(end)).map(|it| (it.0.0, it.1.0));
+        assert_eq!(missing(50, 90), Some((50, 90)));
+        assert_eq!(missing(50, 350), Some((50, 100)));
+        assert_eq!(missing(100, 350), Some((200, 300)));
+        assert_eq!(missing(150, 200), None);
+        assert_eq!(missing(350, 450), Some((400, 450)));
+    }
+
+    #[test]
+    fn the_newest_is_refused() {
+        let (mut repair, mut chains) = (Repair::empty(0), Chains::default());
+        for at in 0..HELD_MAX as u32 {
+            assert!(repair.hold(range(at * 100, at * 100 + 50), &mut chains));
+        }
+        assert!(!repair.hold(range(5_000, 5_001), &mut chains));
+        assert!(repair.hold(range(50, 100), &mut chains), "but not what makes two of them one");
+        assert_eq!(repair.held().len(), HELD_MAX - 1);
+    }
+
+    #[test]
+    fn the_block_of_what_came_last_comes_first() {
+        let (mut repair, mut chains) = (Repair::empty(0), Chains::default());
+        for start in [100, 300, 500, 200] {
+            assert!(repair.hold(range(start, start + 50), &mut chains));
+        }
+        let mut blocks = SackBlocks::default();
+        repair.sack_blocks(&mut blocks, 3);
+        let starts: Vec<u32> = blocks.iter().map(|(start, _)| start.0).collect();
+        assert_eq!(starts, [200, 500, 300]);
+    }
+}

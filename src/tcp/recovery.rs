@@ -1,0 +1,391 @@
+//! Loss: found, repaired, and what it does to the congestion window (RFC 6675, RFC 8985, RFC 6937, RFC 3522).
+//!
+//! In: acknowledgments with their SACK blocks, and expired timers. Out: runs marked as lost, the window moved, and which
+//! timer comes next. `send` sends what is lost first. A connection without a repair block never comes here: there a loss
+//! is found by its time-out.
+//!
+//! ```text
+//!              something is lost                     recovery_end is acknowledged
+//!     OPEN ------------------------> RECOVERING -------------------------------> OPEN
+//!       |      the time-out expires                  recovery_end is acknowledged
+//!       '--------------------------> LOSS -------------------------------------> OPEN
+//! ```
+//!
+//! Invariant: the window is reduced at most once for what was sent before `recovery_end`.
+
+use super::congestion::CongestionControl;
+use super::repair::{FLYING, Repair};
+use super::runs::{Delivery, is_sent_after};
+use super::{Active, Flow, Segment, SeqNum, Time};
+
+/// Nothing is lost as far as is known.
+pub(super) const OPEN: u8 = 0;
+/// What acknowledgments have shown to be lost is sent again.
+pub(super) const RECOVERING: u8 = 1;
+/// After a time-out.
+pub(super) const LOSS: u8 = 2;
+
+/// What the connection's timer stands for.
+pub(super) const TIMER_RETRANSMISSION: u8 = 0;
+/// Segments that are late, but not late enough to be lost (RFC 8985 §6.3).
+pub(super) const TIMER_REORDERING: u8 = 1;
+/// The end of what was sent may be lost without anything behind it to show it (RFC 8985 §7).
+pub(super) const TIMER_PROBE: u8 = 2;
+
+/// Segments that must have arrived behind one for it to be lost whatever the time (RFC 6675 §3).
+const DUPLICATES_MIN: u32 = 3;
+/// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
+const PEER_DELAY_MS: u32 = 200;
+/// Recoveries after which reordering is forgotten (RFC 8985 §6.2).
+const REORDERING_ROUNDS: u8 = 16;
+
+/// What one acknowledgment says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    /// SND.UNA before it.
+    pub snd_una: SeqNum,
+    /// Whether it is the same as the last, says nothing new of the window and carries nothing (RFC 5681 §2).
+    pub is_duplicate: bool,
+    /// Bytes that were in flight before it.
+    pub flight: u32,
+}
+
+impl Repair {
+    /// An acknowledgment has come; SND.UNA is `segment.ack` by now.
+    pub(super) fn on_ack(
+        &mut self,
+        flow: &Flow,
+        active: &mut Active,
+        segment: &Segment,
+        acknowledged: Acknowledged,
+        control: CongestionControl,
+        now: Time,
+    ) {
+        let mss = u32::from(flow.mss);
+        let una = active.snd_una;
+        let mut delivery = self.on_acknowledged(acknowledged.snd_una, una);
+        let has_sack = flow.takes_sack() && !segment.sack.is_empty();
+        if has_sack {
+            self.take_sack(flow, active, segment, &mut delivery);
+        } else if acknowledged.is_duplicate && !flow.takes_sack() {
+            active.duplicates += 1;
+        }
+        let is_spurious = self.is_spurious(segment, &delivery);
+        self.update_rack(active, &delivery, now);
+        self.furthest = self.furthest_arrived(una);
+        if self.phase != OPEN && is_spurious {
+            self.undo(active);
+        }
+        if una != acknowledged.snd_una {
+            self.probe_end_acknowledged(active, control, mss);
+        }
+        if self.phase != OPEN && !una.before(self.recovery_end) {
+            self.leave(active);
+        }
+        let lost = self.detect(flow, active, now) + self.detect_without_sack(flow, active, &acknowledged);
+        if lost > 0 && self.phase == OPEN {
+            self.enter(flow, active, control, RECOVERING);
+        }
+        self.move_window(flow, active, &acknowledged, delivery.bytes, control, now);
+        if una != acknowledged.snd_una {
+            active.duplicates = 0;
+        }
+    }
+
+    fn take_sack(&mut self, flow: &Flow, active: &Active, segment: &Segment, delivery: &mut Delivery) {
+        let una = active.snd_una;
+        let mut is_first = true;
+        for (start, end) in segment.sack.iter() {
+            let is_duplicate = is_first && (end.at_or_before(una) || self.is_within_another(segment, start, end));
+            is_first = false;
+            if is_duplicate {
+                self.on_duplicate_arrival(active);
+                continue;
+            }
+            // What cannot be is left out (RFC 2018 §5); what is acknowledged by now says nothing.
+            let start = start.later_of(una);
+            if start.before(end) && end.at_or_before(flow.snd_nxt) && end.since(start) <= flow.snd_nxt.since(una) {
+                self.on_sacked(una, start, end, delivery);
+            }
+        }
+    }
+
+    /// The first block lies within the second: it tells of a duplicate (RFC 2883 §4).
+    fn is_within_another(&self, segment: &Segment, start: SeqNum, end: SeqNum) -> bool {
+        let second = segment.sack.iter().nth(1);
+        second.is_some_and(|(from, to)| from.at_or_before(start) && end.at_or_before(to))
+    }
+
+    /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step 4).
+    fn on_duplicate_arrival(&mut self, active: &Active) {
+        if self.probe_end_is_set == 1 {
+            // The probe was not needed: nothing was lost (RFC 8985 §7.4.2).
+            self.probe_end_is_set = 0;
+            return;
+        }
+        if !active.snd_una.before(self.reordering_round_end) {
+            self.reordering_quarters = self.reordering_quarters.saturating_add(1);
+            self.reordering_rounds = REORDERING_ROUNDS;
+            self.has_reordering = 1;
+            self.reordering_round_end = self.recovery_end;
+        }
+    }
+
+    /// The end of the last run that has arrived.
+    fn furthest_arrived(&self, una: SeqNum) -> SeqNum {
+        let sacked = self.runs().iter().rev().find(|run| run.fate == super::repair::SACKED);
+        sacked.map_or(una, |run| run.end).later_of(una)
+    }
+
+    /// RFC 8985 §6.2, steps 1 to 3.
+    fn update_rack(&mut self, active: &Active, delivery: &Delivery, now: Time) {
+        if let Some(end) = delivery.lowest_unresent
+            && end.before(self.furthest)
+            && self.has_rack == 1
+        {
+            self.has_reordering = 1;
+            self.reordering_rounds = REORDERING_ROUNDS;
+        }
+        let Some((sent_us, end, is_first)) = delivery.latest else { return };
+        let rtt_us = (now.0 as u32).wrapping_sub(sent_us).max(1);
+        let min_rtt_us = if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us };
+        if !is_first && rtt_us < min_rtt_us {
+            // Too soon to be the answer to what was sent again.
+            return;
+        }
+        if is_first && (self.min_rtt_us == 0 || rtt_us < self.min_rtt_us) {
+            self.min_rtt_us = rtt_us;
+        }
+        self.rack_rtt_us = rtt_us;
+        if self.has_rack == 0 || is_sent_after((sent_us, end), (self.rack_sent_us, self.rack_end)) {
+            (self.rack_sent_us, self.rack_end, self.has_rack) = (sent_us, end, 1);
+        }
+    }
+
+    /// How late a segment may be (RFC 8985 §6.2 step 4).
+    fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
+        if self.has_reordering == 0 {
+            let sacked: u32 = self.sacked_bytes(active.snd_una);
+            if self.phase != OPEN || sacked >= DUPLICATES_MIN * u32::from(flow.mss) {
+                return 0;
+            }
+        }
+        let quarter_us = self.min_rtt_us / 4;
+        quarter_us.saturating_mul(u32::from(self.reordering_quarters.max(1))).min(active.srtt_us)
+    }
+
+    /// Marks what is lost (RFC 8985 §6.2 step 5). Returns how many bytes are, and leaves in `late_us` for how long to
+    /// wait for those that are only late.
+    fn detect(&mut self, flow: &Flow, active: &Active, now: Time) -> u32 {
+        self.late_us = 0;
+        if self.has_rack == 0 || !flow.takes_sack() {
+            return 0;
+        }
+        let limit_us = self.rack_rtt_us.saturating_add(self.reordering_window_us(flow, active));
+        let rack = (self.rack_sent_us, self.rack_end);
+        let mut late_us = 0;
+        let lost = self.find_lost(active.snd_una, |run, _| {
+            if !is_sent_after(rack, (run.sent_us, run.end)) {
+                return false;
+            }
+            let left_us = limit_us.wrapping_sub((now.0 as u32).wrapping_sub(run.sent_us)) as i32;
+            late_us = if left_us > 0 { late_us.max(left_us as u32) } else { late_us };
+            left_us <= 0
+        });
+        self.late_us = late_us;
+        lost
+    }
+
+    /// A peer without SACK: the third duplicate says that the first segment is lost, and so does an acknowledgment of
+    /// a part of what is being recovered (RFC 6582 §3.2).
+    fn detect_without_sack(&mut self, flow: &Flow, active: &Active, acknowledged: &Acknowledged) -> u32 {
+        if flow.takes_sack() {
+            return 0;
+        }
+        let is_partial = self.phase == RECOVERING && active.snd_una != acknowledged.snd_una;
+        if !is_partial && active.duplicates != DUPLICATES_MIN {
+            return 0;
+        }
+        self.lose_first(active.snd_una, u32::from(flow.mss))
+    }
+
+    /// Loss was found: the window is reduced, once for all that is in flight.
+    pub(super) fn enter(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl, phase: u8) {
+        if self.phase == OPEN {
+            self.prior_cwnd = active.cwnd;
+            self.prior_ssthresh = active.ssthresh;
+            active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, u32::from(flow.mss));
+        }
+        self.phase = phase;
+        self.recovery_end = flow.snd_nxt;
+        self.resent_ms = 0;
+        self.prr_delivered = 0;
+        self.prr_out = 0;
+    }
+
+    /// Everything that was in flight when loss was found is acknowledged.
+    fn leave(&mut self, active: &mut Active) {
+        if self.phase == RECOVERING {
+            active.cwnd = active.ssthresh;
+        }
+        self.phase = OPEN;
+        self.reordering_rounds = self.reordering_rounds.saturating_sub(1);
+        if self.reordering_rounds == 0 {
+            self.reordering_quarters = 1;
+        }
+    }
+
+    /// Whether what was sent again had only been late: the acknowledgment was caused by the first sending (RFC 3522).
+    fn is_spurious(&self, segment: &Segment, delivery: &Delivery) -> bool {
+        let Some(timestamps) = segment.timestamps else { return false };
+        let is_of_resent = delivery.latest.is_some_and(|(_, _, is_first)| !is_first) || delivery.has_resent;
+        self.resent_ms != 0 && is_of_resent && (timestamps.echo.wrapping_sub(self.resent_ms) as i32) < 0
+    }
+
+    fn undo(&mut self, active: &mut Active) {
+        active.cwnd = active.cwnd.max(self.prior_cwnd);
+        active.ssthresh = active.ssthresh.max(self.prior_ssthresh);
+        self.phase = OPEN;
+        self.find_again();
+    }
+
+    /// A probe was sent and something new is acknowledged: if the probe repeated what was lost, that was a loss
+    /// (RFC 8985 §7.4.2).
+    fn probe_end_acknowledged(&mut self, active: &mut Active, control: CongestionControl, mss: u32) {
+        if self.probe_end_is_set == 0 || active.snd_una.before(self.probe_end) {
+            return;
+        }
+        self.probe_end_is_set = 0;
+        if self.probe_was_resent == 1 && self.phase == OPEN {
+            active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, mss);
+            active.cwnd = active.ssthresh;
+        }
+    }
+
+    fn move_window(
+        &mut self,
+        flow: &Flow,
+        active: &mut Active,
+        acknowledged: &Acknowledged,
+        delivered: u32,
+        control: CongestionControl,
+        now: Time,
+    ) {
+        let mss = u32::from(flow.mss);
+        // A peer without SACK shows by a duplicate that some segment has arrived.
+        let shown = if acknowledged.is_duplicate && !flow.takes_sack() { mss } else { 0 };
+        let delivered = delivered.max(shown);
+        if self.phase == RECOVERING {
+            self.reduce_rate(active, delivered, mss, active.snd_una != acknowledged.snd_una);
+            return;
+        }
+        let was_used = match active.cwnd < active.ssthresh {
+            true => acknowledged.flight.saturating_mul(2) >= active.cwnd,
+            false => acknowledged.flight + 2 * mss >= active.cwnd,
+        };
+        if was_used && delivered > 0 {
+            control.open(active, &mut self.cubic, mss, delivered, now);
+        }
+    }
+
+    /// Proportional rate reduction with its reduction bound that looks for progress (RFC 6937 §3, RFC 9937).
+    fn reduce_rate(&mut self, active: &mut Active, delivered: u32, mss: u32, is_progress: bool) {
+        self.prr_delivered = self.prr_delivered.saturating_add(delivered);
+        let pipe = self.pipe(active.snd_una);
+        let send = if pipe > active.ssthresh {
+            let share = u64::from(self.prr_delivered) * u64::from(active.ssthresh);
+            let due = share.div_ceil(u64::from(self.prior_cwnd.max(1)));
+            (due.min(u64::from(u32::MAX)) as u32).saturating_sub(self.prr_out)
+        } else {
+            let bound = self.prr_delivered.saturating_sub(self.prr_out).max(delivered);
+            let bound = bound + if is_progress { mss } else { 0 };
+            bound.min(active.ssthresh - pipe)
+        };
+        let least = if self.prr_out == 0 { mss } else { 0 };
+        active.cwnd = pipe + send.max(least);
+    }
+
+    /// The retransmission timer has expired: everything counts as lost, one segment to begin with (RFC 5681 §3.1).
+    pub(super) fn on_time_out(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
+        self.enter(flow, active, control, LOSS);
+        self.lose_all();
+        self.has_rack = 0;
+        self.probe_end_is_set = 0;
+        active.cwnd = u32::from(flow.mss);
+    }
+
+    /// The timer for late segments has expired.
+    pub(super) fn on_reordering_timer(
+        &mut self,
+        flow: &Flow,
+        active: &mut Active,
+        control: CongestionControl,
+        now: Time,
+    ) {
+        if self.detect(flow, active, now) > 0 && self.phase == OPEN {
+            self.enter(flow, active, control, RECOVERING);
+            self.reduce_rate(active, 0, u32::from(flow.mss), false);
+        }
+    }
+
+    /// The probe timer has expired: one more segment goes, new or the last one again (RFC 8985 §7.3).
+    pub(super) fn on_probe_timer(&mut self, flow: &Flow, active: &mut Active) {
+        let mss = u32::from(flow.mss);
+        let has_new =
+            active.sendable_end().after(flow.snd_nxt) && flow.snd_nxt.since(active.snd_una) < flow.send_window();
+        self.probe_end_is_set = 1;
+        self.probe_was_resent = u8::from(!has_new);
+        self.probe_end = flow.snd_nxt;
+        if has_new {
+            self.is_probing_new = 1;
+        } else {
+            self.lose_last(active.snd_una, mss);
+            self.is_probing_new = 0;
+        }
+    }
+
+    /// Which timer is to run, and for how long, in ms.
+    pub(super) fn next_timer(&mut self, flow: &Flow, active: &Active) -> (u8, u32) {
+        if self.late_us > 0 {
+            return (TIMER_REORDERING, self.late_us.div_ceil(1_000).max(1));
+        }
+        let pipe = self.pipe(active.snd_una);
+        let may_probe = self.phase == OPEN
+            && self.probe_end_is_set == 0
+            && flow.takes_sack()
+            && pipe > 0
+            && active.srtt_us != 0
+            && active.retries == 0
+            && self.sacked_bytes(active.snd_una) == 0;
+        if may_probe {
+            let is_single = pipe <= u32::from(flow.mss);
+            let wait_ms = 2 * active.srtt_us.div_ceil(1_000) + if is_single { PEER_DELAY_MS } else { 2 };
+            if wait_ms < active.rto_ms {
+                return (TIMER_PROBE, wait_ms);
+            }
+        }
+        (TIMER_RETRANSMISSION, active.rto_ms)
+    }
+
+    /// A segment is sent again.
+    pub(super) fn note_resent(&mut self, now: Time) {
+        if self.resent_ms == 0 {
+            self.resent_ms = (now.ms() as u32).max(1);
+        }
+    }
+
+    fn sacked_bytes(&self, snd_una: SeqNum) -> u32 {
+        let mut start = snd_una;
+        let mut bytes = 0;
+        for run in self.runs() {
+            bytes += if run.fate == super::repair::SACKED { run.end.since(start) } else { 0 };
+            start = run.end;
+        }
+        bytes
+    }
+
+    /// Whether anything is in flight.
+    pub(super) fn is_flying(&self) -> bool {
+        self.runs().iter().any(|run| run.fate == FLYING)
+    }
+}
