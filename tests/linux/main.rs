@@ -8,5 +8,6 @@ mod demo;
 mod echo;
 mod kill;
 mod raw;
+mod scripts;
 mod serve;
 mod support;
