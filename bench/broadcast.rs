@@ -1,8 +1,8 @@
-//! Does a broadcast reach everybody once if the server is killed in the middle of it?
+//! How many clients does a broadcast miss, or reach twice, if the server is killed in the middle of it?
 //!
 //! `cargo bench --bench broadcast -- [CLIENTS [PACE]]`, as root: the course of tests/linux/broadcast.rs with 100,000
-//! kernel sockets and 50,000 pushes a second (the defaults), and three kills. It ends with figures, or with a panic that
-//! says who was missed or got what twice.
+//! kernel sockets and 50,000 pushes a second (the defaults), and three kills. It ends with figures, or with a panic
+//! that says what was missing or too much.
 
 #[path = "../tests/linux/broadcast.rs"]
 mod broadcast;

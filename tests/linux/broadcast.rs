@@ -5,6 +5,8 @@
 //! commit, and started again on its state; everything is asked of it by subcommands. `cargo test` has 2,000 clients;
 //! `cargo bench --bench broadcast -- 100000` as many as are asked for.
 
+// The clients use more of it.
+#[allow(dead_code)]
 #[path = "../../src/cli/demo/payload.rs"]
 mod payload;
 
