@@ -23,7 +23,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use self::payload::Payload;
-use crate::support::{HOLDLINE, PATIENCE, Served, in_namespace};
+use crate::support::{HOLDLINE, PATIENCE, Served};
 
 /// What such a course was.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ pub fn broadcast_through_kills(clients: u32, pace_per_s: u32) -> Figures {
 
 #[test]
 fn a_broadcast_reaches_everybody_once_through_kills() {
-    in_namespace("a_broadcast_reaches_everybody_once_through_kills", || {
+    crate::support::in_namespace("a_broadcast_reaches_everybody_once_through_kills", || {
         let figures = broadcast_through_kills(2_000, 1_000);
         eprintln!("{figures:?}");
         assert_eq!((figures.reached, figures.pushed_at_kills.len()), (2_000, 3));
