@@ -8,5 +8,6 @@ mod demo;
 mod echo;
 mod kill;
 mod raw;
+mod reference;
 mod serve;
 mod support;

@@ -1,0 +1,391 @@
+//! Crafted segments: what the client's side puts on the wire, sound or damaged, as bytes.
+//!
+//! A segment is written relative to what the stack under test has last said, so that the same one means the same to
+//! two stacks with different initial sequence numbers and windows. [`View`] is what the client knows of one
+//! conversation with one stack.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+pub const FIN: u8 = 0x01;
+pub const SYN: u8 = 0x02;
+pub const RST: u8 = 0x04;
+pub const PSH: u8 = 0x08;
+pub const ACK: u8 = 0x10;
+pub const URG: u8 = 0x20;
+
+/// The two ends of the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub client_mac: [u8; 6],
+    pub server_mac: [u8; 6],
+    pub client: Ipv4Addr,
+    pub server: Ipv4Addr,
+    pub client_port: u16,
+    pub server_port: u16,
+}
+
+/// Where a sequence number is counted from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seq {
+    /// RCV.NXT of the stack.
+    Next(i32),
+    /// The right edge of its window.
+    Edge(i32),
+    /// The client's initial sequence number.
+    Start(i32),
+}
+
+/// Where an acknowledgment is counted from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ack {
+    /// SND.UNA of the stack.
+    Una(i32),
+    /// SND.NXT of the stack.
+    Next(i32),
+}
+
+/// What is wrong with, or unusual about, the packet of a segment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Damage {
+    /// Bits of the TCP checksum are flipped.
+    TcpChecksum(u16),
+    /// The TCP header says it has so many words.
+    DataOffset(u8),
+    /// The reserved bits of the TCP header are set.
+    Reserved(u8),
+    /// ECE, CWR bits.
+    Ecn(u8),
+    /// Bits of the IPv4 header checksum are flipped.
+    IpChecksum(u16),
+    /// The version of the IPv4 header.
+    Version(u8),
+    /// The IPv4 header says it has so many words.
+    HeaderWords(u8),
+    /// The IPv4 total length is off by so much.
+    TotalLength(i32),
+    /// The frame ends so many bytes early.
+    Truncate(usize),
+    /// So many bytes of padding follow.
+    Pad(usize),
+    /// Flags and offset of a fragment.
+    Fragment(u16),
+    /// Options behind the IPv4 header, padded with zeros.
+    IpOptions(Vec<u8>),
+    /// Time to live.
+    Ttl(u8),
+    /// Type of service.
+    Tos(u8),
+    /// Another protocol.
+    Protocol(u8),
+    /// Another source address.
+    From(Ipv4Addr),
+    /// Another destination address.
+    To(Ipv4Addr),
+    /// Another destination Ethernet address.
+    ToMac([u8; 6]),
+}
+
+/// A segment of the client's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub control: u8,
+    pub seq: Seq,
+    pub ack: Option<Ack>,
+    pub payload_bytes: u16,
+    pub window: u16,
+    pub urgent: u16,
+    /// Option bytes, padded with zeros to whole words.
+    pub options: Vec<u8>,
+    pub damage: Vec<Damage>,
+}
+
+impl Segment {
+    /// A segment without payload, options and damage; ACK is set where there is an acknowledgment.
+    pub fn new(control: u8, seq: Seq, ack: Option<Ack>) -> Segment {
+        Segment {
+            control: control | if ack.is_some() { ACK } else { 0 },
+            seq,
+            ack,
+            payload_bytes: 0,
+            window: 60_000,
+            urgent: 0,
+            options: Vec::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    pub fn payload(self, payload_bytes: u16) -> Segment {
+        Segment { payload_bytes, ..self }
+    }
+
+    pub fn options(self, options: &[u8]) -> Segment {
+        Segment { options: options.to_vec(), ..self }
+    }
+
+    pub fn window(self, window: u16) -> Segment {
+        Segment { window, ..self }
+    }
+
+    pub fn damaged(mut self, damage: Damage) -> Segment {
+        self.damage.push(damage);
+        self
+    }
+
+    pub fn has(&self, control: u8) -> bool {
+        self.control & control == control
+    }
+
+    /// SEG.LEN.
+    pub fn length(&self) -> u32 {
+        u32::from(self.payload_bytes) + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [(SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (URG, "URG"), (ACK, "ACK")];
+        let set: Vec<&str> = names.iter().filter(|(bit, _)| self.has(*bit)).map(|(_, name)| *name).collect();
+        let control = if set.is_empty() { "null".to_owned() } else { set.join("+") };
+        match self.seq {
+            Seq::Next(by) => write!(f, "{control} seq RCV.NXT{by:+}")?,
+            Seq::Edge(by) => write!(f, "{control} seq edge{by:+}")?,
+            Seq::Start(by) => write!(f, "{control} seq IRS{by:+}")?,
+        }
+        match self.ack {
+            Some(Ack::Una(by)) => write!(f, " ack SND.UNA{by:+}")?,
+            Some(Ack::Next(by)) => write!(f, " ack SND.NXT{by:+}")?,
+            None => {}
+        }
+        if self.payload_bytes > 0 {
+            write!(f, " payload {}", self.payload_bytes)?;
+        }
+        if self.window != 60_000 {
+            write!(f, " window {}", self.window)?;
+        }
+        if !self.options.is_empty() {
+            write!(f, " options {:02x?}", self.options)?;
+        }
+        if !self.damage.is_empty() {
+            write!(f, " {:?}", self.damage)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the client knows of its conversation with one stack.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The client's initial sequence number.
+    pub start: u32,
+    /// The highest acknowledgment of the stack's: its RCV.NXT.
+    pub rcv_nxt: u32,
+    /// Its right edge.
+    pub edge: u32,
+    /// Its initial sequence number, once it has spoken.
+    pub iss: Option<u32>,
+    /// The highest acknowledgment that the client has sent.
+    pub snd_una: u32,
+    /// Behind the last byte that the stack has sent.
+    pub snd_nxt: u32,
+    /// Shift of the window field of the stack's segments.
+    pub shift: u8,
+    /// Latest timestamp value of the stack's.
+    pub timestamp: u32,
+}
+
+impl View {
+    pub fn new(start: u32) -> View {
+        View { start, rcv_nxt: start, edge: start, iss: None, snd_una: 0, snd_nxt: 0, shift: 0, timestamp: 0 }
+    }
+
+    fn seq(&self, seq: Seq) -> u32 {
+        let (from, by) = match seq {
+            Seq::Next(by) => (self.rcv_nxt, by),
+            Seq::Edge(by) => (self.edge, by),
+            Seq::Start(by) => (self.start, by),
+        };
+        from.wrapping_add_signed(by)
+    }
+
+    fn ack(&self, ack: Ack) -> u32 {
+        let (from, by) = match ack {
+            Ack::Una(by) => (self.snd_una, by),
+            Ack::Next(by) => (self.snd_nxt, by),
+        };
+        from.wrapping_add_signed(by)
+    }
+
+    /// The bytes of a segment, which counts as sent.
+    pub fn frame(&mut self, segment: &Segment, ends: &Ends) -> Vec<u8> {
+        let seq = self.seq(segment.seq);
+        let ack = segment.ack.map_or(0, |ack| self.ack(ack));
+        let is_advance = ack.wrapping_sub(self.snd_una) <= self.snd_nxt.wrapping_sub(self.snd_una);
+        if segment.has(ACK) && is_advance {
+            self.snd_una = ack;
+        }
+        let offset = seq.wrapping_sub(self.start.wrapping_add(1));
+        let payload: Vec<u8> = (0..u32::from(segment.payload_bytes)).map(|at| byte(offset.wrapping_add(at))).collect();
+        build(segment, ends, seq, ack, &payload)
+    }
+}
+
+/// The byte at an offset of every client's stream.
+pub fn byte(offset: u32) -> u8 {
+    (offset.wrapping_mul(13).wrapping_add(7) % 251) as u8
+}
+
+fn build(segment: &Segment, ends: &Ends, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
+    let mut ip = Ip { ends: *ends, first: 0x45, protocol: 6, ..Ip::default() };
+    for damage in &segment.damage {
+        ip.take(damage);
+    }
+    let mut tcp = Vec::new();
+    tcp.extend(ends.client_port.to_be_bytes());
+    tcp.extend(ends.server_port.to_be_bytes());
+    tcp.extend(seq.to_be_bytes());
+    tcp.extend(ack.to_be_bytes());
+    let options_bytes = segment.options.len().next_multiple_of(4);
+    tcp.extend([((5 + options_bytes / 4) as u8) << 4, segment.control]);
+    tcp.extend(segment.window.to_be_bytes());
+    tcp.extend([0, 0]);
+    tcp.extend(segment.urgent.to_be_bytes());
+    tcp.extend(&segment.options);
+    tcp.resize(20 + options_bytes, 0);
+    tcp.extend(payload);
+    let mut flipped = 0;
+    for damage in &segment.damage {
+        match damage {
+            Damage::DataOffset(words) => tcp[12] = words << 4 | tcp[12] & 0x0f,
+            Damage::Reserved(bits) => tcp[12] |= bits & 0x0f,
+            Damage::Ecn(bits) => tcp[13] |= bits << 6,
+            Damage::TcpChecksum(bits) => flipped = *bits,
+            _ => {}
+        }
+    }
+    let mut pseudo = Vec::new();
+    pseudo.extend(ip.from().octets());
+    pseudo.extend(ip.to().octets());
+    pseudo.extend([0, 6]);
+    pseudo.extend((tcp.len() as u16).to_be_bytes());
+    let sum = checksum(&[&pseudo, &tcp]) ^ flipped;
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    ip.frame(&tcp)
+}
+
+/// An echo request, by which the client learns that everything before it was dealt with.
+pub fn ping(ends: &Ends, id: u16) -> Vec<u8> {
+    let mut icmp = vec![8, 0, 0, 0];
+    icmp.extend(id.to_be_bytes());
+    icmp.extend([0, 0]);
+    let sum = checksum(&[&icmp]);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    Ip { ends: *ends, first: 0x45, protocol: 1, ..Ip::default() }.frame(&icmp)
+}
+
+/// The answer to an ARP request for an address of the client's; `None` where the frame is none.
+pub fn arp_answer(frame: &[u8], ends: &Ends) -> Option<Vec<u8>> {
+    let is_request = frame.len() >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 1];
+    let is_for_client = is_request && frame[38..42] == ends.client.octets();
+    is_for_client.then(|| {
+        let mut answer = Vec::new();
+        answer.extend(&frame[6..12]);
+        answer.extend(ends.client_mac);
+        answer.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+        answer.extend(ends.client_mac);
+        answer.extend(&frame[38..42]);
+        answer.extend(&frame[22..32]);
+        answer
+    })
+}
+
+/// The Internet checksum of `parts`, each of an even length but for the last (RFC 1071).
+pub fn checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0u32;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The IPv4 header and what is around it.
+#[derive(Clone, Debug, Default)]
+struct Ip {
+    ends: Ends,
+    first: u8,
+    protocol: u8,
+    tos: u8,
+    ttl: Option<u8>,
+    fragment: Option<u16>,
+    options: Vec<u8>,
+    length_off: i32,
+    flipped: u16,
+    from: Option<Ipv4Addr>,
+    to: Option<Ipv4Addr>,
+    truncated: usize,
+    padded: usize,
+}
+
+impl Ip {
+    fn take(&mut self, damage: &Damage) {
+        match damage {
+            Damage::IpChecksum(bits) => self.flipped = *bits,
+            Damage::Version(version) => self.first = version << 4 | self.first & 0x0f,
+            Damage::HeaderWords(words) => self.first = self.first & 0xf0 | words,
+            Damage::TotalLength(by) => self.length_off = *by,
+            Damage::Truncate(bytes) => self.truncated = *bytes,
+            Damage::Pad(bytes) => self.padded = *bytes,
+            Damage::Fragment(field) => self.fragment = Some(*field),
+            Damage::IpOptions(options) => {
+                self.options = options.clone();
+                self.options.resize(options.len().next_multiple_of(4), 0);
+                self.first += (self.options.len() / 4) as u8;
+            }
+            Damage::Ttl(ttl) => self.ttl = Some(*ttl),
+            Damage::Tos(tos) => self.tos = *tos,
+            Damage::Protocol(protocol) => self.protocol = *protocol,
+            Damage::From(address) => self.from = Some(*address),
+            Damage::To(address) => self.to = Some(*address),
+            Damage::ToMac(mac) => self.ends.server_mac = *mac,
+            Damage::TcpChecksum(_) | Damage::DataOffset(_) | Damage::Reserved(_) | Damage::Ecn(_) => {}
+        }
+    }
+
+    fn from(&self) -> Ipv4Addr {
+        self.from.unwrap_or(self.ends.client)
+    }
+
+    fn to(&self) -> Ipv4Addr {
+        self.to.unwrap_or(self.ends.server)
+    }
+
+    fn frame(&self, body: &[u8]) -> Vec<u8> {
+        let total = (20 + self.options.len() + body.len()) as u16;
+        let mut header = vec![self.first, self.tos];
+        header.extend(total.wrapping_add_signed(self.length_off as i16).to_be_bytes());
+        header.extend([0, 0]);
+        header.extend(self.fragment.unwrap_or(0x4000).to_be_bytes());
+        header.extend([self.ttl.unwrap_or(64), self.protocol, 0, 0]);
+        header.extend(self.from().octets());
+        header.extend(self.to().octets());
+        header.extend(&self.options);
+        let sum = checksum(&[&header]) ^ self.flipped;
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = [&self.ends.server_mac[..], &self.ends.client_mac, &[8, 0], &header, body].concat();
+        frame.truncate(frame.len() - self.truncated);
+        frame.resize(frame.len() + self.padded, 0);
+        frame
+    }
+}
+
+impl Default for Ends {
+    fn default() -> Ends {
+        let nowhere = Ipv4Addr::UNSPECIFIED;
+        Ends { client_mac: [0; 6], server_mac: [0; 6], client: nowhere, server: nowhere, client_port: 0, server_port: 0 }
+    }
+}

@@ -1,0 +1,57 @@
+//! The Linux kernel as the reference: the same crafted segments to both, and the answers compared.
+//!
+//! `crafted` makes the client's segments, `kernel` and `ours` are the two stacks, `conversation` plays cases to both in
+//! lockstep, `cases` lists one connection for each state and segment, `random` draws conversations from a seed, and
+//! `differences` says of each difference why ours is right.
+
+mod answer;
+mod cases;
+mod conversation;
+mod crafted;
+mod differences;
+mod kernel;
+mod ours;
+mod route;
+mod stack;
+
+use std::time::{Duration, Instant};
+
+use conversation::Stage;
+use kernel::Kernel;
+use ours::Ours;
+
+use crate::support::in_namespace;
+
+/// Kernels older than this differ in what is compared.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Whether this machine's kernel is one to compare with; says so where it is not.
+fn is_comparable(name: &str) -> bool {
+    let release = nix::sys::utsname::uname().map(|it| it.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < KERNEL_MIN {
+        eprintln!("{name} skipped: Linux {release} is older than {}.{}", KERNEL_MIN.0, KERNEL_MIN.1);
+    }
+    version >= KERNEL_MIN
+}
+
+/// How long a batch may take before the kernel repeats a SYN-ACK that was not acknowledged.
+const BATCH_TIME_MAX: Duration = Duration::from_millis(900);
+
+#[test]
+fn every_state_answers_crafted_segments_as_linux_does() {
+    let name = "every_state_answers_crafted_segments_as_linux_does";
+    if !is_comparable(name) {
+        return;
+    }
+    in_namespace(name, || {
+        let begun = Instant::now();
+        let (mut kernel, mut ours) = (Kernel::start(), Ours::start());
+        let mut stage = Stage::new(&mut kernel, &mut ours, BATCH_TIME_MAX);
+        let found = stage.play(&cases::all());
+        println!("{} cases, {} steps, {} differences, {:?}", stage.cases, stage.steps, found.len(), begun.elapsed());
+        let unlisted = differences::unlisted(&found);
+        assert!(unlisted.is_empty(), "{} differences are not listed:\n{}", unlisted.len(), unlisted.join("\n"));
+    });
+}
