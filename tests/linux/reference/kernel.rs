@@ -211,6 +211,8 @@ impl Stack for Kernel {
 fn listener(port: u16, buffer_bytes: Option<usize>) -> TcpListener {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+    // Urgent data is data (RFC 6093).
+    setsockopt(&socket, sockopt::OobInline, &true).expect("a socket");
     if let Some(bytes) = buffer_bytes {
         setsockopt(&socket, sockopt::RcvBuf, &bytes).expect("a socket");
     }
