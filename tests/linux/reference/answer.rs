@@ -25,7 +25,8 @@ pub enum Answer {
         /// SYN, FIN, RST, URG and ACK.
         control: u8,
         seq: SeqNumber,
-        /// Relative to RCV.NXT before the segment that is answered; with ACK only.
+        /// With ACK only: relative to RCV.NXT before the segment that is answered; where SYN or RST is set, to that
+        /// segment's sequence number.
         ack: Option<i32>,
         payload_bytes: u16,
         /// The window is closed; never said of a reset.
@@ -73,7 +74,8 @@ impl fmt::Display for Answer {
             SeqNumber::Zero => write!(f, " seq 0")?,
         }
         if let Some(ack) = ack {
-            write!(f, " ack RCV.NXT{ack:+}")?;
+            let from = if control & (SYN | RST) == 0 { "RCV.NXT" } else { "SEG.SEQ" };
+            write!(f, " ack {from}{ack:+}")?;
         }
         if *payload_bytes > 0 {
             write!(f, " payload {payload_bytes}")?;
@@ -163,7 +165,7 @@ impl Came {
         Answer::Tcp {
             control,
             seq: number,
-            ack: has(ACK).then(|| ack.wrapping_sub(before.rcv_nxt) as i32),
+            ack: has(ACK).then(|| ack.wrapping_sub(if has(SYN) || has(RST) { view.sent } else { before.rcv_nxt }) as i32),
             payload_bytes: payload.len() as u16,
             is_closed: window == 0 && !has(RST),
             options: options.kinds,

@@ -176,6 +176,52 @@ pub fn sound() -> Vec<Case> {
     cases
 }
 
+/// The states in which timestamps are looked at.
+const STAMPED: &[Start] = &[
+    Start::SynReceived,
+    Start::Established,
+    Start::Sending,
+    Start::CloseWait,
+    Start::FinWait1,
+    Start::FinWait2,
+    Start::Closing,
+    Start::LastAck,
+    Start::TimeWait,
+];
+
+/// Timestamps from too old to newer than the latest; none.
+const STAMPS: &[Option<i32>] = &[None, Some(-0x4000_0000), Some(-10), Some(0), Some(1), Some(0x4000_0000)];
+
+/// Connections that have agreed on timestamps: every state x kind x timestamp, at the places that matter.
+pub fn stamped() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for start in STAMPED {
+        for &(control, payload_bytes, has_ack) in KINDS {
+            for seq in [Seq::Next(-1), Seq::Next(0), Seq::Next(5), Seq::Edge(7)] {
+                for stamp in STAMPS {
+                    let ack = has_ack.then_some(Ack::Next(0));
+                    let segment = Segment { stamp: *stamp, ..Segment::new(control, seq, ack).payload(payload_bytes) };
+                    let mut case = start.case(cases.len(), segment);
+                    case.name = format!("{start:?} with timestamps");
+                    let last = case.steps.len() - 1;
+                    case.steps[..last].iter_mut().for_each(Step::stamp);
+                    cases.push(case);
+                }
+            }
+        }
+    }
+    cases
+}
+
+impl Step {
+    /// Puts a timestamp of now on the segment.
+    fn stamp(&mut self) {
+        if let Step::Send(segment) = self {
+            segment.stamp = Some(0);
+        }
+    }
+}
+
 /// Every state x what may be wrong with a packet, or unusual about it.
 pub fn damaged() -> Vec<Case> {
     let mut cases = Vec::new();

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::answer::{self, Answer};
-use super::crafted::{ACK, Segment, Seq, View};
+use super::crafted::{ACK, Ack, Place, Segment, Seq, View};
 use super::stack::Stack;
 
 /// One step.
@@ -84,6 +84,8 @@ pub struct Difference {
     pub at: usize,
     /// The state before it, in which they agreed.
     pub state: String,
+    /// Where its segment lies, as the kernel sees it.
+    pub place: Place,
     pub kernel: Did,
     pub ours: Did,
 }
@@ -115,10 +117,9 @@ impl fmt::Display for Difference {
 }
 
 /// Options that holdline does not offer; what the kernel says in them is not compared.
-const NOT_OFFERED: &[u8] = &[SACK_PERMITTED, SACK, TIMESTAMPS];
+const NOT_OFFERED: &[u8] = &[SACK_PERMITTED, SACK];
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
-const TIMESTAMPS: u8 = 8;
 
 /// A case that is being played.
 struct Player<'a> {
@@ -127,6 +128,8 @@ struct Player<'a> {
     /// What the client knows of the kernel and of ours.
     views: [View; 2],
     state: String,
+    /// Where the segment of its last step was put, as the kernel saw it.
+    place: Place,
     is_over: bool,
 }
 
@@ -176,7 +179,7 @@ impl<'a> Stage<'a> {
             let port = self.next_port;
             self.next_port = port.checked_add(1).expect("there are not more cases than client ports");
             let views = [View::new(case.start); 2];
-            players.push(Player { case, port, views, state: "CLOSED".to_owned(), is_over: false });
+            players.push(Player { case, port, views, state: "CLOSED".to_owned(), place: Place::default(), is_over: false });
         }
         let mut differences = Vec::new();
         let steps_max = cases.iter().map(|case| case.steps.len()).max().unwrap_or(0);
@@ -195,7 +198,8 @@ impl<'a> Stage<'a> {
                 };
                 if !is_same {
                     player.is_over = true;
-                    differences.push(Difference { case: player.case.clone(), at, state: before, kernel, ours });
+                    let (case, place) = (player.case.clone(), player.place);
+                    differences.push(Difference { case, at, state: before, place, kernel, ours });
                 }
             }
         }
@@ -213,6 +217,9 @@ impl<'a> Stage<'a> {
             match player.case.steps.get(at) {
                 Some(Step::Send(segment)) => {
                     let ends = stack.ends(player.port, player.case.server_port);
+                    if side == 0 {
+                        player.place = player.views[side].place(segment);
+                    }
                     let frame = player.views[side].frame(segment, &ends);
                     stack.inject(&frame);
                 }
@@ -266,7 +273,7 @@ fn fill(stack: &mut dyn Stack, view: &mut View, port: u16, server_port: u16) {
         if room == 0 {
             return;
         }
-        let segment = Segment::new(ACK, Seq::Next(0), Some(super::crafted::Ack::Next(0))).payload(room as u16);
+        let segment = Segment::new(ACK, Seq::Next(0), Some(Ack::Next(0))).payload(room as u16);
         let frame = view.frame(&segment, &ends);
         stack.inject(&frame);
         let before = *view;

@@ -95,6 +95,8 @@ pub struct Segment {
     pub payload_bytes: u16,
     pub window: u16,
     pub urgent: u16,
+    /// A timestamps option whose value is so far from the client's clock; it echoes the stack's latest.
+    pub stamp: Option<i32>,
     /// Option bytes, padded with zeros to whole words.
     pub options: Vec<u8>,
     pub damage: Vec<Damage>,
@@ -110,6 +112,7 @@ impl Segment {
             payload_bytes: 0,
             window: 60_000,
             urgent: 0,
+            stamp: None,
             options: Vec::new(),
             damage: Vec::new(),
         }
@@ -125,6 +128,10 @@ impl Segment {
 
     pub fn window(self, window: u16) -> Segment {
         Segment { window, ..self }
+    }
+
+    pub fn stamped(self, by: i32) -> Segment {
+        Segment { stamp: Some(by), ..self }
     }
 
     pub fn damaged(mut self, damage: Damage) -> Segment {
@@ -163,6 +170,9 @@ impl fmt::Display for Segment {
         if self.window != 60_000 {
             write!(f, " window {}", self.window)?;
         }
+        if let Some(by) = self.stamp {
+            write!(f, " timestamp {by:+}")?;
+        }
         if !self.options.is_empty() {
             write!(f, " options {:02x?}", self.options)?;
         }
@@ -174,7 +184,7 @@ impl fmt::Display for Segment {
 }
 
 /// What the client knows of its conversation with one stack.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct View {
     /// The client's initial sequence number.
     pub start: u32,
@@ -192,11 +202,54 @@ pub struct View {
     pub shift: u8,
     /// Latest timestamp value of the stack's.
     pub timestamp: u32,
+    /// Sequence number of the client's latest segment.
+    pub sent: u32,
+}
+
+/// Where a segment lies, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// SEG.SEQ from RCV.NXT.
+    pub seq: i32,
+    /// SEG.LEN.
+    pub length: i32,
+    /// RCV.WND.
+    pub window: i32,
+    /// SEG.ACK from SND.UNA and from SND.NXT.
+    pub ack_una: i32,
+    pub ack_nxt: i32,
+}
+
+impl Place {
+    /// SEG.SEQ + SEG.LEN from RCV.NXT.
+    pub fn end(&self) -> i32 {
+        self.seq.saturating_add(self.length)
+    }
+
+    /// The test of RFC 9293 §3.10.7.4, first check.
+    pub fn is_acceptable(&self) -> bool {
+        let is_inside = |number: i32| (0..self.window).contains(&number);
+        match (self.length, self.window) {
+            (0, 0) => self.seq == 0,
+            (0, _) => is_inside(self.seq),
+            (_, 0) => false,
+            (..) => is_inside(self.seq) || is_inside(self.end() - 1),
+        }
+    }
+}
+
+/// The client's timestamp clock, which stands still.
+const CLOCK: u32 = 0x7fff_fff8;
+
+/// A timestamps option, with what makes it whole words.
+pub fn stamp(value: u32, echo: u32) -> Vec<u8> {
+    [&[1, 1, 8, 10][..], &value.to_be_bytes(), &echo.to_be_bytes()].concat()
 }
 
 impl View {
     pub fn new(start: u32) -> View {
-        View { start, rcv_nxt: start, edge: start, iss: None, snd_una: 0, snd_nxt: 0, shift: 0, timestamp: 0 }
+        let nothing = View::default();
+        View { start, rcv_nxt: start, edge: start, ..nothing }
     }
 
     fn seq(&self, seq: Seq) -> u32 {
@@ -216,6 +269,18 @@ impl View {
         from.wrapping_add_signed(by)
     }
 
+    /// Where a segment would lie now.
+    pub fn place(&self, segment: &Segment) -> Place {
+        let ack = segment.ack.map_or(0, |ack| self.ack(ack));
+        Place {
+            seq: self.seq(segment.seq).wrapping_sub(self.rcv_nxt) as i32,
+            length: segment.length() as i32,
+            window: self.edge.wrapping_sub(self.rcv_nxt) as i32,
+            ack_una: ack.wrapping_sub(self.snd_una) as i32,
+            ack_nxt: ack.wrapping_sub(self.snd_nxt) as i32,
+        }
+    }
+
     /// The bytes of a segment, which counts as sent.
     pub fn frame(&mut self, segment: &Segment, ends: &Ends) -> Vec<u8> {
         let seq = self.seq(segment.seq);
@@ -226,7 +291,10 @@ impl View {
         }
         let offset = seq.wrapping_sub(self.start.wrapping_add(1));
         let payload: Vec<u8> = (0..u32::from(segment.payload_bytes)).map(|at| byte(offset.wrapping_add(at))).collect();
-        build(segment, ends, seq, ack, &payload)
+        self.sent = seq;
+        let stamp = segment.stamp.map(|by| stamp(CLOCK.wrapping_add_signed(by), self.timestamp)).unwrap_or_default();
+        let segment = Segment { options: [&stamp[..], &segment.options].concat(), ..segment.clone() };
+        build(&segment, ends, seq, ack, &payload)
     }
 }
 

@@ -85,7 +85,8 @@ impl Kernel {
             let written = fs::write(format!("/proc/sys/{name}"), value);
             assert!(written.is_ok() || *presence == Presence::Optional, "{name} cannot be set: {written:?}");
         }
-        route::replace("kernel", Ipv4Addr::new(10, 90, 0, 0), PREFIX, SERVER);
+        route::replace("kernel", Ipv4Addr::new(10, 90, 0, 0), PREFIX, None, SERVER);
+        route::replace("kernel", Ipv4Addr::UNSPECIFIED, 0, Some(CLIENT), SERVER);
         let wire = Raw::open("wire").expect("root may");
         let frames = Frames::with_room(wire.mtu(), wire.frame_bytes_max());
         let server_mac = interface::ethernet_address("kernel").expect("it has one");

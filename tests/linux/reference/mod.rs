@@ -51,6 +51,7 @@ fn every_state_answers_crafted_segments_as_linux_does() {
         let (mut kernel, mut ours) = (Kernel::start(), Ours::start());
         let mut stage = Stage::new(&mut kernel, &mut ours, BATCH_TIME_MAX);
         let mut found = stage.play(&cases::sound());
+        found.extend(stage.play(&cases::stamped()));
         found.extend(stage.play(&cases::damaged()));
         println!("{} cases, {} steps, {} differences, {:?}", stage.cases, stage.steps, found.len(), begun.elapsed());
         let unlisted = differences::unlisted(&found);

@@ -92,7 +92,8 @@ impl Stack for Ours {
     fn inject(&mut self, frame: &[u8]) {
         let now = self.now;
         // Which shard a frame belongs to is seen by its destination port, where one can be read.
-        let is_small = frame.get(36..38) == Some(&PORT_SMALL.to_be_bytes()[..]);
+        let port_at = 16 + usize::from(frame.get(14).map_or(0, |first| first & 15)) * 4;
+        let is_small = frame.get(port_at..port_at + 2) == Some(&PORT_SMALL.to_be_bytes()[..]);
         let shard = if is_small { &mut self.small } else { &mut self.usual };
         shard.receive(now, &[frame]);
     }

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::if_nametoindex;
@@ -15,16 +17,17 @@ pub const RTO_MIN_MS: u32 = 3_000;
 /// The bit of a metric that only counts when it is locked.
 const RTO_MIN_LOCK: u32 = 1 << 13;
 
-/// Takes the place of the route that the kernel made with the interface's address.
-pub fn replace(interface: &str, network: Ipv4Addr, prefix: u8, source: Ipv4Addr) {
+/// Takes the place of the route that the kernel made with the interface's address. Without a prefix it is the way to
+/// everybody else, by `gateway`.
+pub fn replace(interface: &str, network: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, source: Ipv4Addr) {
     let index = if_nametoindex(interface).expect("the interface is there");
     let mut route = RouteMessage::default();
     route.header.address_family = AddressFamily::Inet;
     route.header.destination_prefix_length = prefix;
     route.header.table = RouteHeader::RT_TABLE_MAIN;
     route.header.protocol = RouteProtocol::Kernel;
-    route.header.scope = RouteScope::Link;
-    route.header.kind = netlink_packet_route::route::RouteType::Unicast;
+    route.header.scope = if gateway.is_none() { RouteScope::Link } else { RouteScope::Universe };
+    route.header.kind = RouteType::Unicast;
     route.attributes = vec![
         RouteAttribute::Destination(network.into()),
         RouteAttribute::PrefSource(source.into()),
@@ -35,6 +38,7 @@ pub fn replace(interface: &str, network: Ipv4Addr, prefix: u8, source: Ipv4Addr)
             RouteMetric::QuickAck(1),
         ]),
     ];
+    route.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(RouteNetlinkMessage::NewRoute(route)));
