@@ -98,7 +98,7 @@ impl Start {
 }
 
 /// Kinds of segments: control bits beside ACK, payload bytes, whether they carry an acknowledgment.
-const KINDS: &[(u8, u16, bool)] = &[
+pub const KINDS: &[(u8, u16, bool)] = &[
     (0, 0, true),
     (0, 10, true),
     (PSH | URG, 10, true),
@@ -211,15 +211,6 @@ pub fn stamped() -> Vec<Case> {
         }
     }
     cases
-}
-
-impl Step {
-    /// Puts a timestamp of now on the segment.
-    fn stamp(&mut self) {
-        if let Step::Send(segment) = self {
-            segment.stamp = Some(0);
-        }
-    }
 }
 
 /// Every state x what may be wrong with a packet, or unusual about it.

@@ -25,6 +25,23 @@ pub enum Step {
     Push(u16),
 }
 
+impl Step {
+    /// The segment that the client sends, if it sends one.
+    pub fn segment(&self) -> Option<&Segment> {
+        match self {
+            Step::Send(segment) => Some(segment),
+            Step::Fill | Step::Close | Step::Push(_) => None,
+        }
+    }
+
+    /// Puts a timestamp of now on the segment.
+    pub fn stamp(&mut self) {
+        if let Step::Send(segment) = self {
+            segment.stamp = Some(0);
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,10 +114,7 @@ impl Difference {
 
     /// The segment that was sent, if one was.
     pub fn segment(&self) -> Option<&Segment> {
-        match self.step() {
-            Step::Send(segment) => Some(segment),
-            Step::Fill | Step::Close | Step::Push(_) => None,
-        }
+        self.step().segment()
     }
 }
 

@@ -12,12 +12,13 @@ mod differences;
 mod kernel;
 mod malformed;
 mod ours;
+mod random;
 mod route;
 mod stack;
 
 use std::time::{Duration, Instant};
 
-use conversation::Stage;
+use conversation::{Case, Stage};
 use kernel::Kernel;
 use ours::Ours;
 
@@ -43,6 +44,26 @@ const BATCH_TIME_MAX: Duration = Duration::from_millis(900);
 #[test]
 fn every_state_answers_crafted_segments_as_linux_does() {
     let name = "every_state_answers_crafted_segments_as_linux_does";
+    compare(name, true, &[cases::sound(), cases::stamped(), cases::damaged()].concat());
+}
+
+/// Conversations that are drawn where nobody asks for more.
+const CONVERSATIONS: usize = 1_000;
+
+/// HOLDLINE_SEED and HOLDLINE_CONVERSATIONS draw others, or more.
+#[test]
+fn random_conversations_go_as_with_linux() {
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("it is a number"));
+    let seed = number("HOLDLINE_SEED").unwrap_or_else(|| {
+        std::time::UNIX_EPOCH.elapsed().map_or(1, |elapsed| elapsed.as_micros() as u64 / 1_000_000 * 1_000_000)
+    });
+    let count = number("HOLDLINE_CONVERSATIONS").map_or(CONVERSATIONS, |count| count as usize);
+    println!("HOLDLINE_SEED={seed} HOLDLINE_CONVERSATIONS={count}");
+    compare("random_conversations_go_as_with_linux", false, &random::conversations(seed, count));
+}
+
+/// Plays the cases to both stacks. `is_whole`: they have every difference of the table.
+fn compare(name: &str, is_whole: bool, cases: &[Case]) {
     if !is_comparable(name) {
         return;
     }
@@ -50,11 +71,9 @@ fn every_state_answers_crafted_segments_as_linux_does() {
         let begun = Instant::now();
         let (mut kernel, mut ours) = (Kernel::start(), Ours::start());
         let mut stage = Stage::new(&mut kernel, &mut ours, BATCH_TIME_MAX);
-        let mut found = stage.play(&cases::sound());
-        found.extend(stage.play(&cases::stamped()));
-        found.extend(stage.play(&cases::damaged()));
+        let found = stage.play(cases);
         println!("{} cases, {} steps, {} differences, {:?}", stage.cases, stage.steps, found.len(), begun.elapsed());
-        let unlisted = differences::unlisted(&found);
-        assert!(unlisted.is_empty(), "{} differences are not listed:\n{}", unlisted.len(), unlisted.join("\n"));
+        let faults = differences::faults(&found, is_whole);
+        assert!(faults.is_empty(), "{} differences are not listed:\n{}", faults.len(), faults.join("\n"));
     });
 }
