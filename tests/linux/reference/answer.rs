@@ -165,7 +165,8 @@ impl Came {
         Answer::Tcp {
             control,
             seq: number,
-            ack: has(ACK).then(|| ack.wrapping_sub(if has(SYN) || has(RST) { view.sent } else { before.rcv_nxt }) as i32),
+            ack: has(ACK)
+                .then(|| ack.wrapping_sub(if has(SYN) || has(RST) { view.sent } else { before.rcv_nxt }) as i32),
             payload_bytes: payload.len() as u16,
             is_closed: window == 0 && !has(RST),
             options: options.kinds,

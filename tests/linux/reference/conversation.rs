@@ -2,7 +2,7 @@
 //!
 //! A case is a list of steps on a connection of its own. Many cases are played at once, each from another client port:
 //! first the first step of each, then the second. After every step the answers and the states are compared; a case
-//! ends at the first difference, as the stacks are of two minds from there on.
+//! ends at a difference that leaves the stacks with two minds on where the connection stands.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -174,7 +174,10 @@ impl<'a> Stage<'a> {
         for batch in cases.chunks(BATCH) {
             let mut attempts = 0..5;
             loop {
-                assert!(attempts.next().is_some(), "this machine is too busy: the kernel repeats itself within a batch");
+                assert!(
+                    attempts.next().is_some(),
+                    "this machine is too busy: the kernel repeats itself within a batch"
+                );
                 let begun = Instant::now();
                 let found = self.play_batch(batch);
                 if begun.elapsed() < self.batch_time_max {
@@ -193,7 +196,14 @@ impl<'a> Stage<'a> {
             let port = self.next_port;
             self.next_port = port.checked_add(1).expect("there are not more cases than client ports");
             let views = [View::new(case.start); 2];
-            players.push(Player { case, port, views, state: "CLOSED".to_owned(), place: Place::default(), is_over: false });
+            players.push(Player {
+                case,
+                port,
+                views,
+                state: "CLOSED".to_owned(),
+                place: Place::default(),
+                is_over: false,
+            });
         }
         let mut differences = Vec::new();
         let steps_max = cases.iter().map(|case| case.steps.len()).max().unwrap_or(0);
@@ -211,7 +221,7 @@ impl<'a> Stage<'a> {
                     Step::Send(_) | Step::Close | Step::Push(_) => kernel == ours,
                 };
                 if !is_same {
-                    player.is_over = true;
+                    player.is_over = kernel.state != ours.state || !player.views[0].agrees(&player.views[1]);
                     let (case, place) = (player.case.clone(), player.place);
                     differences.push(Difference { case, at, state: before, place, kernel, ours });
                 }

@@ -130,10 +130,6 @@ impl Segment {
         Segment { window, ..self }
     }
 
-    pub fn stamped(self, by: i32) -> Segment {
-        Segment { stamp: Some(by), ..self }
-    }
-
     pub fn damaged(mut self, damage: Damage) -> Segment {
         self.damage.push(damage);
         self
@@ -267,6 +263,16 @@ impl View {
             Ack::Next(by) => (self.snd_nxt, by),
         };
         from.wrapping_add_signed(by)
+    }
+
+    /// Whether the other stack has sent and acknowledged as much.
+    pub fn agrees(&self, other: &View) -> bool {
+        let progress = |view: &View| {
+            let sent = view.snd_nxt.wrapping_sub(view.iss.unwrap_or(view.snd_nxt));
+            let acknowledged = view.snd_nxt.wrapping_sub(view.snd_una);
+            (view.rcv_nxt.wrapping_sub(view.start), sent, acknowledged)
+        };
+        progress(self) == progress(other)
     }
 
     /// Where a segment would lie now.
@@ -454,6 +460,13 @@ impl Ip {
 impl Default for Ends {
     fn default() -> Ends {
         let nowhere = Ipv4Addr::UNSPECIFIED;
-        Ends { client_mac: [0; 6], server_mac: [0; 6], client: nowhere, server: nowhere, client_port: 0, server_port: 0 }
+        Ends {
+            client_mac: [0; 6],
+            server_mac: [0; 6],
+            client: nowhere,
+            server: nowhere,
+            client_port: 0,
+            server_port: 0,
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! An entry stands for a kind of segment in some states and says exactly what each of the two does with it. A difference
 //! that is in no entry is a failure, and so is an entry that nothing falls into any more.
 
-use super::conversation::{Did, Difference};
-use super::crafted::{ACK, Damage, FIN, RST, SYN, Segment};
+use super::conversation::{Did, Difference, Step};
+use super::crafted::{ACK, Damage, FIN, RST, SYN, Segment, Seq};
 
 /// Which kernels differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,13 +28,16 @@ pub struct Entry {
 /// The table.
 pub const ENTRIES: &[Entry] = &[
     Entry {
-        name: "In SYN-RECEIVED Linux looks at the acknowledgment before the sequence number, and resets",
-        reason: "RFC 9293 §3.10.7.4 has the sequence number first: what lies outside the window is answered by an ACK, so \
-                 that nobody off the path gets a reset out of us",
+        name: "In SYN-RECEIVED the acknowledgment is looked at first, and a wrong one is answered by a reset",
+        reason: "RFC 9293 §3.10.7.4 has the sequence number first and SYN fourth: both are answered by an ACK",
         kernels: Kernels::All,
         is_it: |it| {
-            let is_stranger = it.is_in(&["SYN-RECEIVED"]) && !it.place.is_acceptable() && it.place.ack_nxt != 0;
-            is_stranger && it.has(ACK) && it.kernel.is_only(RST) && it.ours.is_only(ACK) && !it.is_changed()
+            let is_other = it.has(ACK) && it.place.ack_nxt != 0 && (!it.place.is_acceptable() || it.has(SYN));
+            it.is_in(&["SYN-RECEIVED"])
+                && is_other
+                && it.kernel.is_only(RST)
+                && it.ours.is_only(ACK)
+                && !it.is_changed()
         },
     },
     Entry {
@@ -91,7 +94,7 @@ pub const ENTRIES: &[Entry] = &[
                  The 64 bytes of a flow have no place for the number of the first byte; such an ACK moves nothing",
         kernels: Kernels::Some,
         is_it: |it| {
-            let is_ghost = it.has(ACK) && (-60_000..0).contains(&it.place.ack_una) && it.place.end() >= 0;
+            let is_ghost = it.has(ACK) && it.place.ack_una < 0 && it.place.end() >= 0;
             is_ghost && it.kernel.is_only(ACK) && it.kernel.state == it.state && it.ours != it.kernel
         },
     },
@@ -100,7 +103,7 @@ pub const ENTRIES: &[Entry] = &[
         reason: "RFC 5961 §5: it is discarded, and answered by an ACK",
         kernels: Kernels::Some,
         is_it: |it| {
-            let is_old = it.has(ACK) && it.place.ack_una < -60_000 && it.has_payload();
+            let is_old = it.has(ACK) && it.place.ack_una < 0 && it.has_payload();
             is_old && it.ours.is_only(ACK) && it.ours.state == it.state
         },
     },
@@ -115,13 +118,23 @@ pub const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "What ends at RCV.NXT, all of it received before, still acknowledges our FIN",
+        name: "What only touches the window, from either side, still acknowledges our FIN",
         reason: "RFC 9293 §3.10.7.4: no byte of it lies in the window, so it is answered and dropped; the answer gets the \
                  peer's present acknowledgment",
         kernels: Kernels::All,
         is_it: |it| {
-            let is_left = it.has(ACK) && !it.place.is_acceptable() && it.place.end() == 0 && it.place.ack_nxt == 0;
-            is_left && it.kernel.state != it.state && it.ours.is_only(ACK) && it.ours.state == it.state
+            let touches = it.place.end() == 0 || it.place.seq == it.place.window;
+            let is_outside = touches && !it.place.is_acceptable() && it.has(ACK) && it.place.ack_nxt == 0;
+            is_outside && it.kernel.state != it.state && it.ours.is_only(ACK) && it.ours.state == it.state
+        },
+    },
+    Entry {
+        name: "What begins on the right edge is not answered after the peer's FIN",
+        reason: "RFC 9293 §3.10.7.4: no byte of it lies in the window, so it is answered by an ACK",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let is_outside = it.is_in(AFTER_FIN) && it.place.length > 0 && it.place.seq == it.place.window;
+            is_outside && it.kernel.is_silent() && it.ours.is_only(ACK) && !it.is_changed()
         },
     },
     Entry {
@@ -131,7 +144,8 @@ pub const ENTRIES: &[Entry] = &[
         kernels: Kernels::Some,
         is_it: |it| {
             let is_over = it.place.seq < it.place.window && it.place.end() > it.place.window && it.place.seq >= 0;
-            is_over && it.kernel.is_only(ACK) && it.kernel.state == it.state && it.ours.state != it.state
+            let is_dropped = it.kernel.is_only(ACK) || it.has(RST) && it.kernel.is_silent();
+            is_over && is_dropped && it.kernel.state == it.state && it.ours != it.kernel
         },
     },
     Entry {
@@ -163,11 +177,11 @@ pub const ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "In TIME-WAIT the acknowledgment is not looked at",
-        reason: "RFC 5961 §5: one that is too old is answered by an ACK",
+        reason: "RFC 5961 §5: one that is too old, or of what was never sent, is answered by an ACK",
         kernels: Kernels::All,
         is_it: |it| {
-            let is_old = it.has(ACK) && it.place.ack_una < -60_000 && it.place.is_acceptable();
-            is_old && it.kernel.is_silent() && it.ours.is_only(ACK) && it.both_are_in("TIME-WAIT")
+            let is_wrong = it.has(ACK) && (it.place.ack_una < 0 || it.place.ack_nxt > 0) && it.place.seq == 0;
+            is_wrong && it.kernel.is_silent() && it.ours.is_only(ACK) && it.both_are_in("TIME-WAIT")
         },
     },
     Entry {
@@ -177,7 +191,8 @@ pub const ENTRIES: &[Entry] = &[
         kernels: Kernels::All,
         is_it: |it| {
             let asks_nothing = !it.has(ACK) || it.place.length == 0;
-            let is_it = asks_nothing && it.place.is_acceptable() && it.kernel.is_only(ACK);
+            let is_inside = it.place.is_acceptable() || it.place.seq == it.place.window;
+            let is_it = asks_nothing && is_inside && it.kernel.is_only(ACK);
             is_it && it.ours.is_silent() && it.both_are_in("TIME-WAIT")
         },
     },
@@ -218,13 +233,51 @@ pub const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "A pure ACK from the left with an old timestamp is not answered",
-        reason: "RFC 7323 §5.3, R1: it is answered by an ACK, at most one a second. Older kernels do so, too",
+        name: "A pure ACK with an old timestamp is not answered",
+        reason: "RFC 7323 §5.3, R1: it is answered by an ACK, at most one a second",
         kernels: Kernels::Some,
         is_it: |it| {
             let is_old = it.segment().and_then(|segment| segment.stamp).is_some_and(|stamp| stamp < 0);
-            let is_it = is_old && it.place.length == 0 && it.place.seq < 0 && it.kernel.is_silent();
+            let is_it = is_old && it.place.length == 0 && it.place.seq <= 0 && it.kernel.is_silent();
             is_it && it.ours.is_only(ACK) && !it.is_changed()
+        },
+    },
+    Entry {
+        name: "An ACK that echoes the timestamp of another segment than the SYN-ACK completes no handshake",
+        reason: "RFC 7323 §4.3: a peer echoes the latest timestamp, which may be that of an ACK of ours",
+        kernels: Kernels::Some,
+        is_it: |it| {
+            let is_waiting = it.is_in(&["SYN-RECEIVED"]) && it.has_stamps() && it.place.ack_nxt == 0;
+            is_waiting && it.kernel.is_only(ACK) && it.kernel.state == it.state && it.ours.state != it.state
+        },
+    },
+    Entry {
+        name: "Data, or a FIN, right of a gap is kept",
+        reason: "RFC 9293 §3.10.7.4, SHLD-31, says SHOULD: holdline has no reassembly yet and gets it sent again",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let mut earlier = it.segments_before();
+            let was_ahead = earlier.any(|segment| matches!(segment.seq, Seq::Next(1..)) && segment.length() > 0);
+            was_ahead && it.place.seq <= 0 && it.place.end() > 0 && it.kernel.is_only(ACK) && it.ours.is_only(ACK)
+        },
+    },
+    Entry {
+        name: "A source address in 0.0.0.0/8 is a peer like others",
+        reason: "RFC 1122 §3.2.1.3: such an address is only that of a host which does not know its own yet",
+        kernels: Kernels::Some,
+        is_it: |it| {
+            let is_nobody = it.is_damaged(|damage| matches!(damage, Damage::From(from) if from.octets()[0] == 0));
+            is_nobody && it.ours.is_silent() && !it.is_changed()
+        },
+    },
+    Entry {
+        name: "A window that becomes smaller, with nothing else that is new, is not believed",
+        reason: "RFC 9293 §3.10.7.4, fifth: a segment with the latest sequence number and acknowledgment says the latest \
+                 window, smaller or not",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let was_small = it.segments_before().any(|segment| segment.window < 300);
+            was_small && matches!(it.step(), Step::Push(_)) && it.ours.is_silent() && !it.kernel.is_silent()
         },
     },
     Entry {

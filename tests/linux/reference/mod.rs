@@ -14,6 +14,7 @@ mod malformed;
 mod ours;
 mod random;
 mod route;
+mod sequences;
 mod stack;
 
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ const BATCH_TIME_MAX: Duration = Duration::from_millis(900);
 #[test]
 fn every_state_answers_crafted_segments_as_linux_does() {
     let name = "every_state_answers_crafted_segments_as_linux_does";
-    compare(name, true, &[cases::sound(), cases::stamped(), cases::damaged()].concat());
+    compare(name, true, &[cases::sound(), cases::stamped(), cases::damaged(), sequences::all()].concat());
 }
 
 /// Conversations that are drawn where nobody asks for more.

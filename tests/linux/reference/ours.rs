@@ -12,6 +12,8 @@ use holdline::tcp::Time;
 use super::crafted::Ends;
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
 
+/// The receive window of the others: as large as the kernel's, but for its rounding to whole segments.
+const WINDOW_BYTES: u32 = 65_535;
 /// The receive window of connections to `PORT_SMALL`.
 const SMALL_WINDOW_BYTES: u32 = 4_096;
 
@@ -76,7 +78,7 @@ impl Ours {
 
 fn shard(port: u16, window_bytes: Option<u32>, now: Time) -> Shard<Application> {
     let mut config = Config::new(SERVER, PREFIX, &[port]);
-    config.window_bytes = window_bytes.unwrap_or(config.window_bytes);
+    config.window_bytes = window_bytes.unwrap_or(WINDOW_BYTES);
     config.shard = u8::from(window_bytes.is_some());
     let storage = Storage::in_memory(Capacity::for_connections(2_000)).expect("memory");
     let application = Application { reads: window_bytes.is_none(), ..Application::default() };
@@ -140,7 +142,9 @@ impl Stack for Ours {
         let now = self.now;
         for shard in self.shards() {
             shard.flows(now, 0, |view| {
-                states.push((view.remote.port(), view.state.to_string()));
+                if *view.remote.ip() == CLIENT {
+                    states.push((view.remote.port(), view.state.to_string()));
+                }
                 true
             });
         }

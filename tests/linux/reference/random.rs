@@ -59,14 +59,14 @@ fn any(random: &mut impl Rng) -> Segment {
         0..5 => Seq::Next(near),
         5 => Seq::Edge(near),
         6 => Seq::Start(near),
-        _ => Seq::Next(random.random_range(-80_000..80_000)),
+        _ => Seq::Next(random.random_range(-50_000..50_000)),
     };
     let ack = match random.random_range(0..8) {
         0..4 => Ack::Next(0),
         4 => Ack::Una(0),
         5 => Ack::Next(near),
         6 => Ack::Una(near),
-        _ => Ack::Una(random.random_range(-80_000..80_000)),
+        _ => Ack::Una(random.random_range(-50_000..50_000)),
     };
     Segment::new(control, seq, has_ack.then_some(ack)).payload(payload_bytes)
 }
