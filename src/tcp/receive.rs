@@ -282,8 +282,9 @@ fn take_payload_and_fin(flow: &mut Flow, active: &mut Active, segment: &Segment,
     }
     if flow.has_peer_fin() {
         effects.rule = Rule::PayloadAfterFin;
-        // In TIME-WAIT it may be the peer's FIN again, in the other states it is nothing that the peer could send.
-        if flow.state() == State::TimeWait {
+        // In TIME-WAIT, unless this segment has led there, it may be the peer's FIN again; in the other states it is
+        // nothing that the peer could send.
+        if flow.state() == State::TimeWait && !effects.is_acknowledged {
             active.owe_ack();
         }
         return;

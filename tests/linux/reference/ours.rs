@@ -79,6 +79,8 @@ impl Ours {
 fn shard(port: u16, window_bytes: Option<u32>, now: Time) -> Shard<Application> {
     let mut config = Config::new(SERVER, PREFIX, &[port]);
     config.window_bytes = window_bytes.unwrap_or(WINDOW_BYTES);
+    // The kernel is told to acknowledge at once, too.
+    config.delayed_ack_ms = 0;
     config.shard = u8::from(window_bytes.is_some());
     let storage = Storage::in_memory(Capacity::for_connections(2_000)).expect("memory");
     let application = Application { reads: window_bytes.is_none(), ..Application::default() };
@@ -125,7 +127,7 @@ impl Stack for Ours {
         let now = self.now;
         if let Some((shard, id)) = self.flow(client_port) {
             // It fails for a connection that is closed already.
-            let _ = shard.close(now, id, CloseHow::Fin);
+            let _ = shard.close(now, id, CloseHow::Half);
         }
     }
 
