@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::crafted::{ACK, FIN, RST, SYN, URG, View, checksum};
+use super::crafted::{ACK, FIN, RST, SYN, URG, View};
+use super::frame::checksum;
 
 /// A sequence number of the stack's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,7 +182,8 @@ impl View {
             self.iss = Some(seq);
             self.shift = options.shift.unwrap_or(0);
             (self.snd_una, self.snd_nxt) = (seq, end);
-            self.rcv_nxt = ack;
+            (self.rcv_nxt, self.edge) = (ack, ack);
+            self.start = self.sent;
         }
         if (end.wrapping_sub(self.snd_nxt) as i32) > 0 {
             self.snd_nxt = end;
@@ -189,7 +191,11 @@ impl View {
         if ack.wrapping_sub(self.rcv_nxt) as i32 >= 0 {
             self.rcv_nxt = ack;
             let shift = if is_syn { 0 } else { self.shift };
-            self.edge = ack.wrapping_add(u32::from(window) << shift);
+            // A window that is rounded down to the units of its scale takes nothing back.
+            let edge = ack.wrapping_add(u32::from(window) << shift);
+            if edge.wrapping_sub(self.edge) as i32 > 0 {
+                self.edge = edge;
+            }
         }
         self.timestamp = options.timestamp.unwrap_or(self.timestamp);
     }

@@ -21,7 +21,8 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
 };
 
-use super::crafted::{Ends, arp_answer, ping};
+use super::crafted::Ends;
+use super::frame::{arp_answer, ping};
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
 use super::{answer, route};
 use crate::support::PATIENCE;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, Context, Push, Service, Shard, Ticket};
-use holdline::tcp::Time;
+use holdline::tcp::{State, Time};
 
 use super::crafted::Ends;
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
@@ -114,7 +114,10 @@ impl Stack for Ours {
         let mut seen = Vec::new();
         for shard in self.shards() {
             shard.flows(now, 0, |view| {
-                seen.push((view.remote.port(), view.id));
+                // As with the kernel, only what is accepted can be read.
+                if view.state != State::SynReceived {
+                    seen.push((view.remote.port(), view.id));
+                }
                 true
             });
         }

@@ -10,8 +10,8 @@ use super::malformed;
 use super::stack::PORT;
 
 /// The conversations of a seed.
-pub fn conversations(seed: u64, count: usize) -> Vec<Case> {
-    (0..count).map(|index| conversation(seed.wrapping_add(index as u64))).collect()
+pub fn conversations(seed: u64, count: u64) -> Vec<Case> {
+    (0..count).map(|index| conversation(seed.wrapping_add(index))).collect()
 }
 
 /// A conversation; the same seed draws the same one.

@@ -23,6 +23,11 @@ fn window(bytes: u16) -> Step {
     Step::Send(Segment::new(ACK, Seq::Next(0), NEXT).window(bytes))
 }
 
+/// A byte with a window.
+fn narrow(by: i32, window: u16) -> Step {
+    Step::Send(Segment::new(0, Seq::Next(by), NEXT).payload(1).window(window))
+}
+
 /// A SYN for a new connection in place of the old one.
 fn syn_beyond(by: i32) -> Step {
     Step::Send(Segment::new(SYN, Seq::Next(by), None).options(MSS_OPTION))
@@ -53,6 +58,18 @@ fn opened() -> Vec<(&'static str, Vec<Step>)> {
                 window(1_000),
                 ack(),
             ],
+        ),
+        (
+            "a close behind a push that waits",
+            vec![narrow(0, 50), Step::Push(250), close(), narrow(0, 60_000), ack(), fin(0, 0)],
+        ),
+        (
+            "a close behind a push that waits, half closed",
+            vec![fin(0, 0), window(10), Step::Push(250), close(), window(60_000), ack()],
+        ),
+        (
+            "a window that opens right of a gap",
+            vec![data(0, 1), data(0, 1), window(13), Step::Push(53), fin(7, 0), ack()],
         ),
         ("two pushes at once in flight", vec![Step::Push(10), Step::Push(20), acks(Ack::Una(10)), ack()]),
         ("a close behind a push", vec![Step::Push(300), close(), acks(Ack::Una(300)), ack(), fin(0, 0)]),

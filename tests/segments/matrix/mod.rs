@@ -1,8 +1,8 @@
 //! Matrix: every state x every kind of segment x every position, held to the oracle.
 //!
 //! A cell is one connection in one state and one segment. `bench` brings a real shard there and sends the segment,
-//! `oracle` says what has to follow, in the words of the RFCs; where holdline departs from them on purpose, the table in
-//! the oracle's file says so.
+//! `oracle` says what has to follow, in the words of the RFCs; where holdline departs from them on purpose, the table
+//! in the oracle's file says so.
 //!
 //! Invariant: nothing that the stack says decides what is expected of it, but its initial sequence number.
 

@@ -278,8 +278,8 @@ pub struct Departure {
 pub const DEPARTURES: &[Departure] = &[
     Departure {
         name: "An ACK from the right edge is taken",
-        reason: "A peer that has filled our window sends its ACKs from there, and if the last segment is lost they are \
-                 all that comes: dropping them stops our own direction. Linux takes them, too",
+        reason: "A peer that has filled our window sends its ACKs from there, and if the last segment is lost they \
+                 are all that comes: dropping them stops our own direction. Linux takes them, too",
         does: |tcb, seg| {
             let is_on_edge = seg.seq == tcb.rcv_nxt.wrapping_add(tcb.rcv_wnd) && seg.len() == 0 && !seg.rst;
             let is_it = is_on_edge && tcb.is_connection() && tcb.rcv_wnd > 0 && tcb.takes_stamp(seg);
@@ -296,8 +296,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "In SYN-RECEIVED a SYN in the window gets a challenge ACK",
-        reason: "RFC 9293 goes back to LISTEN, which lets one blind SYN end a handshake; RFC 5961 §4.2 is as good here: a \
-                 peer that has begun anew answers with an exact reset",
+        reason: "RFC 9293 goes back to LISTEN, which lets one blind SYN end a handshake; RFC 5961 §4.2 is as good \
+                 here: a peer that has begun anew answers with an exact reset",
         does: |tcb, seg| {
             let is_in_window = tcb.state == SynReceived && seg.syn && !seg.rst && tcb.is_acceptable(seg);
             (is_in_window && tcb.takes_stamp(seg)).then(|| tcb.acks())
@@ -313,7 +313,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "A second FIN is ignored",
-        reason: "RFC 9293 §3.10.7.4, eighth, has RCV.NXT advance over any FIN; a stream has one end. Linux says nothing",
+        reason: "RFC 9293 §3.10.7.4, eighth, has RCV.NXT advance over any FIN; a stream has one end. Linux says \
+                 nothing",
         does: |tcb, seg| {
             let is_second = matches!(tcb.state, CloseWait | Closing | LastAck) && seg.fin;
             let outcome = arrives(tcb, seg);
@@ -322,8 +323,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "A FIN is taken with a closed window",
-        reason: "It takes no room, and a peer that has nothing else to say would have to probe with it for ever. Linux \
-                 takes it, too",
+        reason: "It takes no room, and a peer that has nothing else to say would have to probe with it for ever. \
+                 Linux takes it, too",
         does: |tcb, seg| {
             let is_open = matches!(tcb.state, Established | FinWait1 | FinWait2);
             let is_at_edge = tcb.rcv_wnd == 0 && seg.seq == tcb.rcv_nxt && seg.fin && seg.text == 0;
@@ -333,8 +334,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "With a closed window a segment at RCV.NXT without ACK is dropped",
-        reason: "MUST-66 has what is at RCV.NXT looked at for its ACK, URG and RST; without ACK it is dropped where it \
-                 would be with an open window. No peer sends it",
+        reason: "MUST-66 has what is at RCV.NXT looked at for its ACK, URG and RST; without ACK it is dropped where \
+                 it would be with an open window. No peer sends it",
         does: |tcb, seg| {
             let is_there = tcb.rcv_wnd == 0 && seg.seq == tcb.rcv_nxt && tcb.is_connection() && tcb.takes_stamp(seg);
             (is_there && seg.ack.is_none() && !seg.rst && !seg.syn).then(|| tcb.drops())
