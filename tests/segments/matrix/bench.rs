@@ -1,6 +1,6 @@
 //! Bench: a shard in memory with one connection at a time, brought into a state by a conversation.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, Context, FlowView, Push, Service, Shard, Ticket};
@@ -8,6 +8,7 @@ use holdline::tcp::Time;
 
 use super::super::frame::{Ends, build, parse};
 use super::super::packet::{Packet, Tcp};
+use super::super::script::CLIENT_PORT;
 use super::oracle::{Answer, Seg, State, Tcb};
 
 const ENDS: Ends = Ends {
@@ -31,7 +32,10 @@ pub const CLOCK: u32 = 0xffff_fff8;
 pub enum Start {
     Closed,
     Listen,
+    SynSent,
     SynReceived,
+    /// SYN-RECEIVED, where both ends have opened at the same time.
+    SynReceivedActive,
     Established,
     /// ESTABLISHED, bytes of ours in flight.
     Sending,
@@ -178,6 +182,7 @@ impl Bench {
                     self.echo = tcp.timestamps.map_or(self.echo, |(value, _)| value);
                     came.push(tcp);
                 }
+                (Packet::Arp { is_request: true, .. }, ..) => {}
                 (other, ..) => return Err(format!("{other} came out")),
             }
         }
@@ -208,6 +213,7 @@ impl Bench {
         let state = setting.start.state();
         let mut tcb = Tcb {
             state,
+            is_active: matches!(setting.start, Start::SynSent | Start::SynReceivedActive),
             snd_una: 0x1111_2222,
             snd_nxt: 0x1111_2222,
             snd_wnd_max: u32::from(CLIENT_WINDOW),
@@ -220,6 +226,14 @@ impl Bench {
             return Ok(tcb);
         }
         let stamp = setting.is_stamped.then_some(CLOCK);
+        if tcb.is_active {
+            tcb.snd_una = self.connect()?;
+            tcb.snd_nxt = tcb.snd_una.wrapping_add(1);
+            tcb.rcv_wnd = self.window.bytes();
+        }
+        if setting.start == Start::SynSent {
+            return Ok(tcb);
+        }
         tcb.ts_recent = stamp;
         let syn = Seg { seq: setting.irs, syn: true, stamp, ..Seg::default() };
         let answers = self.exchange(PORT, &syn, CLIENT_WINDOW)?;
@@ -229,7 +243,7 @@ impl Bench {
         (tcb.snd_una, tcb.snd_nxt) = (iss, iss.wrapping_add(1));
         tcb.rcv_nxt = setting.irs.wrapping_add(1);
         let edge = tcb.rcv_nxt.wrapping_add(self.window.bytes());
-        if setting.start != Start::SynReceived {
+        if state != State::SynReceived {
             self.open(&mut tcb, stamp)?;
             self.go_on(setting.start, &mut tcb, stamp)?;
         }
@@ -239,6 +253,23 @@ impl Bench {
             return Err(format!("the way to {state} leads to {reached}"));
         }
         Ok(tcb)
+    }
+
+    /// Asks the client for a connection. Returns our initial sequence number.
+    fn connect(&mut self) -> Result<u32, String> {
+        let client = SocketAddrV4::new(ENDS.client, CLIENT_PORT);
+        self.shard.connect(self.now, None, PORT, client).map_err(|error| error.to_string())?;
+        let mut came = self.came()?;
+        if came.is_empty() {
+            // It asks where the client is first.
+            let answer = Packet::Arp { is_request: false, address: ENDS.client, faults: Vec::new() };
+            self.shard.receive(self.now, &[&build(&answer, &ENDS, &[])]);
+            came = self.came()?;
+        }
+        match came[..] {
+            [Tcp { syn: true, ack: None, seq: Some(iss), .. }] => Ok(iss),
+            _ => Err(format!("a connection is asked for by {came:?}")),
+        }
     }
 
     /// Completes the handshake and fills the window as far as it is to be filled.
@@ -298,6 +329,7 @@ impl Bench {
         use holdline::tcp::State as Ours;
         match self.view().map(|view| view.state) {
             None | Some(Ours::Free) => State::Closed,
+            Some(Ours::SynSent) => State::SynSent,
             Some(Ours::SynReceived) => State::SynReceived,
             Some(Ours::Established) => State::Established,
             Some(Ours::FinWait1) => State::FinWait1,
@@ -314,10 +346,7 @@ impl Bench {
         let port = if setting.start == Start::Closed { PORT_CLOSED } else { PORT };
         let mut came = self.exchange(port, seg, CLIENT_WINDOW)?;
         if came.is_empty() && may_be_late {
-            self.now = self.now.plus_ms(499);
-            self.shard.tick(self.now);
-            // What is sent again meanwhile is not the answer.
-            came = self.came()?.into_iter().filter(|tcp| tcp.bytes == 0 && !tcp.fin).collect();
+            came = self.wait()?;
         }
         let answers = came.iter().map(|tcp| answer(tcp, tcb)).collect::<Result<_, _>>()?;
         let state = self.state();
@@ -325,6 +354,20 @@ impl Bench {
         // What waits in a connection that has ended is gone with it.
         let taken = self.read_all().saturating_sub(self.filled);
         Ok(Did { answers, state, taken, unacked_bytes })
+    }
+
+    /// What comes within half a second at first. What is sent again meanwhile is none of it.
+    fn wait(&mut self) -> Result<Vec<Tcp>, String> {
+        let end = self.now.plus_ms(499);
+        while let Some(deadline) = self.shard.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.shard.tick(self.now);
+            let came: Vec<Tcp> = self.came()?.into_iter().filter(|tcp| tcp.bytes == 0 && !tcp.fin).collect();
+            if !came.is_empty() {
+                return Ok(came);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// How many bytes were received, those included that have waited.
@@ -360,7 +403,8 @@ impl Start {
         match self {
             Start::Closed => State::Closed,
             Start::Listen => State::Listen,
-            Start::SynReceived => State::SynReceived,
+            Start::SynSent => State::SynSent,
+            Start::SynReceived | Start::SynReceivedActive => State::SynReceived,
             Start::Established | Start::Sending => State::Established,
             Start::FinWait1 | Start::FinWait1Sending => State::FinWait1,
             Start::FinWait2 => State::FinWait2,
@@ -379,7 +423,7 @@ fn answer(tcp: &Tcp, tcb: &Tcb) -> Result<Answer, String> {
         (false, false, false, Some(ack), 0) => Ok(Answer::Ack { seq, ack }),
         (false, true, false, None, 0) => Ok(Answer::Rst { seq }),
         (false, true, false, Some(ack), 0) if seq == 0 => Ok(Answer::RstAck { ack }),
-        (true, false, false, Some(ack), 0) if tcb.snd_una == seq && ack == tcb.rcv_nxt => {
+        (true, false, false, Some(ack), 0) if tcb.state == State::SynReceived && tcb.snd_una == seq => {
             Ok(Answer::SynAckAgain { ack })
         }
         (true, false, false, Some(ack), 0) => Ok(Answer::SynAck { ack }),

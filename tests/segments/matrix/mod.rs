@@ -92,10 +92,11 @@ fn stamped_segments(tcb: &Tcb) -> Vec<Seg> {
 
 /// Whether there is such a thing: a window can be filled after the handshake only.
 fn is_possible(setting: &Setting) -> bool {
-    let has_data = !matches!(setting.start, Start::Closed | Start::Listen | Start::SynReceived);
+    let before_data = [Start::Closed, Start::Listen, Start::SynSent, Start::SynReceived, Start::SynReceivedActive];
+    let has_data = !before_data.contains(&setting.start);
     let is_plain = setting.window == Window::Open;
     (has_data || is_plain)
-        && (!setting.is_stamped || is_plain && !matches!(setting.start, Start::Closed | Start::Listen))
+        && (!setting.is_stamped || is_plain && !matches!(setting.start, Start::Closed | Start::Listen | Start::SynSent))
 }
 
 /// What the RFCs say, or the table instead of them: its index then.
@@ -127,7 +128,7 @@ impl Results {
         // Without a connection there is LISTEN or CLOSED, whichever was there before.
         let state = if outcome.state == State::Listen { State::Closed } else { outcome.state };
         let in_flight = tcb.snd_nxt.wrapping_sub(outcome.snd_una).saturating_sub(u32::from(has_our_fin(&tcb)));
-        let is_gone = matches!(state, State::Closed | State::SynReceived);
+        let is_gone = matches!(state, State::Closed | State::SynSent | State::SynReceived);
         let is_right = did.answers.iter().copied().eq(outcome.answer)
             && did.state == state
             && did.taken == outcome.taken

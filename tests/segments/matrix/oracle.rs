@@ -2,16 +2,17 @@
 //!
 //! Small, slow and independent: it shares nothing with the stack, keeps one connection in plain numbers and says what
 //! is sent, which state follows and how much data is taken. RFC 5961 (blind attacks), RFC 1337 (resets in TIME-WAIT),
-//! RFC 6191 (SYNs in TIME-WAIT) and RFC 7323 (timestamps) stand where they change the text. A passive open only.
+//! RFC 6191 (SYNs in TIME-WAIT) and RFC 7323 (timestamps) stand where they change the text.
 //!
 //! [`DEPARTURES`] is the table of what holdline does otherwise, each with its reason.
 
-/// The states of RFC 9293 §3.3.2 that a server's connection can be in.
+/// The states of RFC 9293 §3.3.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display)]
 #[strum(serialize_all = "SCREAMING-KEBAB-CASE")]
 pub enum State {
     Closed,
     Listen,
+    SynSent,
     SynReceived,
     Established,
     #[strum(to_string = "FIN-WAIT-1")]
@@ -24,12 +25,16 @@ pub enum State {
     TimeWait,
 }
 
-use State::{CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived, TimeWait};
+use State::{
+    CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived, SynSent, TimeWait,
+};
 
 /// A connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcb {
     pub state: State,
+    /// It was opened by us.
+    pub is_active: bool,
     pub snd_una: u32,
     pub snd_nxt: u32,
     /// The largest window that the peer ever offered (MAX.SND.WND of RFC 5961 §5).
@@ -134,6 +139,7 @@ pub fn arrives(tcb: &Tcb, seg: &Seg) -> Outcome {
     match tcb.state {
         Closed => closed(tcb, seg),
         Listen => listen(tcb, seg),
+        SynSent => syn_sent(tcb, seg),
         SynReceived | Established | FinWait1 | FinWait2 | CloseWait | Closing | LastAck | TimeWait => other(tcb, seg),
     }
 }
@@ -164,6 +170,29 @@ fn listen(tcb: &Tcb, seg: &Seg) -> Outcome {
     tcb.drops()
 }
 
+/// §3.10.7.3.
+fn syn_sent(tcb: &Tcb, seg: &Seg) -> Outcome {
+    let iss = tcb.snd_una;
+    if let Some(ack) = seg.ack.filter(|ack| !(before(iss, *ack) && up_to(*ack, tcb.snd_nxt))) {
+        return if seg.rst { tcb.drops() } else { tcb.says(Some(Answer::Rst { seq: ack })) };
+    }
+    if seg.rst {
+        // RFC 5961 §3.2: it counts where it acknowledges our SYN.
+        return if seg.ack.is_some() { tcb.enters(Closed) } else { tcb.drops() };
+    }
+    if !seg.syn {
+        return tcb.drops();
+    }
+    let rcv_nxt = seg.seq.wrapping_add(1);
+    let Some(ack) = seg.ack else {
+        return Outcome { answer: Some(Answer::SynAck { ack: rcv_nxt }), state: SynReceived, ..tcb.drops() };
+    };
+    let tcb = Tcb { state: Established, rcv_nxt, snd_una: ack, ..*tcb };
+    // Other controls or text: on with the sixth step.
+    let rest = text(&tcb, &Seg { seq: rcv_nxt, syn: false, ..*seg });
+    if rest.answer.is_some() { rest } else { tcb.acks() }
+}
+
 /// §3.10.7.4.
 fn other(tcb: &Tcb, seg: &Seg) -> Outcome {
     // RFC 6191 §2, RFC 9293 §3.6.1 (MAY-2).
@@ -188,14 +217,14 @@ fn other(tcb: &Tcb, seg: &Seg) -> Outcome {
     if seg.rst {
         return match tcb.state {
             TimeWait => tcb.drops(),
-            SynReceived if seg.seq == tcb.rcv_nxt => tcb.enters(Listen),
+            SynReceived if seg.seq == tcb.rcv_nxt && !tcb.is_active => tcb.enters(Listen),
             _ if seg.seq == tcb.rcv_nxt => tcb.enters(Closed),
             _ => tcb.acks(),
         };
     }
     // Fourth (RFC 5961 §4.2).
     if seg.syn {
-        return if tcb.state == SynReceived { tcb.enters(Listen) } else { tcb.acks() };
+        return if tcb.state == SynReceived && !tcb.is_active { tcb.enters(Listen) } else { tcb.acks() };
     }
     // Fifth.
     let Some(ack) = seg.ack else { return tcb.drops() };
@@ -299,8 +328,28 @@ pub const DEPARTURES: &[Departure] = &[
         reason: "RFC 9293 goes back to LISTEN, which lets one blind SYN end a handshake; RFC 5961 §4.2 is as good \
                  here: a peer that has begun anew answers with an exact reset",
         does: |tcb, seg| {
-            let is_in_window = tcb.state == SynReceived && seg.syn && !seg.rst && tcb.is_acceptable(seg);
-            (is_in_window && tcb.takes_stamp(seg)).then(|| tcb.acks())
+            let is_passive = tcb.state == SynReceived && !tcb.is_active;
+            let is_in_window = seg.syn && !seg.rst && tcb.is_acceptable(seg);
+            (is_passive && is_in_window && tcb.takes_stamp(seg)).then(|| tcb.acks())
+        },
+    },
+    Departure {
+        name: "In a simultaneous open the peer's SYN-ACK completes the handshake",
+        reason: "RFC 9293 §3.5, figure 8, has it so; in the words of §3.10.7.4 its SYN lies left of the window",
+        does: |tcb, seg| {
+            let is_simultaneous = tcb.state == SynReceived && tcb.is_active && seg.syn && !seg.rst;
+            let is_answer = seg.seq == tcb.irs && seg.ack == Some(tcb.snd_nxt);
+            let opened = Tcb { state: Established, snd_una: tcb.snd_nxt, ..*tcb };
+            (is_simultaneous && is_answer).then(|| opened.acks())
+        },
+    },
+    Departure {
+        name: "Text and FIN on a SYN-ACK are not taken",
+        reason: "They come again, as our ACK says that nothing behind the SYN was received; no server sends them, and a \
+                 forged SYN-ACK shall bring no text along",
+        does: |tcb, seg| {
+            let is_answer = tcb.state == SynSent && seg.syn && !seg.rst && seg.ack == Some(tcb.snd_nxt);
+            (is_answer && seg.len() > 1).then(|| arrives(tcb, &Seg { text: 0, fin: false, ..*seg }))
         },
     },
     Departure {
@@ -345,7 +394,7 @@ pub const DEPARTURES: &[Departure] = &[
 
 impl Tcb {
     fn is_connection(&self) -> bool {
-        !matches!(self.state, Closed | Listen)
+        !matches!(self.state, Closed | Listen | SynSent)
     }
 
     /// Whether the timestamp lets the segment through.
