@@ -29,6 +29,11 @@ pub enum Start {
     Closing,
     LastAck,
     TimeWait,
+    /// The same where nobody is there to read any more.
+    FinWait1Orphan,
+    FinWait2Orphan,
+    ClosingOrphan,
+    LastAckOrphan,
 }
 
 pub const STARTS: &[Start] = &[
@@ -45,6 +50,10 @@ pub const STARTS: &[Start] = &[
     Start::Closing,
     Start::LastAck,
     Start::TimeWait,
+    Start::FinWait1Orphan,
+    Start::FinWait2Orphan,
+    Start::ClosingOrphan,
+    Start::LastAckOrphan,
 ];
 
 pub fn syn(options: &[u8]) -> Step {
@@ -84,6 +93,10 @@ impl Start {
             Start::Closing => vec![Step::Close, fin(Ack::Una(0))],
             Start::LastAck => vec![fin(Ack::Next(0)), Step::Close],
             Start::TimeWait => vec![Step::Close, ack(), fin(Ack::Next(0))],
+            Start::FinWait1Orphan => vec![Step::CloseBoth],
+            Start::FinWait2Orphan => vec![Step::CloseBoth, ack()],
+            Start::ClosingOrphan => vec![Step::CloseBoth, fin(Ack::Una(0))],
+            Start::LastAckOrphan => vec![fin(Ack::Next(0)), Step::CloseBoth],
         };
         [&opened[..], &further].concat()
     }

@@ -19,8 +19,10 @@ pub enum Step {
     Send(Segment),
     /// The client sends data until the window is closed. The windows differ, so only the state is compared.
     Fill,
-    /// The server's application closes its direction.
+    /// The server's application closes its direction, and goes on reading.
     Close,
+    /// The server's application closes both.
+    CloseBoth,
     /// The server's application sends so many bytes.
     Push(u16),
 }
@@ -30,7 +32,7 @@ impl Step {
     pub fn segment(&self) -> Option<&Segment> {
         match self {
             Step::Send(segment) => Some(segment),
-            Step::Fill | Step::Close | Step::Push(_) => None,
+            Step::Fill | Step::Close | Step::CloseBoth | Step::Push(_) => None,
         }
     }
 
@@ -47,7 +49,8 @@ impl fmt::Display for Step {
         match self {
             Step::Send(segment) => write!(f, "{segment}"),
             Step::Fill => write!(f, "data until the window is closed"),
-            Step::Close => write!(f, "the application closes"),
+            Step::Close => write!(f, "the application closes its direction"),
+            Step::CloseBoth => write!(f, "the application closes"),
             Step::Push(bytes) => write!(f, "the application sends {bytes}"),
         }
     }
@@ -227,7 +230,7 @@ impl<'a> Stage<'a> {
                 let before = std::mem::replace(&mut player.state, kernel.state.clone());
                 let is_same = match player.case.steps[at] {
                     Step::Fill => kernel.state == ours.state,
-                    Step::Send(_) | Step::Close | Step::Push(_) => kernel == ours,
+                    Step::Send(_) | Step::Close | Step::CloseBoth | Step::Push(_) => kernel == ours,
                 };
                 if !is_same {
                     player.is_over = kernel.state != ours.state || !player.views[0].agrees(&player.views[1]);
@@ -257,6 +260,7 @@ impl<'a> Stage<'a> {
                     stack.inject(&frame);
                 }
                 Some(Step::Close) => stack.close(player.port),
+                Some(Step::CloseBoth) => stack.close_both(player.port),
                 Some(Step::Push(bytes)) => stack.push(player.port, *bytes),
                 Some(Step::Fill) => fill(stack, &mut player.views[side], player.port, player.case.server_port),
                 None => {}

@@ -180,6 +180,10 @@ impl Stack for Kernel {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
+    fn close_both(&mut self, client_port: u16) {
+        drop(self.streams.remove(&client_port));
+    }
+
     fn push(&mut self, client_port: u16, bytes: u16) {
         let mut stream = self.streams.get(&client_port).expect("an accepted connection is pushed to");
         // As above.

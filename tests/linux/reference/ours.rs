@@ -3,7 +3,7 @@
 //! Its clock stands still while a segment is dealt with and goes on by more than a second before the next, so that no
 //! answer is throttled; nothing here looks at timers, as the kernel's do not expire either while a case lasts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, Context, Push, Service, Shard, Ticket};
@@ -44,6 +44,8 @@ pub struct Ours {
     came: Vec<Vec<u8>>,
     /// Flows that were seen, by the client's port.
     flows: HashMap<u16, FlowId>,
+    /// Ports whose connection the application has closed for good: nothing of it can be read.
+    left: HashSet<u16>,
 }
 
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
@@ -52,11 +54,19 @@ impl Ours {
     pub fn start() -> Ours {
         let now = Time::from_ms(1_000_000);
         let (usual, small) = (shard(PORT, None, now), shard(PORT_SMALL, Some(SMALL_WINDOW_BYTES), now));
-        Ours { now, usual, small, came: Vec::new(), flows: HashMap::new() }
+        Ours { now, usual, small, came: Vec::new(), flows: HashMap::new(), left: HashSet::new() }
     }
 
     fn shards(&mut self) -> [&mut Shard<Application>; 2] {
         [&mut self.usual, &mut self.small]
+    }
+
+    fn close_how(&mut self, client_port: u16, how: CloseHow) {
+        let now = self.now;
+        if let Some((shard, id)) = self.flow(client_port) {
+            // It fails for a connection that is closed already.
+            let _ = shard.close(now, id, how);
+        }
     }
 
     /// The shard that a flow is in, and its id.
@@ -121,17 +131,19 @@ impl Stack for Ours {
                 true
             });
         }
-        self.flows.extend(seen);
+        self.flows.extend(seen.into_iter().filter(|(port, _)| !self.left.contains(port)));
         self.now = self.now.plus_ms(1_100);
         came
     }
 
     fn close(&mut self, client_port: u16) {
-        let now = self.now;
-        if let Some((shard, id)) = self.flow(client_port) {
-            // It fails for a connection that is closed already.
-            let _ = shard.close(now, id, CloseHow::Half);
-        }
+        self.close_how(client_port, CloseHow::Half);
+    }
+
+    fn close_both(&mut self, client_port: u16) {
+        self.close_how(client_port, CloseHow::Fin);
+        self.flows.remove(&client_port);
+        self.left.insert(client_port);
     }
 
     fn push(&mut self, client_port: u16, bytes: u16) {

@@ -32,6 +32,9 @@ pub trait Stack {
     /// The application closes its direction.
     fn close(&mut self, client_port: u16);
 
+    /// The application closes both, and is no longer there to read.
+    fn close_both(&mut self, client_port: u16);
+
     /// The application sends bytes.
     fn push(&mut self, client_port: u16, bytes: u16);
 
