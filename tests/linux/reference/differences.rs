@@ -4,7 +4,7 @@
 //! difference that is in no entry is a failure, and so is an entry that nothing falls into any more.
 
 use super::answer::Answer;
-use super::conversation::{Did, Difference};
+use super::conversation::{Did, Difference, Step};
 use super::crafted::{Damage, SYN, Segment};
 use super::table::ENTRIES;
 
@@ -64,6 +64,11 @@ impl Difference {
     pub fn is_changed(&self) -> bool {
         let is_other = |did: &Did| did.state != self.state;
         is_other(&self.kernel) || is_other(&self.ours)
+    }
+
+    /// Whether the application has closed for good.
+    pub fn is_orphaned(&self) -> bool {
+        self.case.steps[..self.at].contains(&Step::CloseBoth)
     }
 
     /// Whether the kernel answered by ICMP and that is all.

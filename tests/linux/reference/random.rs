@@ -42,7 +42,7 @@ fn step(random: &mut impl Rng, is_accepted: bool) -> Step {
         24..34 => Step::Send(Segment::new(0, Seq::Next(0), next)),
         34..38 => Step::Send(Segment::new(0, Seq::Next(0), Some(Ack::Una(0))).payload(bytes)),
         38..46 if is_accepted => Step::Push(bytes),
-        46..51 if is_accepted => Step::Close,
+        46..52 if is_accepted => Step::Close,
         52..58 => Step::Send(Segment::new(FIN, Seq::Next(0), next).payload(bytes % 3)),
         58..64 => Step::Send(Segment::new(ACK, Seq::Next(-i32::from(bytes)), next).payload(bytes % 100)),
         64..68 => Step::Send(Segment::new(0, Seq::Next(0), next).window(bytes)),

@@ -277,6 +277,36 @@ pub const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
+        name: "With our FIN not acknowledged, data that nobody reads, or a FIN right of a gap, is answered by a reset",
+        reason: "The reset would take with it what was queued before the close. RFC 9293 §3.6.1, SHLD-3, is followed \
+                 from FIN-WAIT-2 on, when the peer has it all",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let is_for_nobody = it.is_in(&["FIN-WAIT-1"]) && it.is_orphaned() && it.place.length > 0;
+            is_for_nobody && it.kernel.is_only(RST) && it.kernel.state == "CLOSED" && it.ours.is_only(ACK)
+        },
+    },
+    Entry {
+        name: "The reset for data that nobody reads has the number that the data acknowledged",
+        reason: "RFC 9293 §3.10.5: a reset of a connection has SND.NXT, which the peer takes whatever it has \
+                 acknowledged",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let are_resets = it.kernel.is_only(RST) && it.ours.is_only(RST) && it.both_are_in("CLOSED");
+            are_resets && it.is_orphaned() && it.has_payload()
+        },
+    },
+    Entry {
+        name: "FIN-WAIT-2 that nobody reads is a bare record: a SYN, a FIN or a reset in the window ends it, and so do \
+               wrong acknowledgments",
+        reason: "RFC 5961 and RFC 9293 §3.10.7.4 hold in FIN-WAIT-2, whoever reads; nobody off the path shall end it",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let is_bare = it.is_orphaned() && (it.is_in(&["FIN-WAIT-2"]) || it.ours.state == "FIN-WAIT-2");
+            is_bare && it.ours.state == "FIN-WAIT-2" && (it.ours.is_silent() || it.ours.is_only(ACK))
+        },
+    },
+    Entry {
         name: "A packet of an unknown protocol is answered by ICMP",
         reason: "RFC 1122 §3.2.2.1 says SHOULD; holdline answers nobody whom it does not serve, as who asks is not \
                  known",

@@ -9,7 +9,8 @@ use holdline::tcp::Time;
 use super::super::frame::{Ends, build, parse};
 use super::super::packet::{Packet, Tcp};
 use super::super::script::CLIENT_PORT;
-use super::oracle::{Answer, Seg, State, Tcb};
+use super::connection::{Answer, Seg, State, Tcb};
+use super::setting::{Setting, Start, Window};
 
 const ENDS: Ends = Ends {
     server_mac: [2, 0, 0, 0, 0, 1],
@@ -26,48 +27,6 @@ pub const CLIENT_WINDOW: u16 = 50_000;
 const PUSH_BYTES: usize = 1_000;
 /// The client's timestamp clock.
 pub const CLOCK: u32 = 0xffff_fff8;
-
-/// A way into a state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter)]
-pub enum Start {
-    Closed,
-    Listen,
-    SynSent,
-    SynReceived,
-    /// SYN-RECEIVED, where both ends have opened at the same time.
-    SynReceivedActive,
-    Established,
-    /// ESTABLISHED, bytes of ours in flight.
-    Sending,
-    FinWait1,
-    /// FIN-WAIT-1, bytes of ours in flight before the FIN.
-    FinWait1Sending,
-    FinWait2,
-    CloseWait,
-    CloseWaitSending,
-    Closing,
-    LastAck,
-    TimeWait,
-}
-
-/// How much of the receive window is left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter)]
-pub enum Window {
-    Open,
-    /// A few bytes.
-    Narrow,
-    Shut,
-}
-
-/// What one cell begins with, beside its segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Setting {
-    pub start: Start,
-    pub window: Window,
-    pub is_stamped: bool,
-    /// The client's initial sequence number.
-    pub irs: u32,
-}
 
 /// What the stack did with a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,23 +66,6 @@ pub struct Bench {
     echo: u32,
     /// How many bytes were sent to fill the window.
     filled: u32,
-}
-
-impl Window {
-    fn bytes(self) -> u32 {
-        match self {
-            Window::Open => 60_000,
-            Window::Narrow | Window::Shut => 2_000,
-        }
-    }
-
-    fn left(self) -> u32 {
-        match self {
-            Window::Open => 60_000,
-            Window::Narrow => 5,
-            Window::Shut => 0,
-        }
-    }
 }
 
 impl Bench {
@@ -198,9 +140,9 @@ impl Bench {
         found
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, how: CloseHow) {
         let id = self.view().expect("a connection").id;
-        self.shard.close(self.now, id, CloseHow::Half).expect("it is open");
+        self.shard.close(self.now, id, how).expect("it is open");
     }
 
     fn push(&mut self) {
@@ -214,6 +156,7 @@ impl Bench {
         let mut tcb = Tcb {
             state,
             is_active: matches!(setting.start, Start::SynSent | Start::SynReceivedActive),
+            is_orphan: matches!(setting.start, Start::FinWait1Orphan | Start::FinWait2Orphan),
             snd_una: 0x1111_2222,
             snd_nxt: 0x1111_2222,
             snd_wnd_max: u32::from(CLIENT_WINDOW),
@@ -291,7 +234,8 @@ impl Bench {
     /// Goes on from ESTABLISHED.
     fn go_on(&mut self, start: Start, tcb: &mut Tcb, stamp: Option<u32>) -> Result<(), String> {
         use Start::{
-            CloseWait, CloseWaitSending, Closing, FinWait1, FinWait1Sending, FinWait2, LastAck, Sending, TimeWait,
+            CloseWait, CloseWaitSending, Closing, FinWait1, FinWait1Sending, FinWait2, FinWait2Orphan, LastAck,
+            Sending, TimeWait,
         };
         let peer_closes_first = matches!(start, CloseWait | CloseWaitSending | LastAck);
         if peer_closes_first {
@@ -302,11 +246,15 @@ impl Bench {
             tcb.snd_nxt = tcb.snd_nxt.wrapping_add(PUSH_BYTES as u32);
         }
         if matches!(start, FinWait1 | FinWait1Sending | FinWait2 | Closing | LastAck | TimeWait) {
-            self.close();
+            self.close(CloseHow::Half);
+            tcb.snd_nxt = tcb.snd_nxt.wrapping_add(1);
+        }
+        if tcb.is_orphan {
+            self.close(CloseHow::Fin);
             tcb.snd_nxt = tcb.snd_nxt.wrapping_add(1);
         }
         self.came()?;
-        if matches!(start, FinWait2 | TimeWait) {
+        if matches!(start, FinWait2 | FinWait2Orphan | TimeWait) {
             tcb.snd_una = tcb.snd_nxt;
             let ack = Seg { seq: tcb.rcv_nxt, ack: Some(tcb.snd_nxt), stamp, ..Seg::default() };
             self.exchange(PORT, &ack, CLIENT_WINDOW)?;
@@ -394,24 +342,6 @@ impl Bench {
         match (stats.flows, stats.actives, stats.spans, stats.blocks) {
             (0, 0, 0, 0) => Ok(()),
             left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
-        }
-    }
-}
-
-impl Start {
-    pub fn state(self) -> State {
-        match self {
-            Start::Closed => State::Closed,
-            Start::Listen => State::Listen,
-            Start::SynSent => State::SynSent,
-            Start::SynReceived | Start::SynReceivedActive => State::SynReceived,
-            Start::Established | Start::Sending => State::Established,
-            Start::FinWait1 | Start::FinWait1Sending => State::FinWait1,
-            Start::FinWait2 => State::FinWait2,
-            Start::CloseWait | Start::CloseWaitSending => State::CloseWait,
-            Start::Closing => State::Closing,
-            Start::LastAck => State::LastAck,
-            Start::TimeWait => State::TimeWait,
         }
     }
 }

@@ -7,12 +7,16 @@
 //! Invariant: nothing that the stack says decides what is expected of it, but its initial sequence number.
 
 mod bench;
+mod connection;
 mod oracle;
+mod setting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bench::{Bench, CLOCK, Setting, Start, Window};
-use oracle::{DEPARTURES, Outcome, Seg, State, Tcb, arrives};
+use bench::{Bench, CLOCK};
+use connection::{Outcome, Seg, State, Tcb};
+use oracle::{DEPARTURES, arrives};
+use setting::{Setting, Start, Window};
 use strum::IntoEnumIterator;
 
 /// Kinds of segments by their letters: S SYN, A ACK, F FIN, R RST, U URG, P PSH, and 10 bytes of data for d.

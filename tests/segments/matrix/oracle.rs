@@ -1,98 +1,15 @@
 //! Oracle: what the RFCs say of one segment in one state, in the order and close to the words of RFC 9293 §3.10.7.
 //!
-//! Small, slow and independent: it shares nothing with the stack, keeps one connection in plain numbers and says what
-//! is sent, which state follows and how much data is taken. RFC 5961 (blind attacks), RFC 1337 (resets in TIME-WAIT),
-//! RFC 6191 (SYNs in TIME-WAIT) and RFC 7323 (timestamps) stand where they change the text.
+//! Small, slow and independent: it shares nothing with the stack, keeps one connection in plain numbers (`connection`)
+//! and says what is sent, which state follows and how much data is taken. RFC 5961 (blind attacks), RFC 1337 (resets in
+//! TIME-WAIT), RFC 6191 (SYNs in TIME-WAIT) and RFC 7323 (timestamps) stand where they change the text.
 //!
 //! [`DEPARTURES`] is the table of what holdline does otherwise, each with its reason.
 
-/// The states of RFC 9293 §3.3.2.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display)]
-#[strum(serialize_all = "SCREAMING-KEBAB-CASE")]
-pub enum State {
-    Closed,
-    Listen,
-    SynSent,
-    SynReceived,
-    Established,
-    #[strum(to_string = "FIN-WAIT-1")]
-    FinWait1,
-    #[strum(to_string = "FIN-WAIT-2")]
-    FinWait2,
-    CloseWait,
-    Closing,
-    LastAck,
-    TimeWait,
-}
-
+use super::connection::{Answer, Outcome, Seg, State, Tcb};
 use State::{
     CloseWait, Closed, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynReceived, SynSent, TimeWait,
 };
-
-/// A connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Tcb {
-    pub state: State,
-    /// It was opened by us.
-    pub is_active: bool,
-    pub snd_una: u32,
-    pub snd_nxt: u32,
-    /// The largest window that the peer ever offered (MAX.SND.WND of RFC 5961 §5).
-    pub snd_wnd_max: u32,
-    pub rcv_nxt: u32,
-    pub rcv_wnd: u32,
-    pub irs: u32,
-    /// TS.Recent, where timestamps were agreed on.
-    pub ts_recent: Option<u32>,
-}
-
-/// A segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seg {
-    pub seq: u32,
-    pub ack: Option<u32>,
-    pub syn: bool,
-    pub fin: bool,
-    pub rst: bool,
-    pub urg: bool,
-    pub psh: bool,
-    pub text: u32,
-    pub stamp: Option<u32>,
-}
-
-impl Seg {
-    /// SEG.LEN.
-    pub fn len(&self) -> u32 {
-        self.text + u32::from(self.syn) + u32::from(self.fin)
-    }
-}
-
-/// A segment that is sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
-    /// `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>`
-    Ack { seq: u32, ack: u32 },
-    /// `<SEQ=seq><CTL=RST>`
-    Rst { seq: u32 },
-    /// `<SEQ=0><ACK=ack><CTL=RST,ACK>`
-    RstAck { ack: u32 },
-    /// `<SEQ=ISS><ACK=ack><CTL=SYN,ACK>` for a new connection.
-    SynAck { ack: u32 },
-    /// The SYN-ACK of this connection again.
-    SynAckAgain { ack: u32 },
-}
-
-/// What follows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outcome {
-    pub answer: Option<Answer>,
-    /// The answer is an ACK of data or FIN, which may come within half a second (MUST-40).
-    pub may_be_late: bool,
-    pub state: State,
-    /// How many bytes of data are taken.
-    pub taken: u32,
-    pub snd_una: u32,
-}
 
 fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
@@ -271,6 +188,10 @@ fn text(tcb: &Tcb, seg: &Seg) -> Outcome {
     if !takes_text && !seg.fin {
         return tcb.drops();
     }
+    // §3.6.1, SHLD-3: new data that nobody reads is answered by a reset, to show that it was lost.
+    if tcb.is_orphan && takes_text && seg.text > 0 && before(tcb.rcv_nxt, seg.seq.wrapping_add(seg.text)) {
+        return Outcome { answer: Some(Answer::Rst { seq: tcb.snd_nxt }), ..tcb.enters(Closed) };
+    }
     if before(tcb.rcv_nxt, seg.seq) {
         // Right of RCV.NXT: held back or dropped (SHLD-31), and RCV.NXT is told.
         return if takes_text { tcb.acks() } else { tcb.drops() };
@@ -345,8 +266,8 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         name: "Text and FIN on a SYN-ACK are not taken",
-        reason: "They come again, as our ACK says that nothing behind the SYN was received; no server sends them, and a \
-                 forged SYN-ACK shall bring no text along",
+        reason: "They come again, as our ACK says that nothing behind the SYN was received; no server sends them, and \
+                 a forged SYN-ACK shall bring no text along",
         does: |tcb, seg| {
             let is_answer = tcb.state == SynSent && seg.syn && !seg.rst && seg.ack == Some(tcb.snd_nxt);
             (is_answer && seg.len() > 1).then(|| arrives(tcb, &Seg { text: 0, fin: false, ..*seg }))
@@ -379,6 +300,16 @@ pub const DEPARTURES: &[Departure] = &[
             let is_at_edge = tcb.rcv_wnd == 0 && seg.seq == tcb.rcv_nxt && seg.fin && seg.text == 0;
             let opened = arrives(&Tcb { rcv_wnd: 1, ..*tcb }, seg);
             (is_open && is_at_edge && opened.may_be_late).then_some(opened)
+        },
+    },
+    Departure {
+        name: "Until our FIN is acknowledged, data for nobody is taken and lost, not answered by a reset",
+        reason: "The reset would take with it what was queued before the close and is still on its way; SHLD-3 is \
+                 followed from FIN-WAIT-2 on, and by then the peer has it all",
+        does: |tcb, seg| {
+            let is_waiting = tcb.state == FinWait1 && tcb.is_orphan && seg.ack != Some(tcb.snd_nxt);
+            let is_reset = matches!(arrives(tcb, seg), Outcome { answer: Some(Answer::Rst { .. }), .. });
+            (is_waiting && is_reset).then(|| arrives(&Tcb { is_orphan: false, ..*tcb }, seg))
         },
     },
     Departure {
