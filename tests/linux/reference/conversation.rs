@@ -182,27 +182,27 @@ impl<'a> Stage<'a> {
 
     /// Plays cases; answers where the stacks differ.
     pub fn play(&mut self, cases: &[Case]) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        for batch in cases.chunks(BATCH) {
-            let mut attempts = 0..5;
-            loop {
-                assert!(
-                    attempts.next().is_some(),
-                    "this machine is too busy: the kernel repeats itself within a batch"
-                );
-                let begun = Instant::now();
-                let found = self.play_batch(batch);
-                if begun.elapsed() < self.batch_time_max {
-                    differences.extend(found);
-                    break;
-                }
-            }
-            self.cases += batch.len();
-        }
-        differences
+        let batches = cases.chunks(BATCH);
+        batches.flat_map(|batch| self.play_in_time(batch)).collect()
     }
 
-    fn play_batch(&mut self, cases: &[Case]) -> Vec<Difference> {
+    /// Plays a batch, or smaller ones where this machine has other things to do: while it is played the kernel must not
+    /// repeat itself.
+    fn play_in_time(&mut self, batch: &[Case]) -> Vec<Difference> {
+        let begun = Instant::now();
+        let (steps, found) = self.play_batch(batch);
+        if begun.elapsed() < self.batch_time_max {
+            self.cases += batch.len();
+            self.steps += steps;
+            return found;
+        }
+        assert!(batch.len() > 1, "this machine is too busy: a single case takes {:?}", begun.elapsed());
+        let (first, second) = batch.split_at(batch.len() / 2);
+        [self.play_in_time(first), self.play_in_time(second)].concat()
+    }
+
+    /// Answers how many steps were compared, too.
+    fn play_batch(&mut self, cases: &[Case]) -> (usize, Vec<Difference>) {
         let mut players: Vec<Player<'_>> = Vec::new();
         for case in cases {
             let port = self.next_port;
@@ -217,7 +217,7 @@ impl<'a> Stage<'a> {
                 is_over: false,
             });
         }
-        let mut differences = Vec::new();
+        let (mut steps, mut differences) = (0, Vec::new());
         let steps_max = cases.iter().map(|case| case.steps.len()).max().unwrap_or(0);
         for at in 0..steps_max {
             let kernel = self.step(0, at, &mut players);
@@ -226,7 +226,7 @@ impl<'a> Stage<'a> {
                 if player.is_over || at >= player.case.steps.len() {
                     continue;
                 }
-                self.steps += 1;
+                steps += 1;
                 let before = std::mem::replace(&mut player.state, kernel.state.clone());
                 let is_same = match player.case.steps[at] {
                     Step::Fill => kernel.state == ours.state,
@@ -242,7 +242,7 @@ impl<'a> Stage<'a> {
         for stack in &mut self.stacks {
             stack.forget();
         }
-        differences
+        (steps, differences)
     }
 
     /// Has all players make their step `at` with one of the stacks.

@@ -239,7 +239,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry {
         name: "A source address in 0.0.0.0/8 is a peer like others",
         reason: "RFC 1122 §3.2.1.3: such an address is only that of a host which does not know its own yet",
-        kernels: Kernels::Some,
+        kernels: Kernels::All,
         is_it: |it| {
             let is_nobody = it.is_damaged(|damage| matches!(damage, Damage::From(from) if from.octets()[0] == 0));
             is_nobody && it.ours.is_silent() && !it.is_changed()
