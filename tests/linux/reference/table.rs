@@ -62,9 +62,18 @@ pub const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
+        name: "In SYN-RECEIVED any reset in the window ends the connection",
+        reason: "RFC 5961 §3.2: one that is not exact is answered by an ACK. Newer kernels do so, too",
+        kernels: Kernels::Some,
+        is_it: |it| {
+            let is_near = it.is_in(&["SYN-RECEIVED"]) && it.has(RST) && it.place.seq != 0 && it.place.touches_window();
+            is_near && it.kernel.is_silent() && it.kernel.state == "CLOSED" && it.ours.state == it.state
+        },
+    },
+    Entry {
         name: "With a closed window an exact reset that carries data is ignored",
         reason: "RFC 9293 §3.4, MUST-66: resets are processed with a window of zero; SHLD-2: a reset may carry data",
-        kernels: Kernels::All,
+        kernels: Kernels::Some,
         is_it: |it| {
             let is_exact = it.has(RST) && it.place.seq == 0 && it.place.window == 0;
             is_exact && it.kernel.is_silent() && it.kernel.state == it.state && it.ours.state == "CLOSED"
