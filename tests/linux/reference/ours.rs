@@ -44,8 +44,8 @@ pub struct Ours {
     came: Vec<Vec<u8>>,
     /// Flows that were seen, by the client's port.
     flows: HashMap<u16, FlowId>,
-    /// Ports whose connection the application has closed for good: nothing of it can be read.
-    left: HashSet<u16>,
+    /// Flows that the application has closed for good: nothing of them can be read.
+    left: HashSet<FlowId>,
 }
 
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
@@ -131,7 +131,7 @@ impl Stack for Ours {
                 true
             });
         }
-        self.flows.extend(seen.into_iter().filter(|(port, _)| !self.left.contains(port)));
+        self.flows.extend(seen.into_iter().filter(|(_, id)| !self.left.contains(id)));
         self.now = self.now.plus_ms(1_100);
         came
     }
@@ -142,8 +142,7 @@ impl Stack for Ours {
 
     fn close_both(&mut self, client_port: u16) {
         self.close_how(client_port, CloseHow::Fin);
-        self.flows.remove(&client_port);
-        self.left.insert(client_port);
+        self.left.extend(self.flows.remove(&client_port));
     }
 
     fn push(&mut self, client_port: u16, bytes: u16) {

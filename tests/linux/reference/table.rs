@@ -261,7 +261,7 @@ pub const ENTRIES: &[Entry] = &[
         kernels: Kernels::All,
         is_it: |it| {
             let was_small = it.segments_before().any(|segment| segment.window < 300);
-            was_small && matches!(it.step(), Step::Push(_)) && it.ours.is_silent() && !it.kernel.is_silent()
+            was_small && it.segment().is_none() && it.ours.is_silent() && !it.kernel.is_silent()
         },
     },
     Entry {
@@ -270,7 +270,8 @@ pub const ENTRIES: &[Entry] = &[
                  the peer keeps TIME-WAIT. RFC 9293 §3.10.4 has it so in CLOSE-WAIT, in ESTABLISHED the other way",
         kernels: Kernels::All,
         is_it: |it| {
-            let is_close = matches!(it.step(), Step::Close) && it.kernel.is_silent() && it.ours.is_silent();
+            let is_close =
+                matches!(it.step(), Step::Close | Step::CloseBoth) && it.kernel.is_silent() && it.ours.is_silent();
             is_close && it.kernel.state != it.state && it.ours.state == it.state
         },
     },
