@@ -9,6 +9,7 @@ mod demo;
 mod echo;
 mod kill;
 mod raw;
+mod reference;
 mod scripts;
 mod serve;
 mod support;
