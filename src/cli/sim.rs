@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use holdline::sim::{self, Parameters, Profile, Totals, World};
+use strum::IntoEnumIterator;
 
 use super::Outcome;
 
@@ -23,8 +24,8 @@ pub struct Arguments {
     #[arg(long, value_name = "A..B", default_value = "0..1000")]
     seeds: Seeds,
 
-    /// Which trouble is drawn: calm, lossy, kills or mixed.
-    #[arg(long, value_name = "NAME", default_value_t)]
+    /// Which trouble is drawn: calm, lossy, kills, tight or mixed.
+    #[arg(long, value_name = "NAME", default_value_t, value_parser = parse_profile)]
     profile: Profile,
 
     /// Print every frame, notice and death of the world given by --seed.
@@ -51,6 +52,13 @@ impl FromStr for Seeds {
         let until: u64 = until.parse().map_err(|_| wrong())?;
         if from < until { Ok(Seeds(from..until)) } else { Err(wrong()) }
     }
+}
+
+fn parse_profile(text: &str) -> Result<Profile, String> {
+    text.parse().map_err(|_| {
+        let names: Vec<&str> = Profile::iter().map(Into::into).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 /// Runs the worlds. The exit status is that of the worst.

@@ -335,7 +335,11 @@ fn take_payload_and_fin(
     }
     if flow.has_peer_fin() {
         effects.rule = Rule::PayloadAfterFin;
-        active.owe_ack();
+        // In TIME-WAIT, unless this segment has led there, it may be the peer's FIN again; in the other states it is
+        // nothing that the peer could send.
+        if flow.state() == State::TimeWait && !effects.is_acknowledged {
+            active.owe_ack();
+        }
         return;
     }
     let is_new = segment.payload_bytes > 0 && segment.seq.plus(segment.payload_bytes).after(flow.rcv_nxt);

@@ -20,6 +20,8 @@ pub enum Rule {
     TcpChecksum,
     /// A frame for another machine, or of a protocol that we do not speak.
     FrameNotForUs,
+    /// An IPv4 packet with a source route: dropped. RFC 7126 §4.3 and §4.4.
+    Ipv4SourceRoute,
     /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
     Ipv4Fragment,
     /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified or our own. MUST-63, RFC
@@ -126,7 +128,7 @@ pub enum Rule {
     PayloadHeld,
     /// Seventh: payload for which there is no room in the arena; not acknowledged, the peer sends it again.
     PayloadNoRoom,
-    /// Seventh: payload after the peer's FIN; ignored.
+    /// Seventh: payload after the peer's FIN; ignored, and acknowledged in TIME-WAIT only.
     PayloadAfterFin,
     /// Sixth: urgent data is announced, and the application told. RFC 9293 §3.8.5 (MUST-32).
     UrgentAnnounced,

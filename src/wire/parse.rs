@@ -94,11 +94,14 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
     if Sum::default().add_bytes(&bytes[..header_bytes]).finish() != 0 {
         return Err(Rule::Ipv4Checksum);
     }
+    check_ipv4_options(&bytes[20..header_bytes])?;
     if view.more_frags() || view.frag_offset() != 0 {
         return Err(Rule::Ipv4Fragment);
     }
     let (source, local) = (view.src_addr(), view.dst_addr());
-    let is_peer = !(source.is_multicast() || source.is_broadcast() || source.is_loopback() || source.is_unspecified());
+    // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
+    let is_this_network = source.octets()[0] == 0;
+    let is_peer = !(source.is_multicast() || source.is_broadcast() || source.is_loopback() || is_this_network);
     if !is_peer || source == local {
         return Err(Rule::SourceAddressInvalid);
     }
@@ -109,6 +112,33 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         IpProtocol::Icmp => parse_icmp(payload, source_mac, remote, local),
         _ => Err(Rule::FrameNotForUs),
     }
+}
+
+/// Walks the options of an IPv4 header (RFC 791 §3.1). What they ask for is left undone (RFC 1122 §3.2.1.8), but a
+/// packet with a source route comes by a way that its sender chose and is not taken (RFC 7126 §4.3 and §4.4).
+fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    while let Some((&kind, rest)) = options.split_first() {
+        if kind == END {
+            return Ok(());
+        }
+        if kind == NO_OPERATION {
+            options = rest;
+            continue;
+        }
+        let length = rest.first().map_or(0, |&length| usize::from(length));
+        if length < 2 || length > options.len() {
+            return Err(Rule::FrameMalformed);
+        }
+        if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
+            return Err(Rule::Ipv4SourceRoute);
+        }
+        options = &options[length..];
+    }
+    Ok(())
 }
 
 fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Packet<'_>, Rule> {

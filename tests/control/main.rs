@@ -3,6 +3,7 @@
 //! `stage` is the server and its peer, `http` a client that can be wrong; then each group of calls has a file.
 //! Needs no privilege. Every wait is for something that happens, and bounded.
 
+mod bad_input;
 mod events;
 mod flows;
 mod http;

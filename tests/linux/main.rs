@@ -3,10 +3,13 @@
 //! What needs root says so on one line and passes when it is not there; `.ci/run` runs it all. Nothing here touches
 //! the machine's own network.
 
+mod broadcast;
 mod capture;
 mod demo;
 mod echo;
 mod kill;
 mod raw;
+mod reference;
+mod scripts;
 mod serve;
 mod support;

@@ -1,10 +1,10 @@
 //! `holdline serve`, with ordinary kernel sockets as clients.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
-use holdline::link::Tap;
+use holdline::link::{Tap, veth};
 use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;
@@ -79,5 +79,35 @@ fn serve_says_in_one_sentence_why_it_cannot_start() {
         let state = error(&[&echo_arguments()[..], &["--state", file.to_str().expect("text")]].concat());
         std::fs::remove_file(&file).expect("it is ours");
         assert!(state.starts_with("holdline: ") && state.lines().count() == 1, "{state}");
+    });
+}
+
+#[test]
+fn serve_names_a_path_or_a_port_that_it_cannot_have() {
+    in_namespace("serve_names_a_path_or_a_port_that_it_cannot_have", || {
+        veth::make_pair("clients", "ours").expect("root may make a veth pair");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a-file");
+        std::fs::write(&file, b"mine").expect("there is room");
+        let file = file.to_str().expect("a plain name");
+        let taken = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let taken = taken.local_addr().expect("it has one").to_string();
+        for (flag, value) in [
+            ("--control", "/nowhere/control"),
+            ("--control", file),
+            ("--capture", "/nowhere/it.pcapng"),
+            ("--capture", "/"),
+            ("--state", file),
+            ("--metrics", taken.as_str()),
+            ("--metrics", "192.0.2.1:9100"),
+            ("--max-memory", "1M"),
+        ] {
+            let arguments = ["--link", "raw:ours", "--address", "10.78.0.2/24", "--listen", "7", flag, value];
+            let said = Served::start(&arguments, &[]).err().unwrap_or_else(|| panic!("{flag} {value} is taken"));
+            let sentence = said.lines().last().unwrap_or_default();
+            let value = if value == "1M" { "--max-memory 1048576" } else { value };
+            assert!(sentence.starts_with("holdline: ") && sentence.contains(value), "{flag} {value}: {said}");
+        }
+        assert_eq!(std::fs::read(file).expect("it is there"), b"mine", "a file that is no socket is not replaced");
     });
 }

@@ -77,7 +77,6 @@ fn first_differences(expected: &str, found: &str) -> Vec<String> {
 #[test]
 fn every_capture_is_answered_as_before() {
     let outputs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replay");
-    fs::create_dir_all(&outputs).expect("there is a folder for the output of tests");
     let mut complaints = Vec::new();
     for (name, address) in CAPTURES {
         let played = replay(&[&fixture(name)], address, &[]);
@@ -88,10 +87,14 @@ fn every_capture_is_answered_as_before() {
         let differences = first_differences(&expected, &found);
         if !differences.is_empty() {
             let output = outputs.join(format!("{name}.txt"));
-            fs::write(&output, &found).expect("there is room for the output of tests");
+            let written = fs::create_dir_all(&outputs).and_then(|()| fs::write(&output, &found));
             let (output, snapshot) = (output.display(), snapshot.display());
-            let next =
-                format!("read `diff -u {snapshot} {output}`, and if all of it is right `cp {output} {snapshot}`");
+            let next = match written {
+                Ok(()) => {
+                    format!("read `diff -u {snapshot} {output}`, and if all of it is right `cp {output} {snapshot}`")
+                }
+                Err(error) => format!("what was found could not be written to {output}: {error}"),
+            };
             complaints.push(format!("{name}:\n{}\n{next}", differences.join("\n")));
         }
     }

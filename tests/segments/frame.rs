@@ -156,12 +156,20 @@ fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
 
 fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
-    let total = (IPV4_BYTES + body.len()) as u16;
-    let mut header = vec![0x45, 0];
+    let mut options = Vec::new();
+    for fault in faults {
+        if let Fault::Ipv4Options(bytes) = fault {
+            options.clone_from(bytes);
+            options.resize(bytes.len().next_multiple_of(4), 0);
+        }
+    }
+    let total = (IPV4_BYTES + options.len() + body.len()) as u16;
+    let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
     header.extend(total.to_be_bytes());
     header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
     header.extend(from.octets());
     header.extend(to.octets());
+    header.extend(options);
     let mut frame = ethernet(0x0800, faults, ends);
     for fault in faults {
         match fault {

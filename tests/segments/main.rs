@@ -9,6 +9,7 @@ mod client;
 mod deaths;
 mod expect;
 mod frame;
+mod matrix;
 mod packet;
 mod play;
 mod reader;

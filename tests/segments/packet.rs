@@ -115,6 +115,8 @@ pub enum Fault {
     Version(u8),
     /// `fragment N`: the IPv4 flags and fragment offset field.
     Fragment(u16),
+    /// `ip-options HEX`: options behind the IPv4 header, filled up with zeros.
+    Ipv4Options(Vec<u8>),
     /// `protocol N`
     Protocol(u8),
     /// `ethertype N`
@@ -309,6 +311,7 @@ fn parse_fault(word: &str, reader: &mut Reader) -> Result<Fault, String> {
         "total-length" => Fault::TotalLength(reader.number()?),
         "version" => Fault::Version(reader.number()?),
         "fragment" => Fault::Fragment(reader.number()?),
+        "ip-options" => Fault::Ipv4Options(reader.hex()?),
         "protocol" => Fault::Protocol(reader.number()?),
         "ethertype" => Fault::EtherType(reader.number()?),
         "from-ip" => Fault::FromIp(reader.address()?),

@@ -39,6 +39,9 @@ pub struct Arguments {
     /// How many bytes a push has.
     #[arg(long)]
     pub payload: usize,
+    /// Expect the same bytes on every connection, as of a broadcast.
+    #[arg(long)]
+    pub shared: bool,
 }
 
 /// Connects, checks, and reports until standard input ends.
@@ -148,6 +151,7 @@ impl Crowd<'_> {
             }
             self.connecting -= 1;
             match established(&client.stream) {
+                Ok(_) if self.arguments.shared => client.payload = Some(Payload::shared()),
                 Ok(local) => client.payload = Some(Payload::new(local, self.arguments.server.port())),
                 Err(error) => {
                     self.clients[index] = None;

@@ -18,6 +18,11 @@ impl Payload {
         Payload { seed: mixed(address << 32 | u64::from(client.port()) << 16 | u64::from(server_port)) }
     }
 
+    /// For every connection alike.
+    pub fn shared() -> Payload {
+        Payload { seed: mixed(0) }
+    }
+
     /// Fills `bytes` with the payload of `round` from `offset` on.
     pub fn fill(self, round: u32, offset: usize, bytes: &mut [u8]) {
         let key = mixed(self.seed ^ u64::from(round));
