@@ -33,7 +33,7 @@ pub const NEXT_HOPS_MAX: u32 = 1_024;
 /// Most addresses of our own.
 pub const LOCALS_MAX: usize = 64;
 /// Most lines that one record can hold.
-pub const RECORD_LINES_MAX: u32 = 8_192;
+pub const RECORD_LINES_MAX: u32 = 20_480;
 
 /// Where frames for a peer go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
@@ -57,6 +57,8 @@ pub enum Logged {
     Flows,
     /// Active blocks.
     Actives,
+    /// Repair blocks.
+    Repairs,
     /// What services attach to flows.
     Attachments,
     /// Idempotency keys.

@@ -114,9 +114,19 @@ impl Payload {
         }
     }
 
+    /// Stores bytes that came out of order in a queue of their own and returns its first and last span; a quarter of all
+    /// blocks is left to what is in order.
+    pub fn store_held(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+        self.store_apart(bytes, self.taken_blocks.capacity() / 4)
+    }
+
     /// Stores bytes in a queue of their own and returns its first and last span.
     pub fn store_shared(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
-        if !self.store(bytes, Label::default(), NO_SPAN, 0) {
+        self.store_apart(bytes, 0)
+    }
+
+    fn store_apart(&mut self, bytes: &[u8], reserve: u32) -> Option<(u32, u32)> {
+        if !self.store(bytes, Label::default(), NO_SPAN, reserve) {
             return None;
         }
         let stored = std::mem::take(&mut self.stored);

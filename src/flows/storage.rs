@@ -5,7 +5,7 @@
 //! this layout is nothing: it is refused with the way out.
 //!
 //! ```text
-//! DIR/shard-0/   head  flows  actives  spans  blocks  next-hops  attachments  keys  jobs  log
+//! DIR/shard-0/   head  flows  actives  repairs  spans  blocks  next-hops  attachments  keys  jobs  log
 //! ```
 //!
 //! Invariant: while a storage is open its directory is locked, so no second process writes to it.
@@ -21,7 +21,7 @@ use super::layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, Nex
 use super::payload::Payload;
 use super::records::{Attachment, JOBS_MAX, Job, KEYS_MAX, KeyRecord};
 use super::refusal::StorageError;
-use crate::tcp::{Active, Flow, Span, Time};
+use crate::tcp::{Active, Flow, Repair, Span, Time};
 
 /// What a state says of itself.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -60,9 +60,9 @@ pub struct Head {
 const HEAD: &str = "head";
 const FLOWS: &str = "flows";
 const MAGIC: [u8; 8] = *b"holdline";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The sizes that decide the layout, in one number.
-const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>()) as u32
+const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>() + 10_000 * size_of::<Repair>()) as u32
     + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 1_000_000 * size_of::<LoggedLine>()) as u32;
 
 /// The arenas of one shard.
@@ -71,6 +71,7 @@ pub struct Storage {
     pub(crate) head: Arena<Head>,
     pub(crate) flows: Arena<Flow>,
     pub(crate) actives: Arena<Active>,
+    pub(crate) repairs: Arena<Repair>,
     pub(crate) payload: Payload,
     pub(crate) next_hops: Arena<NextHop>,
     pub(crate) attachments: Arena<Attachment>,
@@ -161,6 +162,7 @@ impl Storage {
             head: Place::Memory.arena(HEAD, 1)?,
             flows: place.arena(FLOWS, capacity.flows)?,
             actives: place.arena("actives", capacity.actives)?,
+            repairs: place.arena("repairs", capacity.actives)?,
             payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks),
             next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
             attachments: place.arena("attachments", capacity.flows)?,
@@ -177,6 +179,7 @@ impl Storage {
         match arena {
             Logged::Flows => self.flows.lines(),
             Logged::Actives => self.actives.lines(),
+            Logged::Repairs => self.repairs.lines(),
             Logged::Attachments => self.attachments.lines(),
             Logged::Keys => self.keys.lines(),
             Logged::Jobs => self.jobs.lines(),
@@ -188,6 +191,7 @@ impl Storage {
         match arena {
             Logged::Flows => self.flows.lines_mut(),
             Logged::Actives => self.actives.lines_mut(),
+            Logged::Repairs => self.repairs.lines_mut(),
             Logged::Attachments => self.attachments.lines_mut(),
             Logged::Keys => self.keys.lines_mut(),
             Logged::Jobs => self.jobs.lines_mut(),

@@ -13,7 +13,7 @@ use super::positions::Positions;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Outgoing, Reply, State, Time, Timestamps};
+use crate::tcp::{self, Active, Flow, Outgoing, Repair, Reply, State, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -31,8 +31,20 @@ pub(super) struct Touched {
     /// The active block that is borrowed, and whether this batch borrowed it.
     pub active_index: Option<u32>,
     pub is_active_new: bool,
+    /// The repair block that is borrowed.
+    pub repair: Option<Borrowed>,
     /// By how much the timestamps that this connection sees differ from our clock.
     pub ts_offset: u32,
+}
+
+/// A repair block that a touched flow has borrowed.
+#[derive(Clone, Copy)]
+pub(super) struct Borrowed {
+    pub index: u32,
+    /// Where in the batch its copy is.
+    pub position: usize,
+    /// Whether this batch borrowed it.
+    pub is_new: bool,
 }
 
 /// See the module.
@@ -42,6 +54,7 @@ pub(crate) struct Batch {
     pub(super) number: u64,
     pub(super) now: Time,
     pub(super) touched: Vec<Touched>,
+    pub(super) repairs: Vec<Repair>,
     positions: Positions,
     /// Lines of records beside flows and active blocks that the batch changes.
     pub(super) changes: Vec<LoggedLine>,
@@ -49,6 +62,7 @@ pub(crate) struct Batch {
     pub(super) aborted: Vec<usize>,
     pub(super) freed_flows: Vec<u32>,
     pub(super) freed_actives: Vec<u32>,
+    pub(super) freed_repairs: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
@@ -75,11 +89,13 @@ impl Batch {
             number,
             now: Time(0),
             touched: Vec::with_capacity(128),
+            repairs: Vec::new(),
             positions: Positions::default(),
             changes: Vec::new(),
             aborted: Vec::new(),
             freed_flows: Vec::new(),
             freed_actives: Vec::new(),
+            freed_repairs: Vec::new(),
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
@@ -109,7 +125,8 @@ impl Batch {
         let flow = self.tables.storage.flows.records()[slot as usize];
         let active = self.tables.active_of(slot, &flow);
         let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&Tables::key_of(&flow)) } else { 0 };
-        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, ts_offset })
+        let repair = flow.active().and(active.repair()).map(|index| self.copy_repair(index));
+        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, repair, ts_offset })
     }
 
     fn add(&mut self, touched: Touched) -> usize {
@@ -157,7 +174,15 @@ impl Batch {
         self.tables.insert(hash, slot);
         let active = Active::quiet(slot, &flow);
         let ts_offset = self.tables.ts_offset(&Tables::key_of(&flow));
-        Some(self.add(Touched { slot, flow, active, active_index: None, is_active_new: false, ts_offset }))
+        Some(self.add(Touched {
+            slot,
+            flow,
+            active,
+            active_index: None,
+            is_active_new: false,
+            repair: None,
+            ts_offset,
+        }))
     }
 
     /// Makes sure that the flow has an active block. Returns false where none is free.
@@ -168,6 +193,41 @@ impl Batch {
             touched.is_active_new = touched.active_index.is_some();
         }
         touched.active_index.is_some()
+    }
+
+    fn copy_repair(&mut self, index: u32) -> Borrowed {
+        self.repairs.push(self.tables.storage.repairs.records()[index as usize]);
+        Borrowed { index, position: self.repairs.len() - 1, is_new: false }
+    }
+
+    /// Makes sure that the flow has a repair block, if it can have an active block. There are as many of the one as of
+    /// the other.
+    pub fn borrow_repair(&mut self, position: usize) {
+        if self.touched[position].repair.is_some() || !self.borrow_active(position) {
+            return;
+        }
+        let touched = &mut self.touched[position];
+        let index = touched.active_index.expect("it was borrowed just now");
+        let Some(repair_index) = self.tables.repair_slots.take_lowest() else { return };
+        self.repairs.push(tcp::begin_repair(index, &touched.flow, &touched.active, self.now));
+        touched.active.set_repair(Some(repair_index));
+        touched.repair = Some(Borrowed { index: repair_index, position: self.repairs.len() - 1, is_new: true });
+    }
+
+    /// The flow gives its repair block back.
+    fn return_repair(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        if let Some(borrowed) = touched.repair.take() {
+            self.freed_repairs.push(borrowed.index);
+            touched.active.set_repair(None);
+            touched.active.resend_nxt = touched.active.resend_nxt.later_of(touched.active.snd_una);
+        }
+    }
+
+    /// A touched flow, its active block, and its repair block if it has one.
+    pub fn parts(&mut self, position: usize) -> (&mut Flow, &mut Active, Option<&mut Repair>) {
+        let Touched { flow, active, repair, .. } = &mut self.touched[position];
+        (flow, active, repair.map(|borrowed| &mut self.repairs[borrowed.position]))
     }
 
     /// The id of a touched flow.
@@ -229,10 +289,12 @@ impl Batch {
     /// Sends the control segment that effects ask for, on a touched flow.
     pub fn reply(&mut self, position: usize, reply: Reply) {
         let offer = self.tables.offer;
-        let touched = &mut self.touched[position];
         let outgoing = match reply {
             Reply::None => return,
-            Reply::Ack => tcp::immediate_ack(&mut touched.flow, &mut touched.active, offer),
+            Reply::Ack => {
+                let (flow, active, repair) = self.parts(position);
+                tcp::immediate_ack(flow, active, repair, offer)
+            }
             Reply::Reset { .. } | Reply::ResetAck { .. } => match reset_of(reply) {
                 Some(outgoing) => outgoing,
                 None => return,
@@ -247,6 +309,11 @@ impl Batch {
         let hash = self.tables.hash(&Tables::key_of(&touched.flow));
         self.tables.index.remove(hash, touched.slot);
         tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
+        if let Some(borrowed) = touched.repair {
+            self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);
+        }
+        self.return_repair(position);
+        let touched = &mut self.touched[position];
         touched.flow = Flow::free(touched.flow.generation().wrapping_add(1) & 0xff_ffff);
         self.freed_flows.push(touched.slot);
         self.freed_actives.extend(touched.active_index.take());
@@ -291,6 +358,10 @@ impl Batch {
             if self.touched[position].active.may_expire() {
                 self.drop_expired(position);
             }
+            let touched = &self.touched[position];
+            if tcp::wants_repair(&touched.flow, &touched.active) {
+                self.borrow_repair(position);
+            }
             self.send_all(position);
             self.settle(position);
         }
@@ -299,13 +370,21 @@ impl Batch {
     fn send_all(&mut self, position: usize) {
         let (offer, now) = (self.tables.offer, self.now);
         loop {
-            let touched = &mut self.touched[position];
-            let Some(outgoing) = tcp::poll_segment(&mut touched.flow, &mut touched.active, offer, now) else { return };
+            let (flow, active, repair) = self.parts(position);
+            let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
             self.emit(position, &outgoing);
         }
     }
 
     fn settle(&mut self, position: usize) {
+        let touched = &self.touched[position];
+        let wants_repair = tcp::wants_repair(&touched.flow, &touched.active);
+        if let Some(borrowed) = touched.repair
+            && self.repairs[borrowed.position].is_idle()
+            && !wants_repair
+        {
+            self.return_repair(position);
+        }
         let touched = &mut self.touched[position];
         if touched.active.is_quiet(&touched.flow) {
             if let Some(index) = touched.active_index.take() {
@@ -317,6 +396,10 @@ impl Batch {
             return;
         }
         let index = touched.active_index.expect("whoever made the flow busy borrowed a block");
+        if let Some(Borrowed { index, position, is_new: true }) = touched.repair {
+            self.tables.storage.repairs.touch(index);
+            self.tables.storage.repairs.records_mut()[index as usize] = self.repairs[position];
+        }
         touched.flow.set_active(index);
         if touched.is_active_new {
             self.tables.storage.actives.touch(index);
@@ -331,6 +414,8 @@ impl Batch {
         self.changes.clear();
         self.freed_flows.clear();
         self.freed_actives.clear();
+        self.freed_repairs.clear();
+        self.repairs.clear();
     }
 }
 

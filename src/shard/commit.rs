@@ -13,15 +13,16 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::batch::{Batch, Touched};
+use super::batch::{Batch, Borrowed, Touched};
 use super::types::CommitPoint;
-use crate::flows::{Arena, Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
-use crate::tcp::{Active, Flow};
+use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
+use crate::tcp::{Active, Repair};
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
 
 const ACTIVE_LINES: usize = size_of::<Active>() / size_of::<Line>();
+const REPAIR_LINES: usize = size_of::<Repair>() / size_of::<Line>();
 
 impl Batch {
     /// Commits the open batch.
@@ -55,13 +56,17 @@ impl Batch {
                 self.offer_interrupt(CommitPoint::WithinRecord);
             }
             let storage = &mut self.tables.storage;
-            let Storage { flows, actives, log, .. } = storage;
-            let log = log.as_mut().expect("a record is made where there is a log").records_mut();
-            for_each_changed_line(&self.touched[position], flows, actives, |arena, line, image| {
+            let log = storage.log.take().expect("a record is made where there is a log");
+            let mut log = log;
+            let touched = &self.touched[position];
+            let repair = touched.repair.map(|borrowed| (borrowed, &self.repairs[borrowed.position]));
+            for_each_changed_line(touched, repair, storage, |arena, line, image| {
                 assert!(count < RECORD_LINES_MAX, "a batch touches fewer flows than fill the log");
-                log[count as usize] = LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
+                log.records_mut()[count as usize] =
+                    LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
                 count += 1;
             });
+            storage.log = Some(log);
         }
         let log = self.tables.storage.log.as_mut().expect("a record is made where there is a log").records_mut();
         let end = count as usize + self.changes.len();
@@ -79,7 +84,8 @@ impl Batch {
             if position == self.touched.len() / 2 {
                 self.offer_interrupt(CommitPoint::WithinApply);
             }
-            let Touched { slot, flow, active, active_index, is_active_new, ts_offset: _ } = self.touched[position];
+            let Touched { slot, flow, active, active_index, is_active_new, repair, ts_offset: _ } =
+                self.touched[position];
             let storage = &mut self.tables.storage;
             let old = &mut storage.flows.records_mut()[slot as usize];
             self.tables.states[old.state() as usize] =
@@ -89,6 +95,9 @@ impl Batch {
             *old = flow;
             self.tables.follow_hop(before, flow.is_live().then_some(flow.next_hop));
             let storage = &mut self.tables.storage;
+            if let Some(Borrowed { index, position, is_new: false }) = repair {
+                storage.repairs.records_mut()[index as usize] = self.repairs[position];
+            }
             if let Some(index) = active_index {
                 if !is_active_new {
                     storage.actives.records_mut()[index as usize] = active;
@@ -114,6 +123,9 @@ impl Batch {
         for index in self.freed_actives.drain(..) {
             self.tables.active_slots.give_back(index);
         }
+        for index in self.freed_repairs.drain(..) {
+            self.tables.repair_slots.give_back(index);
+        }
         self.tables.storage.payload.reclaim();
         self.clear();
     }
@@ -122,12 +134,12 @@ impl Batch {
 /// Calls `take` with each line of the committed state that the batch's copies differ from.
 fn for_each_changed_line(
     touched: &Touched,
-    flows: &Arena<Flow>,
-    actives: &Arena<Active>,
+    repair: Option<(Borrowed, &Repair)>,
+    storage: &Storage,
     mut take: impl FnMut(Logged, u32, &Line),
 ) {
     let image: &Line = bytemuck::cast_ref(&touched.flow);
-    if flows.lines()[touched.slot as usize] != *image {
+    if storage.flows.lines()[touched.slot as usize] != *image {
         take(Logged::Flows, touched.slot, image);
     }
     // An active block that the batch has borrowed was written where it belongs: no committed flow names it yet.
@@ -135,8 +147,18 @@ fn for_each_changed_line(
         let images: &[Line; ACTIVE_LINES] = bytemuck::cast_ref(&touched.active);
         for (part, image) in images.iter().enumerate() {
             let line = index as usize * ACTIVE_LINES + part;
-            if actives.lines()[line] != *image {
+            if storage.actives.lines()[line] != *image {
                 take(Logged::Actives, line as u32, image);
+            }
+        }
+    }
+    // And so was a repair block.
+    if let Some((Borrowed { index, is_new: false, .. }, repair)) = repair {
+        let images: &[Line; REPAIR_LINES] = bytemuck::cast_ref(repair);
+        for (part, image) in images.iter().enumerate() {
+            let line = index as usize * REPAIR_LINES + part;
+            if storage.repairs.lines()[line] != *image {
+                take(Logged::Repairs, line as u32, image);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::StartError;
 use crate::flows::LOCALS_MAX;
-use crate::tcp::Timeouts;
+use crate::tcp::{CongestionControl, Timeouts};
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791).
 const MTU_MIN: u16 = 68;
@@ -41,6 +41,8 @@ pub struct Config {
     pub syn_cookies: bool,
     /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all (RFC 9293 §3.8.6.3).
     pub delayed_ack_ms: u32,
+    /// How congestion is avoided.
+    pub congestion: CongestionControl,
     /// Whether small segments wait while something is in flight, unless a service says otherwise for a connection. Off,
     /// as a push is a whole message that is to arrive now (RFC 9293 §3.7.4, MUST-17).
     pub nagle: bool,
@@ -79,6 +81,7 @@ impl Config {
             half_open_max: 65_536,
             syn_cookies: true,
             delayed_ack_ms: 40,
+            congestion: CongestionControl::Cubic,
             nagle: false,
             ttl: 64,
             dscp: 0,

@@ -4,6 +4,7 @@
 //! ends when it returns, so that nothing ends under its feet.
 
 use super::Shard;
+use super::batch::{Batch, Touched};
 use super::service::{Context, Service};
 use super::types::{Notice, Ticket};
 use crate::flows::FlowId;
@@ -78,7 +79,39 @@ impl<S: Service> Shard<S> {
         let offer = self.batch.tables.offer;
         let rule = tcp::on_payload(&mut touched.flow, &mut touched.active, payload, offer, now);
         self.batch.tables.count(rule);
+        if self.batch.touched[position].repair.is_some() {
+            self.take_held(position);
+            return;
+        }
         if rule == Rule::FinAccepted && self.batch.touched[position].active.recv_bytes == 0 {
+            self.tell_peer_closed(position);
+        }
+    }
+
+    /// What was held beyond a gap and is in order now goes the way of what came in order.
+    fn take_held(&mut self, position: usize) {
+        let (now, offer) = (self.batch.now, self.batch.tables.offer);
+        let mut has_fin = false;
+        let Batch { touched, repairs, tables, .. } = &mut self.batch;
+        let Touched { flow, active, repair, .. } = &mut touched[position];
+        let Some(borrowed) = *repair else { return };
+        let repair = &mut repairs[borrowed.position];
+        while let Some(range) = repair.take_in_order(flow.rcv_nxt) {
+            tcp::append_chain_to_recv_queue(active, &mut tables.storage.payload, range.head, range.tail);
+            let bytes = range.end.since(range.start);
+            let payload = Payload { offered: bytes, taken: bytes, has_fin: false };
+            tables.count(tcp::on_payload(flow, active, payload, offer, now));
+            active.owe_ack();
+        }
+        if !flow.has_peer_fin() && repair.take_fin(flow.rcv_nxt) {
+            let payload = Payload { offered: 0, taken: 0, has_fin: true };
+            tables.count(tcp::on_payload(flow, active, payload, offer, now));
+        }
+        has_fin |= flow.has_peer_fin();
+        let has_bytes = active.recv_bytes > 0;
+        if has_bytes {
+            self.offer_again(position);
+        } else if has_fin {
             self.tell_peer_closed(position);
         }
     }

@@ -51,7 +51,7 @@ pub use types::{
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
 pub use crate::flows::{Capacity, FlowId, JobState, Storage, StorageError};
-pub use crate::tcp::{CloseReason, Rule, SoftError, State, Time};
+pub use crate::tcp::{CloseReason, CongestionControl, Rule, SoftError, State, Time};
 
 /// Frames, pushes or expirations that one batch takes in.
 const BATCH_MAX: usize = 64;
@@ -158,7 +158,7 @@ impl<S: Service> Shard<S> {
     }
 
     /// How much of each arena is used.
-    pub fn memory(&self) -> [ArenaUse; 5] {
+    pub fn memory(&self) -> [ArenaUse; 6] {
         self.batch.tables.memory()
     }
 

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Flow, Rule, SoftError, State, Time};
+use crate::tcp::{self, CloseReason, Flow, Held, Reply, Rule, SeqNum, SoftError, State, Time};
 use crate::wire::{self, ArpMessage, IcmpError, Packet, TcpPacket};
 
 /// A segment on its way to its flow.
@@ -74,17 +74,19 @@ impl<S: Service> Shard<S> {
     /// Steps a connection over a segment and applies the effects.
     fn step(&mut self, position: usize, packet: &TcpPacket<'_>) {
         let now = self.batch.now;
-        let touched = &mut self.batch.touched[position];
+        if tcp::is_out_of_order(&self.batch.touched[position].flow, &packet.segment) {
+            self.batch.borrow_repair(position);
+        }
+        let touched = &self.batch.touched[position];
         let mut segment = packet.segment;
         if let Some(timestamps) = &mut segment.timestamps {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
-        let effects = match touched.flow.state() {
-            State::SynSent => {
-                let offer = self.batch.tables.offer;
-                tcp::on_syn_sent(&mut touched.flow, &mut touched.active, &segment, offer, now)
-            }
-            _ => tcp::on_segment(&mut touched.flow, &mut touched.active, &segment, now),
+        let offer = self.batch.tables.offer;
+        let (flow, active, repair) = self.batch.parts(position);
+        let effects = match flow.state() {
+            State::SynSent => tcp::on_syn_sent(flow, active, &segment, offer, now),
+            _ => tcp::on_segment(flow, active, repair, &segment, offer, now),
         };
         self.batch.tables.count(effects.rule);
         if matches!(effects.rule, Rule::HandshakeAckRejected | Rule::SynSentAckRejected) {
@@ -103,7 +105,11 @@ impl<S: Service> Shard<S> {
         if let Some(up) = effects.urgent_end {
             self.tell_urgent(position, up);
         }
-        if effects.payload_take > 0 || effects.has_fin {
+        if effects.is_ack_due {
+            let payload = &packet.payload[..effects.payload_hold as usize];
+            self.batch.hold(position, segment.seq, payload, effects.has_fin);
+            self.batch.reply(position, Reply::Ack);
+        } else if effects.payload_take > 0 || effects.has_fin {
             let start = effects.payload_skip as usize;
             let payload = &packet.payload[start..start + effects.payload_take as usize];
             self.take_payload(position, payload, effects.has_fin);
@@ -245,6 +251,36 @@ impl Batch {
         }
         let is_stored = self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes);
         if is_stored { bytes.len() } else { 0 }
+    }
+
+    /// Keeps what came beyond a gap, as far as there is room and it is not there already.
+    fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
+        let touched = &self.touched[position];
+        let Some(borrowed) = touched.repair.filter(|_| touched.flow.is_live()) else { return };
+        let repair = &mut self.repairs[borrowed.position];
+        let payload = &mut self.tables.storage.payload;
+        let end = seq.plus(bytes.len() as u32);
+        if !bytes.is_empty() && repair.first_missing(seq, end).is_none() {
+            repair.note_duplicate(seq, end);
+        }
+        let mut next = seq;
+        let mut is_held = false;
+        while let Some((from, to)) = repair.first_missing(next, end) {
+            let piece = &bytes[from.since(seq) as usize..to.since(seq) as usize];
+            let Some((head, tail)) = payload.store_held(piece) else { break };
+            if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
+                payload.release_shared(head, tail);
+                break;
+            }
+            is_held = true;
+            next = to;
+        }
+        if has_fin && repair.first_missing(seq, end).is_none() {
+            repair.hold_fin(end);
+        }
+        if is_held {
+            self.tables.count(Rule::PayloadHeld);
+        }
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

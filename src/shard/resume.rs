@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::types::Resumption;
 use super::{BATCH_MAX, Shard, StartError};
 use crate::flows::{JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
-use crate::tcp::{COOKIE_LIFE_S, State, Time};
+use crate::tcp::{Active, COOKIE_LIFE_S, State, Time};
 
 impl<S: Service> Shard<S> {
     /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence
@@ -186,6 +186,32 @@ fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
     Ok(())
 }
 
+fn rebuild_repair(
+    tables: &mut Tables,
+    slot: u32,
+    active_index: u32,
+    index: u32,
+    active: &Active,
+) -> Result<(), &'static str> {
+    let is_free = index < tables.repair_slots.capacity() && tables.repair_slots.take(index);
+    if !is_free {
+        return Err("a repair block that is not its own");
+    }
+    tables.storage.repairs.touch(index);
+    let repair = tables.storage.repairs.records()[index as usize];
+    let flow = &tables.storage.flows.records()[slot as usize];
+    if repair.active != active_index || !repair.is_valid(active.snd_una, flow.snd_nxt) {
+        return Err("a broken repair block");
+    }
+    for range in repair.held() {
+        let bytes = tables.storage.payload.adopt_queue(range.head, range.tail);
+        if bytes != Ok(range.end.since(range.start)) {
+            return Err("a broken queue beyond a gap");
+        }
+    }
+    Ok(())
+}
+
 fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Result<(), &'static str> {
     let is_free = index < tables.active_slots.capacity() && tables.active_slots.take(index);
     if !is_free {
@@ -197,6 +223,9 @@ fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Resu
     }
     tables.storage.actives.touch(index);
     tables.storage.payload.adopt(&active).map_err(|_| "a broken queue")?;
+    if let Some(repair_index) = active.repair() {
+        rebuild_repair(tables, slot, index, repair_index, &active)?;
+    }
     if let Some(deadline_ms) = active.next_deadline(now) {
         tables.wheel.enter(index, deadline_ms);
     }

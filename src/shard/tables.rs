@@ -17,7 +17,7 @@ use crate::flows::{
     Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
     Storage, Wheel,
 };
-use crate::tcp::{Active, Cookie, Flow, Offer, Rule, SeqNum, Span, State, Time};
+use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
 
 /// See the module.
@@ -28,6 +28,7 @@ pub(super) struct Tables {
     pub index: Index,
     pub flow_slots: Slots,
     pub active_slots: Slots,
+    pub repair_slots: Slots,
     pub wheel: Wheel,
     pub hand: ClockHand,
     /// Connections by state.
@@ -64,10 +65,12 @@ impl Tables {
                 mss: config.mtu.saturating_sub(40),
                 window_bytes: config.window_bytes,
                 delayed_ack_ms: config.delayed_ack_ms,
+                congestion: config.congestion,
             },
             index: Index::default(),
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
+            repair_slots: Slots::new(capacity.actives),
             wheel: Wheel::new(now),
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
@@ -256,6 +259,7 @@ impl Tables {
             established,
             closing: flows.saturating_sub(half_open + established),
             actives: self.active_slots.used(),
+            repairs: self.repair_slots.used(),
             spans,
             blocks,
             batches: self.storage.head().applied,
@@ -265,7 +269,7 @@ impl Tables {
     }
 
     /// How much of each arena is used.
-    pub fn memory(&self) -> [ArenaUse; 5] {
+    pub fn memory(&self) -> [ArenaUse; 6] {
         let capacity = self.storage.capacity();
         let (spans, blocks) = self.storage.payload.used();
         let arena = |name, used: u32, capacity: u32, record_bytes: usize| ArenaUse {
@@ -277,6 +281,7 @@ impl Tables {
         [
             arena("flows", self.flow_slots.used(), capacity.flows, size_of::<Flow>()),
             arena("actives", self.active_slots.used(), capacity.actives, size_of::<Active>()),
+            arena("repairs", self.repair_slots.used(), capacity.actives, size_of::<Repair>()),
             arena("spans", spans, capacity.spans, size_of::<Span>()),
             arena("blocks", blocks, capacity.blocks, BLOCK_BYTES),
             arena("attachments", self.storage.attachments.touched_end(), capacity.flows, size_of::<Attachment>()),

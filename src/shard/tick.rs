@@ -89,7 +89,9 @@ impl<S: Service> Shard<S> {
             // Touched all the same: the commit enters its later deadline.
             return;
         }
-        let (effects, probe) = tcp::on_timer(&mut touched.flow, &mut touched.active, user_timeout_s, now);
+        let offer = self.batch.tables.offer;
+        let (flow, active, repair) = self.batch.parts(position);
+        let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);
         self.batch.tables.count(effects.rule);
         if let Some(probe) = probe {
             self.batch.emit(position, &probe);
@@ -160,6 +162,8 @@ impl<S: Service> Shard<S> {
         tables.storage.payload.trim();
         let end = tables.active_slots.end_of_used(tables.storage.actives.touched_end());
         tables.storage.actives.release_from(end);
+        let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());
+        tables.storage.repairs.release_from(end);
         self.has_untrimmed = tables.active_slots.used() > 0;
     }
 }

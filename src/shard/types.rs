@@ -251,6 +251,8 @@ pub struct Stats {
     pub closing: u32,
     /// Active blocks in use.
     pub actives: u32,
+    /// Repair blocks in use.
+    pub repairs: u32,
     /// Spans in use.
     pub spans: u32,
     /// Payload blocks in use.

@@ -220,7 +220,12 @@ impl Active {
         let has_unsent = self.snd_end.after(flow.snd_nxt) || flow.is_close_queued();
         let is_half_open = matches!(flow.state(), State::SynSent | State::SynReceived);
         let has_waiting_ack = self.ack_deadline_ms != 0;
-        has_waiting_ack || self.snd_una != flow.snd_nxt || has_unsent || self.recv_bytes > 0 || is_half_open
+        has_waiting_ack
+            || self.repair != 0
+            || self.snd_una != flow.snd_nxt
+            || has_unsent
+            || self.recv_bytes > 0
+            || is_half_open
     }
 
     /// What the flow is to remember of the path: smoothed round-trip time and variation in ms, at least 1 once known.

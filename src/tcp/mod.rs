@@ -39,8 +39,8 @@ pub use effects::{CloseReason, Effects, Reply, SoftError};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
 pub use queue::{
-    NO_SPAN, Span, Spans, append_to_recv_queue, append_to_send_queue, consume_recv_queue, drop_expired,
-    for_each_pending_push, gather, release_acknowledged, release_all,
+    NO_SPAN, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue, consume_recv_queue,
+    drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
 };
 pub use receive::{Payload, on_payload, on_segment};
 pub use repair::{HELD_MAX, Held, Repair};

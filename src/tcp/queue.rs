@@ -182,6 +182,19 @@ pub fn append_to_recv_queue(active: &mut Active, spans: &mut impl Spans, index: 
     active.recv_spans += 1;
 }
 
+/// Appends the chain of spans from `head` to `tail` to the receive queue.
+pub fn append_chain_to_recv_queue(active: &mut Active, spans: &mut impl Spans, head: u32, tail: u32) {
+    let mut index = head;
+    loop {
+        let span = spans.span(index);
+        append_to_recv_queue(active, spans, index, span.bytes);
+        if index == tail {
+            return;
+        }
+        index = span.next;
+    }
+}
+
 /// Consumes `bytes` of the first span of the receive queue, at most what it holds.
 pub fn consume_recv_queue(active: &mut Active, spans: &mut impl Spans, bytes: u32) {
     let span = spans.span(active.recv_head);

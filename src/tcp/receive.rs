@@ -57,7 +57,7 @@ fn steps(
 ) -> ControlFlow<Effects, Effects> {
     check_repeated_syn(flow, active, segment, now)?;
     check_timestamps(flow, segment, now)?;
-    check_sequence(flow, active, segment, now)?;
+    check_sequence(flow, active, repair.as_deref_mut(), segment, now)?;
     take_timestamp(flow, active, segment);
     check_reset(flow, segment, now)?;
     check_syn(flow, segment, now)?;
@@ -94,7 +94,13 @@ fn check_repeated_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, n
 }
 
 /// First: the sequence number.
-fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects> {
+fn check_sequence(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    segment: &Segment,
+    now: Time,
+) -> ControlFlow<Effects> {
     let window = flow.receive_window();
     let length = segment.length();
     let last = segment.seq.plus(length.saturating_sub(1));
@@ -131,6 +137,13 @@ fn check_sequence(flow: &mut Flow, active: &mut Active, segment: &Segment, now: 
     // Two ends that find each other unacceptable would answer pure ACKs for ever.
     if segment.payload_bytes == 0 && !segment.control.has(Control::FIN) && !flow.may_challenge(now) {
         return Break(Effects::only(Rule::ChallengeThrottled));
+    }
+    let end = segment.seq.plus(segment.payload_bytes);
+    if let Some(repair) = repair
+        && segment.payload_bytes > 0
+        && end.at_or_before(flow.rcv_nxt)
+    {
+        repair.note_duplicate(segment.seq, end);
     }
     Break(Effects::reply(Rule::SequenceUnacceptable, Reply::Ack))
 }
@@ -188,7 +201,7 @@ fn check_ack(
     let acknowledged = Acknowledged {
         snd_una: active.snd_una,
         is_duplicate: segment.ack == active.snd_una && segment.length() == 0 && segment.window == flow.snd_wnd,
-        flight: repair.as_deref().map_or(0, |repair| repair.pipe(active.snd_una)),
+        flight: repair.as_deref().map_or(active.in_flight(flow), |repair| repair.pipe(active.snd_una)),
     };
     let is_current = segment.ack == active.snd_una && !segment.seq.before(flow.rcv_nxt);
     if is_new || is_current {
@@ -260,7 +273,9 @@ fn advance(
             send::rearm(flow, active, repair, now);
         }
         None => {
-            send::open_congestion_window(flow, active, bytes);
+            if acknowledged.flight.saturating_mul(2) >= active.cwnd {
+                send::open_congestion_window(flow, active, bytes);
+            }
             active.arm(now);
         }
     }

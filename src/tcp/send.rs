@@ -133,7 +133,10 @@ fn next_with_repair(flow: &Flow, active: &Active, repair: &Repair) -> Next {
         // In whole segments, and one at least where nothing is in flight that could make room.
         let room = if pipe == 0 { room.max(mss) } else { room };
         let room = if room < mss.min(lost) { 0 } else { room.min(lost) };
-        return Next { seq: from, room, is_again: true };
+        // Within the window (SHLD-16), but for the oldest bytes, which were inside it when they were first sent.
+        let edge = active.snd_una.plus(flow.send_window());
+        let inside = if edge.after(from) { edge.since(from) } else { u32::from(from == active.snd_una) * lost };
+        return Next { seq: from, room: room.min(inside), is_again: true };
     }
     let room = if repair.is_probing_new == 1 { room.max(mss) } else { room };
     let window = flow.send_window().saturating_sub(active.in_flight(flow));
@@ -248,7 +251,11 @@ pub fn wants_repair(flow: &Flow, active: &Active) -> bool {
 
 /// Whether a segment with payload or FIN is not the next one, so that a repair block is of use.
 pub fn is_out_of_order(flow: &Flow, segment: &Segment) -> bool {
-    segment.length() > 0 && segment.seq != flow.rcv_nxt && !flow.has_peer_fin() && !segment.control.has(Control::SYN)
+    const BEHIND_MAX: u32 = 1 << 20;
+    let is_near = segment.seq.within(flow.rcv_nxt, flow.receive_window())
+        || flow.takes_sack() && segment.seq.within(flow.rcv_nxt.minus(BEHIND_MAX), BEHIND_MAX);
+    let has_something = segment.length() > 0 && !segment.control.has(Control::SYN);
+    has_something && is_near && segment.seq != flow.rcv_nxt && !flow.has_peer_fin()
 }
 
 /// The repair block that an active block borrows, with what is in flight by now.

@@ -123,6 +123,13 @@ fn option_bytes(tcp: &Tcp) -> Vec<u8> {
     if let Some(shift) = tcp.window_scale {
         bytes.extend([1, 3, 3, shift]);
     }
+    if !tcp.sack.is_empty() {
+        bytes.extend([1, 1, 5, (2 + 8 * tcp.sack.len()) as u8]);
+        for (start, end) in &tcp.sack {
+            bytes.extend(start.to_be_bytes());
+            bytes.extend(end.to_be_bytes());
+        }
+    }
     bytes.extend(&tcp.option_bytes);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
@@ -353,6 +360,9 @@ fn parse_options(mut options: &[u8], tcp: &mut Tcp) -> Result<(), String> {
             (2, 4) => tcp.mss = Some(u16_at(value, 2)),
             (3, 3) => tcp.window_scale = Some(value[2]),
             (4, 2) => tcp.sack_permitted = true,
+            (5, 10 | 18 | 26 | 34) => {
+                tcp.sack = value[2..].chunks(8).map(|block| (u32_at(block, 0), u32_at(block, 4))).collect();
+            }
             (8, 10) => tcp.timestamps = Some((u32_at(value, 2), u32_at(value, 6))),
             _ => return Err(format!("option {kind} of {bytes} bytes")),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] seq N | seq A..B  [ack N]
-//!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [no mss|wscale|sack-ok|ts]
+//!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [sack A..B ...] [no mss|wscale|sack-ok|ts|sack]
 //! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
 //! only <<   [iss N]: this sequence number is called N from now on
 //! arp       arp who-has ADDRESS | arp is-at ADDRESS
@@ -57,6 +57,8 @@ pub struct Tcp {
     pub window_scale: Option<u8>,
     pub sack_permitted: bool,
     pub timestamps: Option<(u32, u32)>,
+    /// Blocks of a SACK option: first byte, and one past the last.
+    pub sack: Vec<(u32, u32)>,
     /// Options that must not be there.
     pub without: Vec<String>,
     /// Option bytes after the others, as they are.
@@ -85,6 +87,7 @@ impl Default for Tcp {
             window_scale: None,
             sack_permitted: false,
             timestamps: None,
+            sack: Vec::new(),
             without: Vec::new(),
             option_bytes: Vec::new(),
             faults: Vec::new(),
@@ -225,8 +228,14 @@ impl Tcp {
                 "wscale" => tcp.window_scale = Some(reader.number()?),
                 "sack-ok" => tcp.sack_permitted = true,
                 "ts" => tcp.timestamps = Some((reader.number()?, reader.number()?)),
+                "sack" => {
+                    while reader.peek().is_some_and(|word| word.contains("..")) {
+                        let (start, bytes) = reader.range()?;
+                        tcp.sack.push((start, start.wrapping_add(bytes)));
+                    }
+                }
                 "no" => match reader.word()?.as_str() {
-                    option @ ("mss" | "wscale" | "sack-ok" | "ts") => tcp.without.push(option.into()),
+                    option @ ("mss" | "wscale" | "sack-ok" | "ts" | "sack") => tcp.without.push(option.into()),
                     other => return Err(format!("there is no option `{other}`")),
                 },
                 "option" => tcp.option_bytes.extend(reader.hex()?),
@@ -273,6 +282,7 @@ impl Tcp {
                 actual.window_scale.is_some(),
                 self.window_scale == actual.window_scale,
             ),
+            ("sack", !self.sack.is_empty(), !actual.sack.is_empty(), self.sack == actual.sack),
             ("sack-ok", self.sack_permitted, actual.sack_permitted, self.sack_permitted == actual.sack_permitted),
             ("ts", self.timestamps.is_some(), actual.timestamps.is_some(), self.timestamps == actual.timestamps),
         ];
@@ -360,6 +370,8 @@ impl fmt::Display for Tcp {
         words.extend(self.window_scale.map(|shift| format!("wscale {shift}")));
         words.extend(self.sack_permitted.then(|| "sack-ok".to_string()));
         words.extend(self.timestamps.map(|(value, echo)| format!("ts {value} {echo}")));
+        let blocks: Vec<String> = self.sack.iter().map(|(start, end)| format!("{start}..{end}")).collect();
+        words.extend((!blocks.is_empty()).then(|| format!("sack {}", blocks.join(" "))));
         f.write_str(&words.join(" "))
     }
 }

@@ -180,6 +180,9 @@ impl Stage {
                     client.answer(seq);
                 }
                 tcp.ack = tcp.ack.map(|ack| client.real(ack));
+                for (start, end) in &mut tcp.sack {
+                    (*start, *end) = (client.real(*start), client.real(*end));
+                }
                 tcp.timestamps = tcp.timestamps.map(|(value, echo)| (value, echo.wrapping_add(client.ts_start)));
                 payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
             }
