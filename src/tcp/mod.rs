@@ -3,7 +3,7 @@
 //! In: a connection's record, what arrived or expired, the time. Out: the record changed, and [`Effects`] or
 //! [`Outgoing`] segments that say what the caller is to do. It is called by `shard`, on copies.
 //!
-//! Reading order: `seq`, `time`, `segment`, `flow`, `window`, `active`, `queue`, then the machine: `open`, `cookie` and
+//! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `queue`, then the machine: `open`, `cookie` and
 //! `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave, and when),
 //! with every outcome named in `rule`.
 //!
@@ -22,6 +22,7 @@ mod rule;
 mod segment;
 mod send;
 mod seq;
+mod settings;
 mod time;
 mod timestamps;
 mod window;
@@ -44,6 +45,7 @@ pub use send::{
     poll_segment, syn_ack, window_probe,
 };
 pub use seq::SeqNum;
+pub use settings::{Keepalive, PROBES_MAX, UserTimeout};
 pub use time::Time;
 pub use timestamps::is_reopening;
 pub use window::is_window_update_due;
