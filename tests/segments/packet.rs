@@ -10,8 +10,8 @@
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
-//! SYN, FIN, RST, URG with its pointer, ACK, ECE, CWR, the sequence number, the length of the data and the acknowledgment
-//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
+//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment and the urgent pointer are
+//! compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
 //! its first one.
 
 use std::fmt;
