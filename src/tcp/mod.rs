@@ -3,9 +3,9 @@
 //! In: a connection's record, what arrived or expired, the time. Out: the record changed, and [`Effects`] or
 //! [`Outgoing`] segments that say what the caller is to do. It is called by `shard`, on copies.
 //!
-//! Reading order: `seq`, `time`, `segment`, `flow`, `window`, `active`, `queue`, then the machine: `open`, `cookie` and
-//! `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave, and when),
-//! with every outcome named in `rule`.
+//! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `queue`, then the machine: `open`,
+//! `cookie` and `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave,
+//! and when), with every outcome named in `rule`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
@@ -27,6 +27,7 @@ mod runs;
 mod segment;
 mod send;
 mod seq;
+mod settings;
 mod time;
 mod timestamps;
 mod window;
@@ -51,6 +52,7 @@ pub use send::{
     on_close, on_sweep, on_timer, poll_segment, syn_ack, wants_repair, window_probe,
 };
 pub use seq::SeqNum;
+pub use settings::{Keepalive, PROBES_MAX, UserTimeout};
 pub use time::Time;
 pub use timestamps::is_reopening;
 pub use window::is_window_update_due;

@@ -119,7 +119,7 @@ fn check_sequence(
         let is_counted_down =
             flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned());
         flow.heard_s = if is_counted_down { flow.heard_s } else { now.seconds() };
-        flow.probes = 0;
+        flow.forget_probes();
         return Continue(());
     }
     if segment.control.has(Control::RST) {
@@ -293,9 +293,9 @@ fn update_window(flow: &mut Flow, active: &mut Active, segment: &Segment) {
         // The probe timer has done its work; what is sent next starts a timer of its own.
         active.disarm();
         active.progressed();
-    } else if flow.send_window() == 0 && active.in_flight(flow) == 0 && active.retries > 0 {
-        // A probe was answered: the peer lives, and may keep its window closed for ever (MUST-37), but for a connection
-        // that nobody has any more.
+    } else if flow.send_window() == 0 && active.retries > 0 {
+        // A probe was answered, be it what lies beyond a window that was taken back (SHLD-17): the peer lives, and may
+        // keep its window closed for ever (MUST-37), but for a connection that nobody has any more.
         if !flow.is_orphaned() {
             active.answered();
         }

@@ -12,8 +12,8 @@ use super::open::Offer;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
 use super::{
-    Active, CloseReason, Control, Effects, Flow, Outgoing, Repair, Reply, Rule, SackBlocks, Segment, SeqNum, SoftError,
-    State, Time,
+    Active, CloseReason, Control, Effects, Flow, Keepalive, Outgoing, Repair, Reply, Rule, SackBlocks, Segment, SeqNum,
+    SoftError, State, Time,
 };
 
 /// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
@@ -388,7 +388,10 @@ fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
     active.resend_nxt = active.snd_una;
     active.abandon_round_trip();
     active.back_off();
-    Effects::only(Rule::RetransmissionTimeout)
+    // An application that has not asked for the connection does not know of it yet.
+    let is_told = flow.is_active_open() && active.retries == R1_RETRIES;
+    let soft_error = is_told.then_some(SoftError::Unanswered);
+    Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }
 }
 
 /// Whether the application goes on reading after it has closed.
@@ -459,12 +462,28 @@ pub struct Timeouts {
     pub time_wait_s: u32,
     /// FIN-WAIT-2 without a word from the peer.
     pub fin_wait_2_s: u32,
-    /// Silence after which a keepalive probe is sent, and between probes; 0 for none (MUST-25).
+    /// Silence after which a keepalive probe is sent, and between probes; 0 for none unless a connection asks for it
+    /// (MUST-25).
     pub keepalive_s: u32,
     /// Unanswered probes after which the connection is given up.
     pub keepalive_probes: u8,
     /// Silence after which the connection is closed; 0 for never.
     pub idle_s: u32,
+}
+
+/// The keepalive interval of a connection that asks for it where none is configured (MUST-28).
+const KEEPALIVE_DEFAULT_S: u32 = 7_200;
+
+impl Timeouts {
+    /// The keepalive interval of a connection; 0 for none.
+    fn keepalive_of(&self, flow: &Flow) -> u32 {
+        match flow.keepalive() {
+            Keepalive::Default => self.keepalive_s,
+            Keepalive::On if self.keepalive_s == 0 => KEEPALIVE_DEFAULT_S,
+            Keepalive::On => self.keepalive_s,
+            Keepalive::Off => 0,
+        }
+    }
 }
 
 /// What the clock hand finds at an idle flow.
@@ -509,15 +528,16 @@ fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spre
     }
     // With bytes in flight the retransmission timer finds out whether the peer lives (RFC 9293 §3.8.4).
     let is_sending = active.is_some_and(|active| active.in_flight(flow) > 0 || active.queued_bytes() > 0);
-    if timeouts.keepalive_s == 0 || is_sending {
+    let interval_s = timeouts.keepalive_of(flow);
+    if interval_s == 0 || is_sending {
         return Sweep::Nothing;
     }
-    let jitter_s = spread % (timeouts.keepalive_s / 10 + 1);
-    let due_s = timeouts.keepalive_s.saturating_mul(u32::from(flow.probes) + 1).saturating_add(jitter_s);
-    if waited_s < due_s {
+    let probes = flow.unanswered_probes();
+    let jitter_s = spread % (interval_s / 10 + 1);
+    if waited_s < interval_s.saturating_mul(u32::from(probes) + 1).saturating_add(jitter_s) {
         return Sweep::Nothing;
     }
-    if flow.probes >= timeouts.keepalive_probes {
+    if probes >= timeouts.keepalive_probes {
         let effects = Effects::closed(Rule::KeepaliveGivenUp, CloseReason::KeepaliveTimedOut);
         return Sweep::Ends(Effects { reply: reset, ..effects });
     }
@@ -526,6 +546,6 @@ fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spre
 
 /// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4).
 pub fn keepalive_probe(flow: &mut Flow) -> Outgoing {
-    flow.probes += 1;
+    flow.count_probe();
     Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }
