@@ -75,6 +75,8 @@ pub struct Listen {
     pub keepalive_s: Option<u32>,
     /// How long an ACK may wait, in ms; 0 where it is not written.
     pub delayed_ack_ms: Option<u32>,
+    /// Whether congestion is avoided as RFC 6582 has it, and not as RFC 9438 does.
+    pub is_new_reno: bool,
     /// Whether small segments wait while something is in flight.
     pub has_nagle: bool,
     /// Differentiated services codepoint of what the stack sends.
@@ -110,6 +112,7 @@ impl Listen {
             fin_wait_2_s: None,
             keepalive_s: None,
             delayed_ack_ms: None,
+            is_new_reno: false,
             has_nagle: false,
             dscp: None,
             ttl: None,
@@ -248,6 +251,7 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "fin-wait-2" => listen.fin_wait_2_s = Some(reader.seconds()?),
             "keepalive" => listen.keepalive_s = Some(reader.seconds()?),
             "delayed-ack" => listen.delayed_ack_ms = Some((reader.time_us()? / 1_000) as u32),
+            "new-reno" => listen.is_new_reno = true,
             "nagle" => listen.has_nagle = true,
             "dscp" => listen.dscp = Some(reader.number()?),
             "ttl" => listen.ttl = Some(reader.number()?),

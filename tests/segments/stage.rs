@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
+use holdline::shard::{CloseHow, Config, CongestionControl, FlowView, Notice, Push, Shard, Ticket};
 use holdline::tcp::{Rule, Time};
 use strum::IntoEnumIterator;
 
@@ -74,6 +74,7 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
     config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
     config.nagle = listen.has_nagle;
+    config.congestion = if listen.is_new_reno { CongestionControl::NewReno } else { CongestionControl::Cubic };
     config.dscp = listen.dscp.unwrap_or(config.dscp);
     config.ttl = listen.ttl.unwrap_or(config.ttl);
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
