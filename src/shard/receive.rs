@@ -113,12 +113,30 @@ impl<S: Service> Shard<S> {
             let start = effects.payload_skip as usize;
             let payload = &packet.payload[start..start + effects.payload_take as usize];
             self.take_payload(position, payload, effects.has_fin);
+            self.take_behind_held(position, packet);
         }
         if effects.is_acknowledged && self.batch.has_unconsumed(position) {
             self.offer_again(position);
         }
         if let Some(reason) = effects.closed {
             self.close_flow(position, reason);
+        }
+    }
+
+    /// What of a segment lies behind ranges that were held, and is in order now that they are.
+    fn take_behind_held(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        loop {
+            let (flow, _, repair) = self.batch.parts(position);
+            let end = packet.segment.seq.plus(packet.segment.payload_bytes);
+            let is_more = flow.is_live() && !flow.has_peer_fin() && flow.rcv_nxt.before(end);
+            let (Some(repair), true) = (repair, is_more) else { return };
+            let part = tcp::in_order_part(flow, Some(repair), &packet.segment);
+            let before = flow.rcv_nxt;
+            let start = part.skip as usize;
+            self.take_payload(position, &packet.payload[start..start + part.take as usize], part.has_fin);
+            if self.batch.touched[position].flow.rcv_nxt == before {
+                return;
+            }
         }
     }
 

@@ -43,7 +43,7 @@ pub use queue::{
     NO_SPAN, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue, consume_recv_queue,
     drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
 };
-pub use receive::{Payload, on_payload, on_segment};
+pub use receive::{InOrder, Payload, in_order_part, on_payload, on_segment};
 pub use repair::{HELD_MAX, Held, Repair};
 pub use rule::Rule;
 pub use segment::{Control, Outgoing, SackBlocks, Segment, Timestamps};

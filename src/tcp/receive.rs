@@ -16,10 +16,13 @@ use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Se
 
 /// What of a segment's payload lies in the window and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Trimmed {
-    skip: u32,
-    take: u32,
-    has_fin: bool,
+pub struct InOrder {
+    /// So many bytes of the payload came before.
+    pub skip: u32,
+    /// So many behind them are next.
+    pub take: u32,
+    /// Whether the peer's FIN follows.
+    pub has_fin: bool,
 }
 
 /// What the caller has done with the payload that a step offered.
@@ -375,33 +378,31 @@ fn take_payload_and_fin(
         }
         return;
     }
-    let mut trimmed = trim(flow, segment);
+    let InOrder { skip, take, has_fin } = in_order_part(flow, repair.as_deref(), segment);
     if let Some(repair) = repair {
-        // What is held already is not taken again; behind a gap that is filled the ACK does not wait (RFC 5681 §4.2).
-        if let Some(range) = repair.held().first() {
-            let room = range.start.since(flow.rcv_nxt);
-            trimmed.has_fin &= trimmed.take <= room;
-            trimmed.take = trimmed.take.min(room);
+        if skip > 0 && flow.takes_sack() {
+            repair.note_duplicate(segment.seq, segment.seq.plus(skip));
+        }
+        if !repair.held().is_empty() {
+            // Behind a gap that is filled, in part or whole, the ACK does not wait (RFC 5681 §4.2).
             active.owe_ack();
         }
-        if trimmed.skip > 0 && flow.takes_sack() {
-            repair.note_duplicate(segment.seq, segment.seq.plus(trimmed.skip));
-        }
     }
-    effects.payload_skip = trimmed.skip;
-    effects.payload_take = trimmed.take;
-    effects.has_fin = trimmed.has_fin;
-    if trimmed.skip > 0 || trimmed.take == 0 {
+    effects.payload_skip = skip;
+    effects.payload_take = take;
+    effects.has_fin = has_fin;
+    if skip > 0 || take == 0 {
         active.owe_ack();
     }
 }
 
-/// Cuts off what was received before and what lies right of the window.
-fn trim(flow: &Flow, segment: &Segment) -> Trimmed {
+/// Cuts off what was received before, what lies right of the window, and what is held already with all behind it.
+pub fn in_order_part(flow: &Flow, repair: Option<&Repair>, segment: &Segment) -> InOrder {
     let skip = flow.rcv_nxt.since(segment.seq).min(segment.payload_bytes);
-    let take = (segment.payload_bytes - skip).min(flow.receive_window());
+    let gap = repair.and_then(|repair| repair.held().first()).map_or(u32::MAX, |held| held.start.since(flow.rcv_nxt));
+    let take = (segment.payload_bytes - skip).min(flow.receive_window()).min(gap);
     let is_whole = skip + take == segment.payload_bytes;
-    Trimmed { skip, take, has_fin: segment.control.has(Control::FIN) && is_whole }
+    InOrder { skip, take, has_fin: segment.control.has(Control::FIN) && is_whole }
 }
 
 /// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
