@@ -13,7 +13,8 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::batch::{Batch, Borrowed, Touched};
+use super::batch::{Batch, Touched};
+use super::repairs::Borrowed;
 use super::types::CommitPoint;
 use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
 use crate::tcp::{Active, Keepalive, Repair};

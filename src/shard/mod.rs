@@ -28,6 +28,7 @@ mod hops;
 mod positions;
 mod receive;
 mod records;
+mod repairs;
 mod resume;
 mod service;
 mod tables;

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Flow, Held, Reply, Rule, SeqNum, SoftError, State, Time};
+use crate::tcp::{self, CloseReason, Flow, Reply, Rule, SoftError, State, Time};
 use crate::wire::{self, ArpMessage, IcmpError, Packet, TcpPacket};
 
 /// A segment on its way to its flow.
@@ -269,36 +269,6 @@ impl Batch {
         }
         let is_stored = self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes);
         if is_stored { bytes.len() } else { 0 }
-    }
-
-    /// Keeps what came beyond a gap, as far as there is room and it is not there already.
-    fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
-        let touched = &self.touched[position];
-        let Some(borrowed) = touched.repair.filter(|_| touched.flow.is_live()) else { return };
-        let repair = &mut self.repairs[borrowed.position];
-        let payload = &mut self.tables.storage.payload;
-        let end = seq.plus(bytes.len() as u32);
-        if !bytes.is_empty() && repair.first_missing(seq, end).is_none() {
-            repair.note_duplicate(seq, end);
-        }
-        let mut next = seq;
-        let mut is_held = false;
-        while let Some((from, to)) = repair.first_missing(next, end) {
-            let piece = &bytes[from.since(seq) as usize..to.since(seq) as usize];
-            let Some((head, tail)) = payload.store_held(piece) else { break };
-            if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
-                payload.release_shared(head, tail);
-                break;
-            }
-            is_held = true;
-            next = to;
-        }
-        if has_fin && repair.first_missing(seq, end).is_none() {
-            repair.hold_fin(end);
-        }
-        if is_held {
-            self.tables.count(Rule::PayloadHeld);
-        }
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

@@ -1,7 +1,7 @@
 //! How fast: the congestion window (RFC 5681, RFC 9438).
 //!
-//! In: bytes that arrived, or the news that some were lost. Out: the window moved. Two ways of avoiding congestion stand
-//! behind one small trait; slow start and what recovery does with the window are the same for both.
+//! In: bytes that arrived, or the news that some were lost. Out: the window moved. Two ways of avoiding congestion
+//! stand behind one small trait; slow start and what recovery does with the window are the same for both.
 //!
 //! Invariant: integers only, so that the same events give the same window on every machine.
 

@@ -35,7 +35,8 @@ pub(super) fn check_timestamps(flow: &mut Flow, segment: &Segment, now: Time) ->
         return Continue(());
     }
     let Some(timestamps) = segment.timestamps else {
-        // A peer that has lost the connection and asks for a new one without timestamps must hear from us (RFC 5961 §4.2).
+        // A peer that has lost the connection and asks for a new one without timestamps must hear from us (RFC 5961
+        // §4.2).
         let is_syn = segment.control.has(Control::SYN);
         return if is_syn { Continue(()) } else { Break(Effects::only(Rule::TimestampMissing)) };
     };
