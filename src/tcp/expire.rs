@@ -1,5 +1,4 @@
-//! Time that has passed: the timer of a connection, and the clock hand at an idle one (RFC 9293 §3.8.1, §3.8.3,
-//! §3.8.4).
+//! Time that has passed, at a connection's timer and at an idle connection (RFC 9293 §3.8.1, §3.8.3, §3.8.4).
 //!
 //! In: the flow, its active block, the time. Out: effects, or a probe that is to be sent; what is to be sent again
 //! leaves with the next [`poll_segment`](super::poll_segment).
