@@ -114,8 +114,8 @@ impl Payload {
         }
     }
 
-    /// Stores bytes that came out of order in a queue of their own and returns its first and last span; a quarter of all
-    /// blocks is left to what is in order.
+    /// Stores bytes that came out of order in a queue of their own and returns its first and last span; a quarter of
+    /// all blocks is left to what is in order.
     pub fn store_held(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
         self.store_apart(bytes, self.taken_blocks.capacity() / 4)
     }

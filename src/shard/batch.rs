@@ -10,6 +10,7 @@ use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
 use super::positions::Positions;
+use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
@@ -35,16 +36,6 @@ pub(super) struct Touched {
     pub repair: Option<Borrowed>,
     /// By how much the timestamps that this connection sees differ from our clock.
     pub ts_offset: u32,
-}
-
-/// A repair block that a touched flow has borrowed.
-#[derive(Clone, Copy)]
-pub(super) struct Borrowed {
-    pub index: u32,
-    /// Where in the batch its copy is.
-    pub position: usize,
-    /// Whether this batch borrowed it.
-    pub is_new: bool,
 }
 
 /// See the module.
@@ -193,41 +184,6 @@ impl Batch {
             touched.is_active_new = touched.active_index.is_some();
         }
         touched.active_index.is_some()
-    }
-
-    fn copy_repair(&mut self, index: u32) -> Borrowed {
-        self.repairs.push(self.tables.storage.repairs.records()[index as usize]);
-        Borrowed { index, position: self.repairs.len() - 1, is_new: false }
-    }
-
-    /// Makes sure that the flow has a repair block, if it can have an active block. There are as many of the one as of
-    /// the other.
-    pub fn borrow_repair(&mut self, position: usize) {
-        if self.touched[position].repair.is_some() || !self.borrow_active(position) {
-            return;
-        }
-        let touched = &mut self.touched[position];
-        let index = touched.active_index.expect("it was borrowed just now");
-        let Some(repair_index) = self.tables.repair_slots.take_lowest() else { return };
-        self.repairs.push(tcp::begin_repair(index, &touched.flow, &touched.active, self.now));
-        touched.active.set_repair(Some(repair_index));
-        touched.repair = Some(Borrowed { index: repair_index, position: self.repairs.len() - 1, is_new: true });
-    }
-
-    /// The flow gives its repair block back.
-    fn return_repair(&mut self, position: usize) {
-        let touched = &mut self.touched[position];
-        if let Some(borrowed) = touched.repair.take() {
-            self.freed_repairs.push(borrowed.index);
-            touched.active.set_repair(None);
-            touched.active.resend_nxt = touched.active.resend_nxt.later_of(touched.active.snd_una);
-        }
-    }
-
-    /// A touched flow, its active block, and its repair block if it has one.
-    pub fn parts(&mut self, position: usize) -> (&mut Flow, &mut Active, Option<&mut Repair>) {
-        let Touched { flow, active, repair, .. } = &mut self.touched[position];
-        (flow, active, repair.map(|borrowed| &mut self.repairs[borrowed.position]))
     }
 
     /// The id of a touched flow.

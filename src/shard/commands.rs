@@ -5,7 +5,7 @@
 use super::batch::{Batch, STARVED_ROUNDS};
 use super::types::{CloseHow, Push, PushError, Ticket};
 use crate::flows::{FlowId, Label};
-use crate::tcp::{self, Reading, Rule};
+use crate::tcp::{self, Keepalive, Reading, Rule, UserTimeout};
 
 impl Batch {
     /// Queues a push and counts how it went. Returns the ticket of the push, or of the first one with its key.
@@ -126,6 +126,20 @@ impl Batch {
     pub fn set_dscp(&mut self, id: FlowId, dscp: u8) -> Result<(), PushError> {
         let position = self.position_of(id)?;
         self.touched[position].flow.set_dscp(dscp & 0x3f);
+        Ok(())
+    }
+
+    /// Whether the peer of this connection is probed when it is silent.
+    pub fn set_keepalive(&mut self, id: FlowId, keepalive: Keepalive) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_keepalive(keepalive);
+        Ok(())
+    }
+
+    /// How long what this connection sends may stay unacknowledged.
+    pub fn set_user_timeout(&mut self, id: FlowId, timeout: UserTimeout) -> Result<(), PushError> {
+        let position = self.position_of(id)?;
+        self.touched[position].flow.set_user_timeout(timeout);
         Ok(())
     }
 

@@ -13,10 +13,11 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::batch::{Batch, Borrowed, Touched};
+use super::batch::{Batch, Touched};
+use super::repairs::Borrowed;
 use super::types::CommitPoint;
 use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
-use crate::tcp::{Active, Repair};
+use crate::tcp::{Active, Keepalive, Repair};
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
@@ -92,6 +93,7 @@ impl Batch {
                 self.tables.states[old.state() as usize].saturating_sub(u32::from(old.is_live()));
             self.tables.states[flow.state() as usize] += u32::from(flow.is_live());
             let before = old.is_live().then_some(old.next_hop);
+            self.tables.has_kept_alive |= flow.keepalive() == Keepalive::On;
             *old = flow;
             self.tables.follow_hop(before, flow.is_live().then_some(flow.next_hop));
             let storage = &mut self.tables.storage;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::StartError;
 use crate::flows::LOCALS_MAX;
-use crate::tcp::{CongestionControl, Timeouts};
+use crate::tcp::{CongestionControl, PROBES_MAX, Timeouts};
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791).
 const MTU_MIN: u16 = 68;
@@ -12,6 +12,8 @@ const MTU_MIN: u16 = 68;
 const DELAYED_ACK_MS_END: u32 = 500;
 /// Largest codepoint (RFC 2474 §3).
 const DSCP_MAX: u8 = 63;
+/// Unanswered keepalive probes that say nothing: any one may be lost (MUST-29).
+const KEEPALIVE_PROBES_MIN: u8 = 2;
 /// Smallest receive window: the segment that every host takes (MUST-15).
 const WINDOW_BYTES_MIN: u32 = 536;
 
@@ -132,6 +134,10 @@ impl Config {
         }
         if self.delayed_ack_ms >= DELAYED_ACK_MS_END {
             return wrong(format!("an ACK is delayed by less than {DELAYED_ACK_MS_END} ms (MUST-40)"));
+        }
+        if !(KEEPALIVE_PROBES_MIN..=PROBES_MAX).contains(&self.keepalive_probes) {
+            let range = format!("{KEEPALIVE_PROBES_MIN} to {PROBES_MAX}");
+            return wrong(format!("{range} keepalive probes may go unanswered; one may be lost (MUST-29)"));
         }
         if self.ttl == 0 || self.dscp > DSCP_MAX {
             return wrong(format!("a TTL is 1 to 255 and a DSCP 0 to {DSCP_MAX}"));

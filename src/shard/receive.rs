@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Flow, Held, Reply, Rule, SeqNum, SoftError, State, Time};
+use crate::tcp::{self, CloseReason, Flow, Reply, Rule, SoftError, State, Time};
 use crate::wire::{self, ArpMessage, IcmpError, Packet, TcpPacket};
 
 /// A segment on its way to its flow.
@@ -113,12 +113,30 @@ impl<S: Service> Shard<S> {
             let start = effects.payload_skip as usize;
             let payload = &packet.payload[start..start + effects.payload_take as usize];
             self.take_payload(position, payload, effects.has_fin);
+            self.take_behind_held(position, packet);
         }
         if effects.is_acknowledged && self.batch.has_unconsumed(position) {
             self.offer_again(position);
         }
         if let Some(reason) = effects.closed {
             self.close_flow(position, reason);
+        }
+    }
+
+    /// What of a segment lies behind ranges that were held, and is in order now that they are.
+    fn take_behind_held(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        loop {
+            let (flow, _, repair) = self.batch.parts(position);
+            let end = packet.segment.seq.plus(packet.segment.payload_bytes);
+            let is_more = flow.is_live() && !flow.has_peer_fin() && flow.rcv_nxt.before(end);
+            let (Some(repair), true) = (repair, is_more) else { return };
+            let part = tcp::in_order_part(flow, Some(repair), &packet.segment);
+            let before = flow.rcv_nxt;
+            let start = part.skip as usize;
+            self.take_payload(position, &packet.payload[start..start + part.take as usize], part.has_fin);
+            if self.batch.touched[position].flow.rcv_nxt == before {
+                return;
+            }
         }
     }
 
@@ -251,36 +269,6 @@ impl Batch {
         }
         let is_stored = self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes);
         if is_stored { bytes.len() } else { 0 }
-    }
-
-    /// Keeps what came beyond a gap, as far as there is room and it is not there already.
-    fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
-        let touched = &self.touched[position];
-        let Some(borrowed) = touched.repair.filter(|_| touched.flow.is_live()) else { return };
-        let repair = &mut self.repairs[borrowed.position];
-        let payload = &mut self.tables.storage.payload;
-        let end = seq.plus(bytes.len() as u32);
-        if !bytes.is_empty() && repair.first_missing(seq, end).is_none() {
-            repair.note_duplicate(seq, end);
-        }
-        let mut next = seq;
-        let mut is_held = false;
-        while let Some((from, to)) = repair.first_missing(next, end) {
-            let piece = &bytes[from.since(seq) as usize..to.since(seq) as usize];
-            let Some((head, tail)) = payload.store_held(piece) else { break };
-            if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
-                payload.release_shared(head, tail);
-                break;
-            }
-            is_held = true;
-            next = to;
-        }
-        if has_fin && repair.first_missing(seq, end).is_none() {
-            repair.hold_fin(end);
-        }
-        if is_held {
-            self.tables.count(Rule::PayloadHeld);
-        }
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::types::Resumption;
 use super::{BATCH_MAX, Shard, StartError};
 use crate::flows::{JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
-use crate::tcp::{Active, COOKIE_LIFE_S, State, Time};
+use crate::tcp::{Active, COOKIE_LIFE_S, Keepalive, State, Time};
 
 impl<S: Service> Shard<S> {
     /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence
@@ -84,7 +84,12 @@ impl<S: Service> Shard<S> {
             let id = self.batch.tables.id_of(slot, flow);
             self.tell_resumed(id);
         } else if flow.is_live() && flow.state() == State::SynSent {
-            self.batch.connecting.push(slot);
+            // Its SYN may have waited for the answer to an ARP request, and have died with that. One that was repeated
+            // since has a timer that does so again.
+            let is_known = self.batch.tables.next_hop(flow.next_hop).is_known == 1;
+            if !(is_known && self.batch.tables.active_of(slot, flow).retries > 0) {
+                self.batch.connecting.push(slot);
+            }
         }
         is_open
     }
@@ -158,6 +163,7 @@ fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
         tables.flow_slots.take(slot);
         tables.insert(hash, slot);
         tables.states[flow.state() as usize] += 1;
+        tables.has_kept_alive |= flow.keepalive() == Keepalive::On;
         if let Some(index) = flow.active() {
             rebuild_active(tables, slot, index, now)
                 .map_err(|what| StartError::from(tables.storage.broken(impossible(what))))?;

@@ -1,7 +1,7 @@
 //! The trait that an application implements, and what it may do while it is called.
 
 use crate::flows::FlowId;
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, Keepalive, UserTimeout};
 
 use super::{Batch, CloseHow, PushError, Ticket};
 
@@ -109,6 +109,18 @@ impl Context<'_> {
     /// `Config::dscp` says what it is at first.
     pub fn set_dscp(&mut self, flow: FlowId, dscp: u8) -> Result<(), PushError> {
         self.batch.set_dscp(flow, dscp)
+    }
+
+    /// Whether the peer of this flow is probed when it is silent: after the configured interval, or after two hours
+    /// where none is configured (RFC 9293 §3.8.4, MUST-24, MUST-28).
+    pub fn set_keepalive(&mut self, flow: FlowId, keepalive: Keepalive) -> Result<(), PushError> {
+        self.batch.set_keepalive(flow, keepalive)
+    }
+
+    /// How long what this flow sends may stay unacknowledged before it is given up; `Config::user_timeout_s` says what
+    /// is so at first (RFC 9293 §3.8.3, MUST-21).
+    pub fn set_user_timeout(&mut self, flow: FlowId, timeout: UserTimeout) -> Result<(), PushError> {
+        self.batch.set_user_timeout(flow, timeout)
     }
 
     /// Closes the flow: by FIN after what is queued, or by RST now.

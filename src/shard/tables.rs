@@ -34,6 +34,8 @@ pub(super) struct Tables {
     /// Connections by state.
     pub states: [u32; State::COUNT],
     pub rules: [u64; Rule::COUNT],
+    /// Some connection has asked to be kept alive; it may be over.
+    pub has_kept_alive: bool,
     pub keys: Keys,
     /// When each running job goes on.
     pub job_times: [Option<Time>; JOBS_MAX as usize],
@@ -75,6 +77,7 @@ impl Tables {
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
             rules: [0; Rule::COUNT],
+            has_kept_alive: false,
             keys: Keys::rebuild(&[]),
             job_times: [None; JOBS_MAX as usize],
             job_tickets: [0; JOBS_MAX as usize],

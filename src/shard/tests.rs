@@ -1,5 +1,7 @@
 //! The shard against a hand-made client.
 
+mod requirements;
+
 use std::net::Ipv4Addr;
 
 use super::*;

@@ -37,7 +37,8 @@ impl<S: Service> Shard<S> {
     /// Whether any flow is in a state that ends by the clock hand.
     fn is_sweeping(&self) -> bool {
         let tables = &self.batch.tables;
-        let is_timed = tables.config.keepalive_s > 0 || tables.config.idle_timeout_s > 0;
+        let is_kept_alive = tables.config.keepalive_s > 0 || tables.has_kept_alive;
+        let is_timed = is_kept_alive || tables.config.idle_timeout_s > 0;
         let has_closing = tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0;
         has_closing || self.batch.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
     }
@@ -78,7 +79,7 @@ impl<S: Service> Shard<S> {
         if tables.storage.flows.records()[slot as usize].active() != Some(index) {
             return;
         }
-        let user_timeout_s = tables.config.user_timeout_s;
+        let default_s = tables.config.user_timeout_s;
         let position = self.batch.touch(slot);
         let touched = &mut self.batch.touched[position];
         if touched.active.is_ack_due(now) && touched.active.hurry_ack() {
@@ -89,6 +90,7 @@ impl<S: Service> Shard<S> {
             // Touched all the same: the commit enters its later deadline.
             return;
         }
+        let user_timeout_s = touched.flow.user_timeout_s(default_s);
         let offer = self.batch.tables.offer;
         let (flow, active, repair) = self.batch.parts(position);
         let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);

@@ -1,7 +1,7 @@
 //! How fast: the congestion window (RFC 5681, RFC 9438).
 //!
-//! In: bytes that arrived, or the news that some were lost. Out: the window moved. Two ways of avoiding congestion stand
-//! behind one small trait; slow start and what recovery does with the window are the same for both.
+//! In: bytes that arrived, or the news that some were lost. Out: the window moved. Two ways of avoiding congestion
+//! stand behind one small trait; slow start and what recovery does with the window are the same for both.
 //!
 //! Invariant: integers only, so that the same events give the same window on every machine.
 
@@ -106,17 +106,16 @@ impl CongestionControl {
 
     /// So many bytes arrived while nothing is being recovered, and the window was in use: it opens.
     pub(super) fn open(self, active: &mut Active, cubic: &mut Cubic, mss: u32, acknowledged: u32, now: Time) {
-        let slow_start =
-            if active.cwnd < active.ssthresh { acknowledged.min(active.ssthresh - active.cwnd) } else { 0 };
-        active.cwnd = active.cwnd.saturating_add(slow_start);
-        let rest = acknowledged - slow_start;
-        if rest == 0 {
+        if active.cwnd < active.ssthresh {
+            // Two segments for each acknowledgment, so that one of a whole window makes no burst (RFC 3465 §2.3).
+            let growth = acknowledged.min(2 * mss).min(active.ssthresh - active.cwnd);
+            active.cwnd = active.cwnd.saturating_add(growth);
             return;
         }
         let (cwnd, srtt_ms) = (active.cwnd, active.srtt_us / 1_000);
         let growth = match self {
-            CongestionControl::Cubic => cubic.grow(cwnd, rest, mss, srtt_ms, now),
-            CongestionControl::NewReno => NewReno(cubic).grow(cwnd, rest, mss, srtt_ms, now),
+            CongestionControl::Cubic => cubic.grow(cwnd, acknowledged, mss, srtt_ms, now),
+            CongestionControl::NewReno => NewReno(cubic).grow(cwnd, acknowledged, mss, srtt_ms, now),
         };
         active.cwnd = active.cwnd.saturating_add(growth);
     }

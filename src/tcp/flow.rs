@@ -87,12 +87,13 @@ pub struct Flow {
     pub mss: u16,
     /// Where frames for the peer go: index of a next hop.
     pub next_hop: u16,
-    flags: u16,
+    pub(super) flags: u16,
     shifts: u8,
-    state: u8,
+    /// The state (low 4 bits) and the user timeout (high 4 bits).
+    pub(super) state: u8,
     challenge_s: u8,
-    /// Unanswered keepalive probes.
-    pub probes: u8,
+    /// Unanswered keepalive probes (low 6 bits) and whether there are any (high 2 bits).
+    pub(super) probes: u8,
     active_or_memory: u32,
     /// What the service keeps with the flow.
     pub word: [u32; 2],
@@ -109,10 +110,12 @@ impl Flow {
     const TAKES_SACK: u16 = 1 << 5;
     const HAS_WINDOW_SCALING: u16 = 1 << 6;
     const IS_ORPHANED: u16 = 1 << 7;
-    const HAS_NAGLE: u16 = 1 << 8;
+    pub(super) const HAS_NAGLE: u16 = 1 << 8;
     const IS_ACTIVE_OPEN: u16 = 1 << 9;
     /// The upper six bits of the flags are the DSCP.
-    const DSCP_SHIFT: u32 = 10;
+    pub(super) const DSCP_SHIFT: u32 = 10;
+    /// These bits of the state byte are the state.
+    pub(super) const STATE_BITS: u8 = 0x0f;
 
     /// A slot without a connection whose next connection gets this generation.
     pub fn free(generation: u32) -> Flow {
@@ -123,23 +126,23 @@ impl Flow {
 
     /// The state.
     pub fn state(&self) -> State {
-        State::from_repr(self.state)
-            .expect("a state byte is written by set_state only, and checked when a state is opened")
+        State::from_repr(self.state & Flow::STATE_BITS)
+            .expect("these bits are written by set_state only, and checked when a state is opened")
     }
 
     /// Whether the state byte and flags are ones that this version writes.
     pub fn is_valid(&self) -> bool {
-        State::from_repr(self.state).is_some() && self.peer_shift() <= 14 && self.our_shift() <= 14
+        State::from_repr(self.state & Flow::STATE_BITS).is_some() && self.peer_shift() <= 14 && self.our_shift() <= 14
     }
 
     /// Moves to another state.
     pub fn set_state(&mut self, state: State) {
-        self.state = state as u8;
+        self.state = self.state & !Flow::STATE_BITS | state as u8;
     }
 
     /// Whether this slot holds a connection.
     pub fn is_live(&self) -> bool {
-        self.state != State::Free as u8
+        self.state & Flow::STATE_BITS != State::Free as u8
     }
 
     /// Which of our addresses the connection is on.
@@ -230,16 +233,6 @@ impl Flow {
         self.set_flag(Flow::IS_ORPHANED, is_orphaned);
     }
 
-    /// Whether a small segment waits while something is in flight (RFC 9293 §3.7.4).
-    pub fn has_nagle(&self) -> bool {
-        self.flags & Flow::HAS_NAGLE != 0
-    }
-
-    /// Sets that (MUST-17).
-    pub fn set_nagle(&mut self, has: bool) {
-        self.set_flag(Flow::HAS_NAGLE, has);
-    }
-
     /// Whether we have opened the connection (MUST-11).
     pub fn is_active_open(&self) -> bool {
         self.flags & Flow::IS_ACTIVE_OPEN != 0
@@ -248,17 +241,6 @@ impl Flow {
     /// Sets that.
     pub fn set_active_open(&mut self, is_active: bool) {
         self.set_flag(Flow::IS_ACTIVE_OPEN, is_active);
-    }
-
-    /// The differentiated services codepoint of what we send (RFC 2474 §3).
-    pub fn dscp(&self) -> u8 {
-        (self.flags >> Flow::DSCP_SHIFT) as u8
-    }
-
-    /// Sets it, six bits (MUST-48).
-    pub fn set_dscp(&mut self, dscp: u8) {
-        assert!(dscp < 64, "a codepoint has six bits");
-        self.flags = self.flags & ((1 << Flow::DSCP_SHIFT) - 1) | u16::from(dscp) << Flow::DSCP_SHIFT;
     }
 
     /// Whether both ends have agreed on timestamps (RFC 7323 §3.2).
@@ -348,7 +330,7 @@ impl Flow {
         }
     }
 
-    fn set_flag(&mut self, flag: u16, is_set: bool) {
+    pub(super) fn set_flag(&mut self, flag: u16, is_set: bool) {
         if is_set {
             self.flags |= flag;
         } else {

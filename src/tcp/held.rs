@@ -98,8 +98,8 @@ impl Repair {
         (self.duplicate_start, self.duplicate_end) = (start, end);
     }
 
-    /// The blocks for an ACK, at most so many: what came twice, said once (RFC 2883), the range that came last, then the
-    /// others from the right.
+    /// The blocks for an ACK, at most so many: what came twice, said once (RFC 2883), the range that came last, then
+    /// the others from the right.
     pub(super) fn sack_blocks(&mut self, blocks: &mut SackBlocks, blocks_max: usize) {
         if self.duplicate_start != self.duplicate_end {
             blocks.push(self.duplicate_start, self.duplicate_end, blocks_max);

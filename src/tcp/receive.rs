@@ -9,29 +9,11 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::open::Offer;
+use super::payload::{check_urgent, take_payload_and_fin};
 use super::recovery::Acknowledged;
 use super::send;
 use super::timestamps::{check_timestamps, take_timestamp};
 use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
-
-/// What of a segment's payload lies in the window and in order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Trimmed {
-    skip: u32,
-    take: u32,
-    has_fin: bool,
-}
-
-/// What the caller has done with the payload that a step offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Payload {
-    /// How many bytes there were.
-    pub offered: u32,
-    /// How many of them, from the first on, have found a place.
-    pub taken: u32,
-    /// Whether the peer's FIN follows the last.
-    pub has_fin: bool,
-}
 
 /// Steps the connection over one segment.
 pub fn on_segment(
@@ -119,7 +101,7 @@ fn check_sequence(
         let is_counted_down =
             flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned());
         flow.heard_s = if is_counted_down { flow.heard_s } else { now.seconds() };
-        flow.probes = 0;
+        flow.forget_probes();
         return Continue(());
     }
     if segment.control.has(Control::RST) {
@@ -293,9 +275,9 @@ fn update_window(flow: &mut Flow, active: &mut Active, segment: &Segment) {
         // The probe timer has done its work; what is sent next starts a timer of its own.
         active.disarm();
         active.progressed();
-    } else if flow.send_window() == 0 && active.in_flight(flow) == 0 && active.retries > 0 {
-        // A probe was answered: the peer lives, and may keep its window closed for ever (MUST-37), but for a connection
-        // that nobody has any more.
+    } else if flow.send_window() == 0 && active.retries > 0 {
+        // A probe was answered, be it what lies beyond a window that was taken back (SHLD-17): the peer lives, and may
+        // keep its window closed for ever (MUST-37), but for a connection that nobody has any more.
         if !flow.is_orphaned() {
             active.answered();
         }
@@ -321,122 +303,9 @@ fn on_fin_acknowledged(flow: &mut Flow, now: Time) -> Option<CloseReason> {
     None
 }
 
-fn enter_time_wait(flow: &mut Flow, now: Time) {
+pub(super) fn enter_time_wait(flow: &mut Flow, now: Time) {
     flow.set_state(State::TimeWait);
     flow.heard_s = now.seconds();
-}
-
-/// Sixth: URG. The pointer is to the byte after the last urgent one (MUST-62); the bytes themselves stay in the stream.
-fn check_urgent(flow: &Flow, active: &mut Active, segment: &Segment, effects: &mut Effects) {
-    if !segment.control.has(Control::URG) || flow.has_peer_fin() {
-        return;
-    }
-    let up = segment.seq.plus(u32::from(segment.urgent));
-    if up.after(flow.rcv_nxt) && active.note_urgent(up) {
-        effects.urgent_end = Some(up);
-    }
-}
-
-/// Seventh and eighth: payload and FIN. Says what is in order; [`on_payload`] takes it.
-fn take_payload_and_fin(
-    flow: &mut Flow,
-    active: &mut Active,
-    repair: Option<&mut Repair>,
-    segment: &Segment,
-    effects: &mut Effects,
-) {
-    if segment.length() == 0 {
-        return;
-    }
-    if flow.has_peer_fin() {
-        effects.rule = Rule::PayloadAfterFin;
-        // In TIME-WAIT, unless this segment has led there, it may be the peer's FIN again; in the other states it is
-        // nothing that the peer could send.
-        if flow.state() == State::TimeWait && !effects.is_acknowledged {
-            active.owe_ack();
-        }
-        return;
-    }
-    let is_new = segment.payload_bytes > 0 && segment.seq.plus(segment.payload_bytes).after(flow.rcv_nxt);
-    if is_new && flow.state() == State::FinWait2 && flow.is_orphaned() {
-        // Not before our FIN is acknowledged: the peer shall have all that was queued first.
-        effects.rule = Rule::DataAfterClose;
-        effects.reply = Reply::Reset { seq: flow.snd_nxt };
-        effects.closed = Some(CloseReason::DataAfterClose);
-        return;
-    }
-    if segment.seq.after(flow.rcv_nxt) {
-        effects.rule = Rule::PayloadOutOfOrder;
-        effects.is_ack_due = true;
-        if repair.is_some() {
-            let ahead = segment.seq.since(flow.rcv_nxt);
-            effects.payload_hold = segment.payload_bytes.min(flow.receive_window().saturating_sub(ahead));
-            effects.has_fin = segment.control.has(Control::FIN) && effects.payload_hold == segment.payload_bytes;
-        }
-        return;
-    }
-    let mut trimmed = trim(flow, segment);
-    if let Some(repair) = repair {
-        // What is held already is not taken again; behind a gap that is filled the ACK does not wait (RFC 5681 §4.2).
-        if let Some(range) = repair.held().first() {
-            let room = range.start.since(flow.rcv_nxt);
-            trimmed.has_fin &= trimmed.take <= room;
-            trimmed.take = trimmed.take.min(room);
-            active.owe_ack();
-        }
-        if trimmed.skip > 0 && flow.takes_sack() {
-            repair.note_duplicate(segment.seq, segment.seq.plus(trimmed.skip));
-        }
-    }
-    effects.payload_skip = trimmed.skip;
-    effects.payload_take = trimmed.take;
-    effects.has_fin = trimmed.has_fin;
-    if trimmed.skip > 0 || trimmed.take == 0 {
-        active.owe_ack();
-    }
-}
-
-/// Cuts off what was received before and what lies right of the window.
-fn trim(flow: &Flow, segment: &Segment) -> Trimmed {
-    let skip = flow.rcv_nxt.since(segment.seq).min(segment.payload_bytes);
-    let take = (segment.payload_bytes - skip).min(flow.receive_window());
-    let is_whole = skip + take == segment.payload_bytes;
-    Trimmed { skip, take, has_fin: segment.control.has(Control::FIN) && is_whole }
-}
-
-/// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
-/// the FIN behind them is taken too. Returns what decided.
-pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer: Offer, now: Time) -> Rule {
-    flow.receive(payload.taken);
-    if payload.taken < payload.offered {
-        active.owe_ack();
-        return Rule::PayloadNoRoom;
-    }
-    if !payload.has_fin {
-        // At least every second full segment is acknowledged at once (SHLD-19).
-        let is_delayed = offer.delayed_ack_ms > 0 && flow.rcv_nxt.since(active.rcv_acked) < 2 * u32::from(offer.mss);
-        if is_delayed {
-            active.owe_delayed_ack(offer.delayed_ack_ms, now);
-        } else {
-            active.owe_ack();
-        }
-        return Rule::PayloadAccepted;
-    }
-    active.owe_ack();
-    flow.receive_fin();
-    match flow.state() {
-        State::Established => flow.set_state(State::CloseWait),
-        State::FinWait1 => flow.set_state(State::Closing),
-        State::FinWait2 => enter_time_wait(flow, now),
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::CloseWait
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => {}
-    }
-    Rule::FinAccepted
 }
 
 /// A challenge ACK, at most one a second.

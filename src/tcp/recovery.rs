@@ -1,8 +1,8 @@
 //! Loss: found, repaired, and what it does to the congestion window (RFC 6675, RFC 8985, RFC 6937, RFC 3522).
 //!
-//! In: acknowledgments with their SACK blocks, and expired timers. Out: runs marked as lost, the window moved, and which
-//! timer comes next. `send` sends what is lost first. A connection without a repair block never comes here: there a loss
-//! is found by its time-out.
+//! In: acknowledgments with their SACK blocks, and expired timers. Out: runs marked as lost, the window moved, and
+//! which timer comes next. `send` sends what is lost first. A connection without a repair block never comes here:
+//! there a loss is found by its time-out.
 //!
 //! ```text
 //!              something is lost                     recovery_end is acknowledged
@@ -116,7 +116,8 @@ impl Repair {
         second.is_some_and(|(from, to)| from.at_or_before(start) && end.at_or_before(to))
     }
 
-    /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step 4).
+    /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step
+    /// 4).
     fn on_duplicate_arrival(&mut self, active: &Active) {
         if self.probe_end_is_set == 1 {
             // The probe was not needed: nothing was lost (RFC 8985 §7.4.2).

@@ -181,19 +181,17 @@ impl Repair {
         Some((position, if position == 0 { snd_una } else { self.runs[position - 1].end }))
     }
 
-    /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own, like `like`. The
-    /// list has room for the pieces.
+    /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own, like `like`.
+    /// The list has room for the pieces.
     fn split(&mut self, position: usize, start: SeqNum, (from, to): (SeqNum, SeqNum), like: Run) {
         let run = self.runs[position];
         let (is_before, is_behind) = (from.after(start), to.before(run.end));
         let more = usize::from(is_before) + usize::from(is_behind);
         let count = usize::from(self.run_count);
         self.runs.copy_within(position + 1..count, position + 1 + more);
-        let mut at = position;
         let pieces = [(is_before, Run { end: from, ..run }), (true, Run { end: to, ..like }), (is_behind, run)];
-        for (_, piece) in pieces.iter().filter(|(is_there, _)| *is_there) {
+        for (at, (_, piece)) in (position..).zip(pieces.iter().filter(|(is_there, _)| *is_there)) {
             self.runs[at] = *piece;
-            at += 1;
         }
         self.run_count += more as u8;
     }

@@ -9,18 +9,9 @@
 //! ```
 
 use super::open::Offer;
-use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::recovery::{TIMER_PROBE, TIMER_RETRANSMISSION};
 use super::window::offer_window;
-use super::{
-    Active, CloseReason, Control, Effects, Flow, Outgoing, Repair, Reply, Rule, SackBlocks, Segment, SeqNum, SoftError,
-    State, Time,
-};
-
-/// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
-const SYN_RETRIES_MAX: u8 = 7;
-
-/// Retransmissions of the same bytes after which the application is told and the way to the peer doubted (R1, SHLD-10).
-const R1_RETRIES: u8 = 3;
+use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time};
 
 /// The next segment that should leave now, if any. Call until `None`.
 pub fn poll_segment(
@@ -56,11 +47,6 @@ fn sack_blocks(flow: &Flow, repair: Option<&mut Repair>) -> SackBlocks {
         repair.sack_blocks(&mut blocks, if flow.has_timestamps() { 3 } else { 4 });
     }
     blocks
-}
-
-/// A probe of a closed window: one byte left of SND.UNA, so that the peer answers and no byte is forced on it.
-pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
-    Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }
 
 fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
@@ -164,7 +150,8 @@ fn poll_data(
     let take = waiting.min(u32::from(flow.mss) - sack_bytes).min(room);
     let is_last = take == waiting;
     let has_fin = is_fin_due && is_last && (room > take || active.in_flight(flow) == 0);
-    if !(is_again && take > 0) && !is_worth_sending(flow, active, waiting, take) && !has_fin {
+    let is_worth_it = has_fin || is_again && take > 0 || is_worth_sending(flow, active, waiting, take);
+    if !is_worth_it {
         if active.deadline_ms().is_none() {
             arm_retransmission(active, repair, now);
         }
@@ -310,222 +297,4 @@ pub(super) fn open_congestion_window(flow: &Flow, active: &mut Active, acknowled
     let growth =
         if active.cwnd < active.ssthresh { acknowledged.min(2 * mss) } else { (mss * mss / active.cwnd.max(1)).max(1) };
     active.cwnd = active.cwnd.saturating_add(growth);
-}
-
-/// The connection's timer has expired.
-pub fn on_timer(
-    flow: &mut Flow,
-    active: &mut Active,
-    repair: Option<&mut Repair>,
-    offer: Offer,
-    user_timeout_s: u32,
-    now: Time,
-) -> (Effects, Option<Outgoing>) {
-    active.disarm();
-    if matches!(flow.state(), State::SynSent | State::SynReceived) {
-        return (on_handshake_timer(flow, active), None);
-    }
-    match repair {
-        Some(repair) if repair.timer == TIMER_REORDERING => {
-            repair.on_reordering_timer(flow, active, offer.congestion, now);
-            rearm(flow, active, repair, now);
-            return (Effects::only(Rule::LateSegmentsLost), None);
-        }
-        Some(repair) if repair.timer == TIMER_PROBE => {
-            repair.on_probe_timer(flow, active);
-            repair.timer = TIMER_RETRANSMISSION;
-            active.arm(now);
-            return (Effects::only(Rule::TailProbed), None);
-        }
-        repair => on_retransmission_timer(flow, active, repair, offer, user_timeout_s, now),
-    }
-}
-
-fn on_retransmission_timer(
-    flow: &mut Flow,
-    active: &mut Active,
-    repair: Option<&mut Repair>,
-    offer: Offer,
-    user_timeout_s: u32,
-    now: Time,
-) -> (Effects, Option<Outgoing>) {
-    if active.stalled_s(now) >= user_timeout_s {
-        return (Effects::closed(Rule::RetransmissionGivenUp, CloseReason::TimedOut), None);
-    }
-    if active.in_flight(flow) == 0 {
-        active.back_off();
-        if flow.send_window() > 0 {
-            return (Effects::only(Rule::SillyWindowOverridden), None);
-        }
-        active.arm(now);
-        return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
-    }
-    let mss = u32::from(flow.mss);
-    match repair {
-        Some(repair) => {
-            repair.on_time_out(flow, active, offer.congestion);
-            active.resend_nxt = flow.snd_nxt;
-        }
-        None => {
-            if active.retries == 0 {
-                active.ssthresh = (active.in_flight(flow) / 2).max(2 * mss);
-            }
-            active.cwnd = mss;
-            active.resend_nxt = active.snd_una;
-        }
-    }
-    active.abandon_round_trip();
-    active.back_off();
-    let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);
-    (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
-}
-
-fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
-    if active.retries >= SYN_RETRIES_MAX {
-        let reason = if flow.is_active_open() { CloseReason::TimedOut } else { CloseReason::HandshakeFailed };
-        return Effects::closed(Rule::HandshakeGivenUp, reason);
-    }
-    active.resend_nxt = active.snd_una;
-    active.abandon_round_trip();
-    active.back_off();
-    Effects::only(Rule::RetransmissionTimeout)
-}
-
-/// Whether the application goes on reading after it has closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reading {
-    /// It does: a half-close.
-    GoesOn,
-    /// It does not: what the peer sends from now on has no reader.
-    Ends,
-}
-
-/// The application closes: FIN after what is queued (RFC 9293 §3.10.4), if that has not happened yet. Says whether that
-/// changes anything.
-pub fn on_close(flow: &mut Flow, reading: Reading) -> bool {
-    let is_news = reading == Reading::Ends && !flow.is_orphaned();
-    match flow.state() {
-        State::Established | State::CloseWait => {
-            let changes = !flow.is_close_queued() || is_news;
-            flow.set_close_queued(true);
-            flow.set_orphaned(flow.is_orphaned() || is_news);
-            changes
-        }
-        State::FinWait1 | State::FinWait2 if is_news => {
-            flow.set_orphaned(true);
-            true
-        }
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => false,
-    }
-}
-
-/// The application aborts: RST, but where both sides have closed only the connection goes (RFC 9293 §3.10.5).
-pub fn abort(flow: &Flow) -> (Effects, Reply) {
-    let reply = match flow.state() {
-        State::Free | State::SynSent | State::Closing | State::LastAck | State::TimeWait => Reply::None,
-        State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait => {
-            Reply::Reset { seq: flow.snd_nxt }
-        }
-    };
-    (Effects::closed(Rule::AbortSent, CloseReason::Aborted), reply)
-}
-
-/// Whether the application may still queue bytes.
-pub fn is_open_for_push(flow: &Flow) -> bool {
-    match flow.state() {
-        State::Established | State::CloseWait => !flow.is_close_queued(),
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => false,
-    }
-}
-
-/// How long idle connections may be what they are, in seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// TIME-WAIT (2 MSL).
-    pub time_wait_s: u32,
-    /// FIN-WAIT-2 without a word from the peer.
-    pub fin_wait_2_s: u32,
-    /// Silence after which a keepalive probe is sent, and between probes; 0 for none (MUST-25).
-    pub keepalive_s: u32,
-    /// Unanswered probes after which the connection is given up.
-    pub keepalive_probes: u8,
-    /// Silence after which the connection is closed; 0 for never.
-    pub idle_s: u32,
-}
-
-/// What the clock hand finds at an idle flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sweep {
-    /// Nothing to do.
-    Nothing,
-    /// The connection has ended.
-    Ends(Effects),
-    /// A keepalive probe is due.
-    Probes,
-}
-
-/// What the clock hand does when it passes. `spread` is any number that differs between connections: their keepalive
-/// probes are spread by up to a tenth of the interval.
-pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
-    let waited_s = now.seconds().saturating_sub(flow.heard_s);
-    match flow.state() {
-        State::TimeWait if waited_s >= timeouts.time_wait_s => {
-            Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
-        }
-        State::FinWait2 if waited_s >= timeouts.fin_wait_2_s => {
-            Sweep::Ends(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
-        }
-        State::Established | State::CloseWait => on_sweep_open(flow, active, timeouts, spread, waited_s),
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => Sweep::Nothing,
-    }
-}
-
-fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, waited_s: u32) -> Sweep {
-    let reset = Reply::Reset { seq: flow.snd_nxt };
-    if timeouts.idle_s != 0 && waited_s >= timeouts.idle_s {
-        let effects = Effects::closed(Rule::IdleExpired, CloseReason::IdleTimedOut);
-        return Sweep::Ends(Effects { reply: reset, ..effects });
-    }
-    // With bytes in flight the retransmission timer finds out whether the peer lives (RFC 9293 §3.8.4).
-    let is_sending = active.is_some_and(|active| active.in_flight(flow) > 0 || active.queued_bytes() > 0);
-    if timeouts.keepalive_s == 0 || is_sending {
-        return Sweep::Nothing;
-    }
-    let jitter_s = spread % (timeouts.keepalive_s / 10 + 1);
-    let due_s = timeouts.keepalive_s.saturating_mul(u32::from(flow.probes) + 1).saturating_add(jitter_s);
-    if waited_s < due_s {
-        return Sweep::Nothing;
-    }
-    if flow.probes >= timeouts.keepalive_probes {
-        let effects = Effects::closed(Rule::KeepaliveGivenUp, CloseReason::KeepaliveTimedOut);
-        return Sweep::Ends(Effects { reply: reset, ..effects });
-    }
-    Sweep::Probes
-}
-
-/// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4).
-pub fn keepalive_probe(flow: &mut Flow) -> Outgoing {
-    flow.probes += 1;
-    Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
 }

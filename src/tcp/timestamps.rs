@@ -35,7 +35,10 @@ pub(super) fn check_timestamps(flow: &mut Flow, segment: &Segment, now: Time) ->
         return Continue(());
     }
     let Some(timestamps) = segment.timestamps else {
-        return Break(Effects::only(Rule::TimestampMissing));
+        // A peer that has lost the connection and asks for a new one without timestamps must hear from us (RFC 5961
+        // §4.2).
+        let is_syn = segment.control.has(Control::SYN);
+        return if is_syn { Continue(()) } else { Break(Effects::only(Rule::TimestampMissing)) };
     };
     let is_old = (timestamps.value.wrapping_sub(flow.ts_recent) as i32) < 0;
     let is_valid = now.seconds().saturating_sub(flow.heard_s) < TS_RECENT_VALID_S;

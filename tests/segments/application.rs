@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use holdline::flows::FlowId;
 use holdline::shard::{CloseHow, Context, Service};
 
-use super::script::Behaviour;
+use super::script::{Behaviour, Wish};
 
 /// Both directions of one connection, from their beginnings.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Streams {
 pub struct Application {
     /// What it does with what it is told.
     pub behaviour: Behaviour,
+    /// What it asks for a connection whenever it is told of one or of bytes.
+    pub wishes: Vec<Wish>,
     /// Connections by their id; those that are over stay.
     pub streams: HashMap<FlowId, Streams>,
     /// What it was told and must not have been told.
@@ -30,23 +32,39 @@ pub struct Application {
 impl Application {
     /// An application that has been told nothing yet.
     pub fn new(behaviour: Behaviour) -> Application {
-        Application { behaviour, streams: HashMap::new(), wrong: Vec::new() }
+        Application { behaviour, wishes: Vec::new(), streams: HashMap::new(), wrong: Vec::new() }
     }
 
     /// The application with all that it remembers, taken out of here.
     pub fn taken(&mut self) -> Application {
         std::mem::replace(self, Application::new(Behaviour::Keep))
     }
+
+    fn ask(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        for wish in &self.wishes {
+            let result = match *wish {
+                Wish::Nagle(has) => context.set_nagle(flow, has),
+                Wish::Dscp(dscp) => context.set_dscp(flow, dscp),
+                Wish::Keepalive(keepalive) => context.set_keepalive(flow, keepalive),
+                Wish::UserTimeout(timeout) => context.set_user_timeout(flow, timeout),
+            };
+            if let Err(error) = result {
+                self.wrong.push(format!("{wish:?} is not granted: {error}"));
+            }
+        }
+    }
 }
 
 impl Service for Application {
-    fn opened(&mut self, _context: &mut Context<'_>, flow: FlowId) {
+    fn opened(&mut self, context: &mut Context<'_>, flow: FlowId) {
+        self.ask(context, flow);
         if self.streams.insert(flow, Streams::default()).is_some() {
             self.wrong.push(format!("connection {flow} was opened twice"));
         }
     }
 
     fn received(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: &[u8]) -> usize {
+        self.ask(context, flow);
         let Some(streams) = self.streams.get_mut(&flow) else {
             self.wrong.push(format!("bytes arrived on connection {flow} that was never opened"));
             return 0;
@@ -58,16 +76,14 @@ impl Service for Application {
         let consumed = match self.behaviour {
             Behaviour::Hold | Behaviour::Keep => bytes.len(),
             Behaviour::Stall => 0,
-            Behaviour::Echo => {
-                let room = context.push_room(flow).min(bytes.len());
-                match context.push(flow, &bytes[..room]) {
-                    Ok(_) => {
-                        streams.sent.extend(&bytes[..room]);
-                        room
-                    }
-                    Err(_) => 0,
+            Behaviour::Echo => match context.push_room(flow).min(bytes.len()) {
+                0 => 0,
+                room if context.push(flow, &bytes[..room]).is_ok() => {
+                    streams.sent.extend(&bytes[..room]);
+                    room
                 }
-            }
+                _ => 0,
+            },
         };
         streams.received_bytes += consumed as u32;
         consumed

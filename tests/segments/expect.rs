@@ -13,6 +13,8 @@ impl Stage {
             Step::State { port, name } => self.expect_state(*port, name),
             Step::App { port, told } => self.expect_told(*port, told),
             Step::Into(_)
+            | Step::Held(_)
+            | Step::Ask(_)
             | Step::At(_)
             | Step::Push { .. }
             | Step::Close { .. }

@@ -275,8 +275,8 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr),
     if checksum(&[header]) != 0 {
         return Err("a wrong IPv4 header checksum".into());
     }
-    if u16_at(header, 6) != 0x4000 || header[8] < 2 {
-        return Err(format!("an IPv4 header with fragment field {:04x} and TTL {}", u16_at(header, 6), header[8]));
+    if u16_at(header, 6) != 0x4000 || header[8] < 2 || header[1] & 0x03 != 0 {
+        return Err(format!("an IPv4 header with fragment field {:04x}, TTL {} or ECN", u16_at(header, 6), header[8]));
     }
     let (from, to) = (ipv4_at(header, 12), ipv4_at(header, 16));
     if from != ends.server {
@@ -284,7 +284,11 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr),
     }
     let (packet, payload) = match header[9] {
         1 => parse_icmp(body)?,
-        6 => parse_tcp(body, from, to)?,
+        6 => {
+            let (mut tcp, payload) = parse_tcp(body, from, to)?;
+            (tcp.dscp, tcp.ttl) = (Some(header[1] >> 2), Some(header[8]));
+            (Packet::Tcp(tcp), payload)
+        }
         other => return Err(format!("a packet of protocol {other}")),
     };
     Ok((packet, payload, to))
@@ -304,7 +308,7 @@ fn parse_icmp(body: &[u8]) -> Result<(Packet, Vec<u8>), String> {
     Ok((Packet::Echo { is_request: false, id, sequence, bytes, faults: Vec::new() }, Vec::new()))
 }
 
-fn parse_tcp(segment: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Result<(Packet, Vec<u8>), String> {
+fn parse_tcp(segment: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Result<(Tcp, Vec<u8>), String> {
     if segment.len() < TCP_BYTES {
         return Err("a packet that ends within its TCP header".into());
     }
@@ -340,7 +344,7 @@ fn parse_tcp(segment: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Result<(Packet, Ve
     if tcp.mss.is_some() && !tcp.syn {
         return Err("an MSS option outside a SYN (MUST-65)".into());
     }
-    Ok((Packet::Tcp(tcp), payload.to_vec()))
+    Ok((tcp, payload.to_vec()))
 }
 
 fn parse_options(mut options: &[u8], tcp: &mut Tcp) -> Result<(), String> {
@@ -434,7 +438,8 @@ mod tests {
         assert_eq!(to, ENDS.server);
         // Seen from the other side the two ports change places.
         assert_eq!((tcp.port, tcp.server_port), (80, Some(40_000)));
-        assert_eq!(Tcp { port: 40_000, server_port: None, ..tcp }, segment());
+        assert_eq!((tcp.dscp, tcp.ttl), (Some(0), Some(64)));
+        assert_eq!(Tcp { port: 40_000, server_port: None, dscp: None, ttl: None, ..tcp }, segment());
     }
 
     #[test]

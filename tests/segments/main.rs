@@ -13,6 +13,7 @@ mod matrix;
 mod packet;
 mod play;
 mod reader;
+mod requirements;
 mod script;
 mod stage;
 

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] seq N | seq A..B  [ack N]
-//!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [sack A..B ...] [no mss|wscale|sack-ok|ts|sack]
+//!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [sack A..B ...]
+//!           [no mss|wscale|sack-ok|ts|sack|psh]
 //! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
-//! only <<   [iss N]: this sequence number is called N from now on
+//! only <<   [iss N]: this sequence number is called N from now on; [dscp N] [ttl N] of its IPv4 header
 //! arp       arp who-has ADDRESS | arp is-at ADDRESS
 //! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
-//! SYN, FIN, RST, URG, ACK, the sequence number, the length of the data and the acknowledgment are compared always,
-//! options, window, PSH, ECE and CWR only where they are written. The stack's timestamps count from its first one.
+//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment and the urgent pointer are
+//! compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
+//! its first one.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -59,7 +61,9 @@ pub struct Tcp {
     pub timestamps: Option<(u32, u32)>,
     /// Blocks of a SACK option: first byte, and one past the last.
     pub sack: Vec<(u32, u32)>,
-    /// Options that must not be there.
+    pub dscp: Option<u8>,
+    pub ttl: Option<u8>,
+    /// Options, or PSH, that must not be there.
     pub without: Vec<String>,
     /// Option bytes after the others, as they are.
     pub option_bytes: Vec<u8>,
@@ -88,6 +92,8 @@ impl Default for Tcp {
             sack_permitted: false,
             timestamps: None,
             sack: Vec::new(),
+            dscp: None,
+            ttl: None,
             without: Vec::new(),
             option_bytes: Vec::new(),
             faults: Vec::new(),
@@ -140,8 +146,8 @@ impl Packet {
             if tcp.seq.is_none() {
                 return Err("a segment that goes in has a `seq`".into());
             }
-            if tcp.iss.is_some() || !tcp.without.is_empty() {
-                return Err("`iss` and `no` stand only after `<<`".into());
+            if tcp.iss.is_some() || !tcp.without.is_empty() || tcp.dscp.is_some() || tcp.ttl.is_some() {
+                return Err("`iss`, `no`, `dscp` and `ttl` stand only after `<<`".into());
             }
         }
         Ok(packet)
@@ -227,6 +233,8 @@ impl Tcp {
                 "mss" => tcp.mss = Some(reader.number()?),
                 "wscale" => tcp.window_scale = Some(reader.number()?),
                 "sack-ok" => tcp.sack_permitted = true,
+                "dscp" => tcp.dscp = Some(reader.number()?),
+                "ttl" => tcp.ttl = Some(reader.number()?),
                 "ts" => tcp.timestamps = Some((reader.number()?, reader.number()?)),
                 "sack" => {
                     while reader.peek().is_some_and(|word| word.contains("..")) {
@@ -235,8 +243,8 @@ impl Tcp {
                     }
                 }
                 "no" => match reader.word()?.as_str() {
-                    option @ ("mss" | "wscale" | "sack-ok" | "ts" | "sack") => tcp.without.push(option.into()),
-                    other => return Err(format!("there is no option `{other}`")),
+                    absent @ ("mss" | "wscale" | "sack-ok" | "ts" | "sack" | "psh") => tcp.without.push(absent.into()),
+                    other => return Err(format!("nothing is sent with `{other}` anyway")),
                 },
                 "option" => tcp.option_bytes.extend(reader.hex()?),
                 other => tcp.faults.push(parse_fault(other, reader)?),
@@ -255,7 +263,15 @@ impl Tcp {
         if flags(self) != flags(actual) {
             return wrong("a control bit");
         }
-        if (self.psh && !actual.psh) || (self.ece && !actual.ece) || (self.cwr && !actual.cwr) {
+        if self.urgent != actual.urgent {
+            return wrong("the urgent pointer");
+        }
+        let must_lack_psh = self.without.iter().any(|without| without == "psh");
+        if (self.psh && !actual.psh)
+            || (must_lack_psh && actual.psh)
+            || self.ece != actual.ece
+            || self.cwr != actual.cwr
+        {
             return wrong("PSH, ECE or CWR");
         }
         if self.seq != actual.seq {
@@ -269,6 +285,11 @@ impl Tcp {
         }
         if self.window.is_some() && self.window != actual.window {
             return wrong("the window");
+        }
+        if self.dscp.is_some_and(|dscp| Some(dscp) != actual.dscp)
+            || self.ttl.is_some_and(|ttl| Some(ttl) != actual.ttl)
+        {
+            return wrong("the DSCP or the TTL");
         }
         self.option_difference(actual)
     }

@@ -85,6 +85,7 @@ impl Stage {
     /// The same stage after a step that a process has died in, and that has happened again to the next process.
     fn killed_within(mut self, step: &Step, point: CommitPoint) -> Result<Stage, String> {
         let application = self.shard.service().clone();
+        let held = self.held.clone();
         self.shard.set_interrupt(Some(Box::new(move |passed| {
             if passed == point {
                 resume_unwind(Box::new("the process dies"));
@@ -101,6 +102,7 @@ impl Stage {
         self.expect_silence().map_err(|what| format!("from a batch that was never recorded: {what}"))?;
         *self.shard.service_mut() = application;
         self.now = now;
+        self.held = held;
         self.restarted()?.acted(step)
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! listen iss 5000 window 1000        the stack; always the first line
 //! >> syn seq 100 mss 1460            goes into the stack
+//! >+ seq 101..201 ack 5001           waits, and goes in together with the next `>>`, in one batch
 //! << syn seq 5000 ack 101            comes out of it
 //! !! ListenAcceptsSyn                the rule counted since the last thing that happened
 //! state SYN-RECEIVED                 what the connection is in; LISTEN where there is none
@@ -12,10 +13,13 @@
 //! push 9 urgent                      a push of urgent bytes
 //! half-close / connect               FIN, but reading goes on; the stack opens a connection to the client
 //! pause / resume                     the application stops and goes on reading
+//! asks dscp 46 / asks nagle          what the application asks for its connection when it is next told something
 //! app opened / app received 100      what the application was told; `app silent`: nothing
 //! ```
 //!
 //! What a line may say of a packet is in `packet`. A line that is not understood fails the script by file and line.
+
+use holdline::tcp::{Keepalive, UserTimeout};
 
 use super::packet::Packet;
 use super::reader::Reader;
@@ -31,6 +35,19 @@ pub enum Behaviour {
     Keep,
     /// Consumes nothing; stays open when the peer has closed.
     Stall,
+}
+
+/// What an application asks for one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// `asks nagle` or `asks no-nagle`
+    Nagle(bool),
+    /// `asks dscp N`
+    Dscp(u8),
+    /// `asks keepalive` or `asks no-keepalive`
+    Keepalive(Keepalive),
+    /// `asks user-timeout 30s` or `asks no-user-timeout`
+    UserTimeout(UserTimeout),
 }
 
 /// The `listen` line. What is not written is the shard's default.
@@ -58,8 +75,14 @@ pub struct Listen {
     pub keepalive_s: Option<u32>,
     /// How long an ACK may wait, in ms; 0 where it is not written.
     pub delayed_ack_ms: Option<u32>,
+    /// Whether congestion is avoided as RFC 6582 has it, and not as RFC 9438 does.
+    pub is_new_reno: bool,
     /// Whether small segments wait while something is in flight.
     pub has_nagle: bool,
+    /// Differentiated services codepoint of what the stack sends.
+    pub dscp: Option<u8>,
+    /// Its time to live.
+    pub ttl: Option<u8>,
     /// Idle time-out, in seconds.
     pub idle_timeout_s: Option<u32>,
     /// Room for so many flows.
@@ -89,7 +112,10 @@ impl Listen {
             fin_wait_2_s: None,
             keepalive_s: None,
             delayed_ack_ms: None,
+            is_new_reno: false,
             has_nagle: false,
+            dscp: None,
+            ttl: None,
             idle_timeout_s: None,
             flows: None,
             actives: None,
@@ -116,6 +142,8 @@ pub enum Told {
 pub enum Step {
     /// `>>`
     Into(Packet),
+    /// `>+`
+    Held(Packet),
     /// `<<`
     OutOf(Packet),
     /// `!!`
@@ -140,6 +168,8 @@ pub enum Step {
     Abort { port: u16 },
     /// `service NAME`: the application behaves otherwise from now on.
     Behave(Behaviour),
+    /// `asks ...`
+    Ask(Wish),
     /// `tick`
     Tick,
     /// `drain`: no new connections from now on.
@@ -221,7 +251,10 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "fin-wait-2" => listen.fin_wait_2_s = Some(reader.seconds()?),
             "keepalive" => listen.keepalive_s = Some(reader.seconds()?),
             "delayed-ack" => listen.delayed_ack_ms = Some((reader.time_us()? / 1_000) as u32),
+            "new-reno" => listen.is_new_reno = true,
             "nagle" => listen.has_nagle = true,
+            "dscp" => listen.dscp = Some(reader.number()?),
+            "ttl" => listen.ttl = Some(reader.number()?),
             "idle-timeout" => listen.idle_timeout_s = Some(reader.seconds()?),
             "flows" => listen.flows = Some(reader.number()?),
             "actives" => listen.actives = Some(reader.number()?),
@@ -237,6 +270,7 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
 fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
     Ok(match first {
         ">>" => Step::Into(Packet::parse_into(reader)?),
+        ">+" => Step::Held(Packet::parse_into(reader)?),
         "<<" => Step::OutOf(Packet::parse_out_of(reader)?),
         "!!" => Step::Rule(reader.word()?),
         "state" => Step::State { name: reader.word()?, port: reader.client_port()? },
@@ -255,6 +289,7 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
         "connect" => Step::Connect { port: reader.client_port()? },
         "abort" => Step::Abort { port: reader.client_port()? },
         "service" => Step::Behave(behaviour(&reader.word()?)?),
+        "asks" => Step::Ask(parse_wish(reader)?),
         "tick" => Step::Tick,
         "drain" => Step::Drain,
         "app" => {
@@ -270,6 +305,19 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
             Step::App { told, port: reader.client_port()? }
         }
         other => return Err(format!("no line begins with `{other}`")),
+    })
+}
+
+fn parse_wish(reader: &mut Reader) -> Result<Wish, String> {
+    Ok(match reader.word()?.as_str() {
+        "nagle" => Wish::Nagle(true),
+        "no-nagle" => Wish::Nagle(false),
+        "dscp" => Wish::Dscp(reader.number()?),
+        "keepalive" => Wish::Keepalive(Keepalive::On),
+        "no-keepalive" => Wish::Keepalive(Keepalive::Off),
+        "user-timeout" => Wish::UserTimeout(UserTimeout::Seconds(reader.seconds()?)),
+        "no-user-timeout" => Wish::UserTimeout(UserTimeout::Never),
+        other => return Err(format!("an application cannot ask for `{other}`")),
     })
 }
 
@@ -332,6 +380,8 @@ mod tests {
             ("listen\n>> seq 1..70000\n", 3),
             ("listen\n!! One Two\n", 3),
             ("listen\nservice sleep\n", 3),
+            ("listen\nasks sleep\n", 3),
+            ("listen\n>> seq 1 dscp 3\n", 3),
             ("listen\napp asleep\n", 3),
         ] {
             assert_eq!(script(lines).map_err(|(line, _)| line), Err(line), "{lines}");

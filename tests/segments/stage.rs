@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{CloseHow, Config, FlowView, Notice, Push, Shard, Ticket};
+use holdline::shard::{CloseHow, Config, CongestionControl, FlowView, Notice, Push, Shard, Ticket};
 use holdline::tcp::{Rule, Time};
 use strum::IntoEnumIterator;
 
@@ -47,6 +47,8 @@ pub struct Stage {
     pub(super) start: Time,
     pub(super) now: Time,
     pub(super) is_draining: bool,
+    /// Frames that go in with the next one.
+    pub(super) held: Vec<Vec<u8>>,
     pub(super) came: VecDeque<Came>,
     pub(super) clients: HashMap<u16, Client>,
     /// The connection that a client port last opened.
@@ -72,6 +74,9 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
     config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
     config.nagle = listen.has_nagle;
+    config.congestion = if listen.is_new_reno { CongestionControl::NewReno } else { CongestionControl::Cubic };
+    config.dscp = listen.dscp.unwrap_or(config.dscp);
+    config.ttl = listen.ttl.unwrap_or(config.ttl);
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
     config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
     config
@@ -101,6 +106,7 @@ impl Stage {
             start,
             now: start,
             is_draining: false,
+            held: Vec::new(),
             came: VecDeque::new(),
             clients: HashMap::new(),
             opened: HashMap::new(),
@@ -116,7 +122,17 @@ impl Stage {
         self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
         self.rules_left = None;
         match step {
-            Step::Into(packet) => self.put_in(packet),
+            Step::Into(packet) => {
+                let frame = self.frame_of(packet);
+                self.held.push(frame);
+                let frames: Vec<&[u8]> = self.held.iter().map(Vec::as_slice).collect();
+                self.shard.receive(self.now, &frames);
+                self.held.clear();
+            }
+            Step::Held(packet) => {
+                let frame = self.frame_of(packet);
+                self.held.push(frame);
+            }
             Step::At(time_us) => self.move_clock(*time_us)?,
             Step::Push { port, bytes, key, expires_in_s, is_urgent } => {
                 let flow = self.flow_of(*port)?;
@@ -147,6 +163,7 @@ impl Stage {
             Step::HalfClose { port } => self.close(*port, CloseHow::Half)?,
             Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
             Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
+            Step::Ask(wish) => self.shard.service_mut().wishes.push(*wish),
             Step::Tick => self.shard.tick(self.now),
             Step::Drain => {
                 self.is_draining = true;
@@ -157,7 +174,8 @@ impl Stage {
         self.take_up()
     }
 
-    fn put_in(&mut self, packet: &Packet) {
+    /// The frame that carries a packet from the client.
+    fn frame_of(&mut self, packet: &Packet) -> Vec<u8> {
         let mut packet = packet.clone();
         let mut payload = Vec::new();
         match &mut packet {
@@ -191,8 +209,7 @@ impl Stage {
             }
             Packet::Arp { .. } | Packet::Echo { .. } | Packet::Bytes(_) => {}
         }
-        let frame = build(&packet, &self.ends, &payload);
-        self.shard.receive(self.now, &[&frame]);
+        build(&packet, &self.ends, &payload)
     }
 
     fn move_clock(&mut self, time_us: u64) -> Result<(), String> {
@@ -200,9 +217,11 @@ impl Stage {
         if target < self.now {
             return Err("the clock does not go back".into());
         }
-        for _ in 0..10_000 {
+        let mut calls = 0;
+        while calls < 10_000 {
             match self.shard.next_deadline() {
                 Some(deadline) if deadline <= target => {
+                    calls = if deadline > self.now { 0 } else { calls + 1 };
                     self.now = self.now.max(deadline);
                     self.shard.tick(self.now);
                     self.take_up()?;

@@ -117,9 +117,11 @@ fn other(tcb: &Tcb, seg: &Seg) -> Outcome {
         let answer = Some(Answer::SynAck { ack: seg.seq.wrapping_add(1) });
         return Outcome { answer, state: SynReceived, ..tcb.drops() };
     }
-    // RFC 7323 §3.2 and §5.3, R1.
+    // RFC 7323 §3.2 and §5.3, R1. A SYN without a timestamp is answered as any other (RFC 5961 §4.2): its sender has
+    // lost the connection, and would never learn of it.
     if let Some(recent) = tcb.ts_recent.filter(|_| !seg.rst) {
         match seg.stamp {
+            None if seg.syn => {}
             None => return tcb.drops(),
             Some(stamp) if before(stamp, recent) => return tcb.acks(),
             Some(_) => {}
@@ -332,7 +334,7 @@ impl Tcb {
     fn takes_stamp(&self, seg: &Seg) -> bool {
         match (self.ts_recent, seg.stamp) {
             (None, _) => true,
-            (Some(_), None) => false,
+            (Some(_), None) => seg.syn,
             (Some(recent), Some(stamp)) => !before(stamp, recent),
         }
     }
