@@ -184,6 +184,7 @@ fn check_ack(
         snd_una: active.snd_una,
         is_duplicate: segment.ack == active.snd_una && segment.length() == 0 && segment.window == flow.snd_wnd,
         flight: repair.as_deref().map_or(active.in_flight(flow), |repair| repair.pipe(active.snd_una)),
+        round_trip_us: None,
     };
     let is_current = segment.ack == active.snd_una && !segment.seq.before(flow.rcv_nxt);
     if is_new || is_current {
@@ -224,7 +225,7 @@ fn complete_handshake(
 pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) {
     let was_lost = active.retries > 0;
     flow.set_state(State::Established);
-    let acknowledged = Acknowledged { snd_una: active.snd_una, is_duplicate: false, flight: 0 };
+    let acknowledged = Acknowledged { snd_una: active.snd_una, is_duplicate: false, flight: 0, round_trip_us: None };
     advance(flow, active, None, segment, acknowledged, Offer::default(), now);
     if was_lost {
         active.lose_syn_ack(flow.mss);
@@ -239,13 +240,13 @@ fn advance(
     active: &mut Active,
     repair: Option<&mut Repair>,
     segment: &Segment,
-    acknowledged: Acknowledged,
+    mut acknowledged: Acknowledged,
     offer: Offer,
     now: Time,
 ) {
     let bytes = segment.ack.since(active.snd_una);
     let echo = segment.timestamps.filter(|_| flow.has_timestamps()).map(|timestamps| timestamps.echo);
-    active.end_round_trip(segment.ack, echo, now);
+    acknowledged.round_trip_us = active.end_round_trip(segment.ack, echo, now);
     active.snd_una = segment.ack;
     active.resend_nxt = active.resend_nxt.later_of(active.snd_una);
     active.progressed();

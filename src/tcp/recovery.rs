@@ -48,6 +48,8 @@ pub(super) struct Acknowledged {
     pub is_duplicate: bool,
     /// Bytes that were in flight before it.
     pub flight: u32,
+    /// A round trip that it ends, in microseconds.
+    pub round_trip_us: Option<u32>,
 }
 
 impl Repair {
@@ -71,6 +73,11 @@ impl Repair {
             active.duplicates += 1;
         }
         let is_spurious = self.is_spurious(segment, &delivery);
+        if let Some(round_trip_us) = acknowledged.round_trip_us
+            && (self.min_rtt_us == 0 || round_trip_us < self.min_rtt_us)
+        {
+            self.min_rtt_us = round_trip_us;
+        }
         self.update_rack(active, &delivery, now);
         self.furthest = self.furthest_arrived(una);
         if self.phase != OPEN && is_spurious {
@@ -153,9 +160,6 @@ impl Repair {
         if !is_first && rtt_us < min_rtt_us {
             // Too soon to be the answer to what was sent again.
             return;
-        }
-        if is_first && (self.min_rtt_us == 0 || rtt_us < self.min_rtt_us) {
-            self.min_rtt_us = rtt_us;
         }
         self.rack_rtt_us = rtt_us;
         if self.has_rack == 0 || is_sent_after((sent_us, end), (self.rack_sent_us, self.rack_end)) {

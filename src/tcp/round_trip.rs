@@ -50,12 +50,14 @@ impl Active {
 
     /// Takes the sample if `ack` ends the round trip that is being timed (RFC 6298 §2). Where nothing is, as something
     /// was sent again, `echo` says which sending was acknowledged (§3): our clock in ms, from a timestamps option.
-    pub(super) fn end_round_trip(&mut self, ack: SeqNum, echo: Option<u32>, now: Time) {
+    /// Returns the sample where it is of one sending and exact.
+    pub(super) fn end_round_trip(&mut self, ack: SeqNum, echo: Option<u32>, now: Time) -> Option<u32> {
         let elapsed_us = match (self.timing, echo) {
             (TIMING, _) if !ack.before(self.timed_seq) => (now.0 as u32).wrapping_sub(self.timed_at_us),
             (AMBIGUOUS, Some(echo)) => (now.ms() as u32).wrapping_sub(echo).saturating_mul(1_000),
-            _ => return,
+            _ => return None,
         };
+        let is_exact = self.timing == TIMING;
         self.timing = NOT_TIMING;
         let sample_us = elapsed_us.clamp(1, SAMPLE_US_MAX);
         if self.srtt_us == 0 {
@@ -66,6 +68,7 @@ impl Active {
             self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + deviation_us / 4;
             self.srtt_us = (self.srtt_us - self.srtt_us / 8 + sample_us / 8).max(1);
         }
+        is_exact.then_some(sample_us)
     }
 
     /// Something was sent again: what is being timed would be ambiguous (Karn, MUST-18).

@@ -44,6 +44,33 @@ pub(super) fn is_sent_after(one: (u32, SeqNum), other: (u32, SeqNum)) -> bool {
     later_us > 0 || later_us == 0 && one.1.after(other.1)
 }
 
+/// The unit of `Run::spread`, as a shift of microseconds.
+const SPREAD_SHIFT: u32 = 4;
+
+impl Run {
+    /// When the first of it was sent.
+    fn first_us(&self) -> u32 {
+        self.sent_us.wrapping_sub(u32::from(self.spread) << SPREAD_SHIFT)
+    }
+
+    /// The range `from..to` of this run, which begins at `start`: its bytes count as sent at an even pace.
+    fn part(&self, start: SeqNum, from: SeqNum, to: SeqNum) -> Run {
+        let bytes = u64::from(self.end.since(start).max(1));
+        let share = |part: u32| (u64::from(self.spread) * u64::from(part) / bytes) as u32;
+        let sent_us = self.sent_us.wrapping_sub(share(self.end.since(to)) << SPREAD_SHIFT);
+        Run { end: to, sent_us, spread: share(to.since(from)) as u16, ..*self }
+    }
+
+    /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it is
+    /// found lost later and never too early.
+    fn with_next(&self, next: &Run) -> Run {
+        let is_in_order = is_sent_after((next.sent_us, next.end), (self.sent_us, self.end));
+        let sent_us = if is_in_order { next.sent_us } else { self.sent_us };
+        let spread_us = if is_in_order { sent_us.wrapping_sub(self.first_us()) } else { 0 };
+        Run { sent_us, spread: (spread_us >> SPREAD_SHIFT).min(u32::from(u16::MAX)) as u16, ..*next }
+    }
+}
+
 impl Repair {
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs[..usize::from(self.run_count)]
@@ -80,14 +107,14 @@ impl Repair {
         }
     }
 
-    /// New bytes up to `end` are sent; those that were sent within `nearby_us` before share their run.
+    /// New bytes up to `end` are sent; they share a run that began at most `nearby_us` before.
     pub(super) fn on_sent(&mut self, end: SeqNum, sent_us: u32, nearby_us: u32) {
         if let Some(last) = self.last_run()
             && last.fate == FLYING
             && last.is_resent == 0
-            && sent_us.wrapping_sub(last.sent_us) <= nearby_us
+            && sent_us.wrapping_sub(last.first_us()) <= nearby_us
         {
-            (last.end, last.sent_us) = (end, sent_us);
+            *last = last.with_next(&Run { end, sent_us, ..*last });
         } else {
             self.append(end, sent_us);
         }
@@ -98,7 +125,7 @@ impl Repair {
     }
 
     fn append(&mut self, end: SeqNum, sent_us: u32) {
-        let run = Run { end, sent_us, fate: FLYING, is_resent: 0, padding: 0 };
+        let run = Run { end, sent_us, fate: FLYING, is_resent: 0, spread: 0 };
         if self.make_room(1) {
             self.runs[usize::from(self.run_count)] = run;
             self.run_count += 1;
@@ -126,10 +153,7 @@ impl Repair {
         let distance = |pair: &[Run]| (pair[1].sent_us.wrapping_sub(pair[0].sent_us) as i32).unsigned_abs();
         let pairs = runs.windows(2).enumerate().filter(|(_, pair)| are_alike(pair));
         let Some((first, _)) = pairs.min_by_key(|(_, pair)| distance(pair)) else { return false };
-        // As late as the later of the two: found lost later, and never too early.
-        let (one, other) = (self.runs[first], self.runs[first + 1]);
-        let is_later = is_sent_after((one.sent_us, one.end), (other.sent_us, other.end));
-        self.runs[first + 1].sent_us = if is_later { one.sent_us } else { other.sent_us };
+        self.runs[first + 1] = self.runs[first].with_next(&self.runs[first + 1]);
         self.remove(first);
         true
     }
@@ -148,12 +172,14 @@ impl Repair {
             let run = self.runs[0];
             let end = if run.end.after(ack) { ack } else { run.end };
             if run.fate != SACKED {
-                delivery.add(&Run { end, ..run }, end.since(start));
+                delivery.add(&run.part(start, start, end), end.since(start));
             }
-            start = end;
             if end == run.end {
                 self.remove(0);
+            } else {
+                self.runs[0] = run.part(start, end, run.end);
             }
+            start = end;
         }
         delivery
     }
@@ -167,8 +193,8 @@ impl Repair {
             let run = self.runs[position];
             let end = if run.end.after(to) { to } else { run.end };
             if run.fate != SACKED && (has_room || (start == next && end == run.end)) {
-                self.split(position, start, (next, end), Run { fate: SACKED, ..run });
-                delivery.add(&Run { end, ..run }, end.since(next));
+                self.split(position, start, (next, end), |part| Run { fate: SACKED, ..part });
+                delivery.add(&run.part(start, next, end), end.since(next));
             }
             next = end;
         }
@@ -181,15 +207,25 @@ impl Repair {
         Some((position, if position == 0 { snd_una } else { self.runs[position - 1].end }))
     }
 
-    /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own, like `like`.
+    /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own and is changed.
     /// The list has room for the pieces.
-    fn split(&mut self, position: usize, start: SeqNum, (from, to): (SeqNum, SeqNum), like: Run) {
+    fn split(
+        &mut self,
+        position: usize,
+        start: SeqNum,
+        (from, to): (SeqNum, SeqNum),
+        change: impl FnOnce(Run) -> Run,
+    ) {
         let run = self.runs[position];
         let (is_before, is_behind) = (from.after(start), to.before(run.end));
         let more = usize::from(is_before) + usize::from(is_behind);
         let count = usize::from(self.run_count);
         self.runs.copy_within(position + 1..count, position + 1 + more);
-        let pieces = [(is_before, Run { end: from, ..run }), (true, Run { end: to, ..like }), (is_behind, run)];
+        let pieces = [
+            (is_before, run.part(start, start, from)),
+            (true, change(run.part(start, from, to))),
+            (is_behind, run.part(start, to, run.end)),
+        ];
         for (at, (_, piece)) in (position..).zip(pieces.iter().filter(|(is_there, _)| *is_there)) {
             self.runs[at] = *piece;
         }
@@ -205,9 +241,7 @@ impl Repair {
                 && (one.fate != FLYING || (one.sent_us, one.is_resent) == (other.sent_us, other.is_resent))
                 && (one.fate != LOST || one.is_resent == other.is_resent);
             if is_same {
-                if is_sent_after((one.sent_us, one.end), (other.sent_us, other.end)) {
-                    self.runs[position].sent_us = one.sent_us;
-                }
+                self.runs[position] = one.with_next(&other);
                 self.remove(position - 1);
             } else {
                 position += 1;
@@ -270,7 +304,7 @@ impl Repair {
         }
         let end = if has_room && run.end.since(from) > bytes { from.plus(bytes) } else { run.end };
         let from = if has_room { from } else { start };
-        self.split(position, start, (from, end), Run { fate: LOST, ..run });
+        self.split(position, start, (from, end), |part| Run { fate: LOST, ..part });
         self.join();
         end.since(from)
     }
@@ -288,10 +322,10 @@ impl Repair {
         let has_room = self.make_room(1);
         let Some((position, start)) = self.position_of(snd_una, from) else { return };
         let run = self.runs[position];
-        let flying = Run { sent_us, fate: FLYING, is_resent: 1, ..run };
         // Where there is no room for two fates all of it counts as sent again: what was not is found lost once more.
         let to = if has_room { from.plus(bytes) } else { run.end };
-        self.split(position, start, (start, if to.after(run.end) { run.end } else { to }), flying);
+        let to = if to.after(run.end) { run.end } else { to };
+        self.split(position, start, (start, to), |part| Run { sent_us, spread: 0, fate: FLYING, is_resent: 1, ..part });
         self.join();
     }
 }

@@ -204,7 +204,7 @@ fn note_sent(flow: &Flow, active: &mut Active, repair: &mut Repair, (seq, end): 
         repair.note_resent(now);
         active.abandon_round_trip();
     } else {
-        repair.on_sent(end, now_us, active.srtt_us / 16);
+        repair.on_sent(end, now_us, active.srtt_us / 8);
         repair.is_probing_new = 0;
     }
     if active.deadline_ms().is_none() || repair.timer == TIMER_PROBE {
