@@ -91,11 +91,16 @@ impl<S: Service> Shard<S> {
     /// What was held beyond a gap and is in order now goes the way of what came in order.
     fn take_held(&mut self, position: usize) {
         let (now, offer) = (self.batch.now, self.batch.tables.offer);
-        let mut has_fin = false;
         let Batch { touched, repairs, tables, .. } = &mut self.batch;
         let Touched { flow, active, repair, .. } = &mut touched[position];
         let Some(borrowed) = *repair else { return };
         let repair = &mut repairs[borrowed.position];
+        if flow.has_peer_fin() {
+            // Whatever lies behind a FIN is not the peer's, or the peer contradicts itself.
+            repair.release_held(&mut tables.storage.payload);
+        } else {
+            repair.release_overtaken(flow.rcv_nxt, &mut tables.storage.payload);
+        }
         while let Some(range) = repair.take_in_order(flow.rcv_nxt) {
             tcp::append_chain_to_recv_queue(active, &mut tables.storage.payload, range.head, range.tail);
             let bytes = range.end.since(range.start);
@@ -107,8 +112,7 @@ impl<S: Service> Shard<S> {
             let payload = Payload { offered: 0, taken: 0, has_fin: true };
             tables.count(tcp::on_payload(flow, active, payload, offer, now));
         }
-        has_fin |= flow.has_peer_fin();
-        let has_bytes = active.recv_bytes > 0;
+        let (has_bytes, has_fin) = (active.recv_bytes > 0, flow.has_peer_fin());
         if has_bytes {
             self.offer_again(position);
         } else if has_fin {
