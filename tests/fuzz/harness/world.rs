@@ -1,0 +1,448 @@
+//! World: one shard, its peers, and an oracle that looks at everything after each step.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use holdline::shard::{CommitPoint, Config, FlowId, JobId, Notice, Rule, RuleSet, Shard, State, Storage, Ticket, Time};
+use holdline::tcp::Flow;
+use strum::IntoEnumIterator;
+
+use super::application::Application;
+use super::book::{Book, Pushed};
+use super::frame::{self, Came, Ends, RST};
+use super::look::ends_of;
+use super::profile::Profile;
+use super::wire::Wire;
+
+const SECRET: [u8; 32] = [7; 32];
+const _: () = assert!(size_of::<Flow>() == 64, "a flow stays one cache line");
+
+/// A broadcast that was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    pub id: JobId,
+    pub pushed: Pushed,
+    cursor: u32,
+}
+
+/// A death that is to come in the next operation: at which point of which of its commits.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    pub point: CommitPoint,
+    pub commit: u8,
+}
+
+/// What a dying process unwinds with.
+struct Died;
+
+/// See the module.
+pub struct World {
+    shard: Option<Shard<Application>>,
+    pub(super) config: Config,
+    pub now: Time,
+    pub wires: Vec<Wire>,
+    pub books: Vec<Book>,
+    pub jobs: Vec<Running>,
+    /// Pushes that are on their way in.
+    pub offered: Vec<(FlowId, Pushed)>,
+    /// Frames that go in together.
+    going: Vec<u8>,
+    going_ends: Vec<usize>,
+    is_all_resets: bool,
+    pub(super) macs: Vec<[u8; 6]>,
+    pub(super) came: Vec<u8>,
+    pub(super) came_ends: Vec<usize>,
+    notices: Vec<Notice>,
+    pub death: Option<Death>,
+    last_ticket: u64,
+    /// Peers send what `peer_byte` says.
+    pub is_true: bool,
+    /// Rules that were counted by processes that died.
+    rules: RuleSet,
+}
+
+/// A connection as it looks from outside, to be compared.
+type Seen = (FlowId, State, u32, Option<u32>, bool, u32, u32);
+
+impl World {
+    /// A world that has not begun.
+    pub fn new(profile: &Profile, storage: Storage, start: Time) -> World {
+        let config = profile.config();
+        let shard = Shard::new(config.clone(), storage, Application::default(), SECRET, start);
+        World {
+            shard: Some(shard.unwrap_or_else(|error| panic!("an empty shard starts: {error}"))),
+            config,
+            now: start,
+            wires: Vec::with_capacity(16),
+            books: Vec::with_capacity(16),
+            jobs: Vec::new(),
+            offered: Vec::new(),
+            going: Vec::with_capacity(4_096),
+            going_ends: Vec::with_capacity(16),
+            is_all_resets: true,
+            macs: Vec::with_capacity(16),
+            came: Vec::with_capacity(8_192),
+            came_ends: Vec::with_capacity(16),
+            notices: Vec::with_capacity(16),
+            death: None,
+            last_ticket: 0,
+            is_true: true,
+            rules: RuleSet::default(),
+        }
+    }
+
+    pub fn shard(&mut self) -> &mut Shard<Application> {
+        self.shard.as_mut().expect("there is a shard between deaths")
+    }
+
+    /// A ticket that was not used before.
+    pub fn new_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    /// A salt that the last pushes did not have.
+    pub fn new_salt(&mut self) -> u8 {
+        let application = self.shard().service_mut();
+        application.salt = application.salt.wrapping_add(1);
+        application.salt
+    }
+
+    /// The number of the wire with these ends.
+    pub fn wire_of(&mut self, ends: &Ends) -> usize {
+        let ends = Ends { mac: [0; 6], ..*ends };
+        let found = self.wires.iter().position(|wire| wire.ends == ends);
+        found.unwrap_or_else(|| {
+            self.wires.push(Wire::new(ends));
+            self.wires.len() - 1
+        })
+    }
+
+    /// The open connection of a wire.
+    pub fn book_of(&mut self, wire: usize) -> Option<&mut Book> {
+        self.books.iter_mut().find(|book| book.peer == wire)
+    }
+
+    /// Writes a frame that goes in with the next `deliver`.
+    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.going.len();
+        write(&mut self.going);
+        self.going_ends.push(self.going.len());
+        let written = &self.going[start..];
+        if let Some(mac) = written.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok())
+            && !self.macs.contains(&mac)
+        {
+            self.macs.push(mac);
+        }
+        let read = frame::read_going(written);
+        self.is_all_resets &= read.is_some_and(|(_, segment)| segment.has(RST));
+    }
+
+    /// Gives the written frames to the shard in one batch.
+    pub fn deliver(&mut self) {
+        let going = std::mem::take(&mut self.going);
+        let ends = std::mem::take(&mut self.going_ends);
+        let mut frames: [&[u8]; 64] = [&[]; 64];
+        let mut start = 0;
+        for (place, &end) in frames.iter_mut().zip(&ends) {
+            *place = &going[start..end];
+            start = end;
+            if let Some((ends, segment)) = frame::read_going(place) {
+                let wire = self.wire_of(&ends);
+                self.wires[wire].on_going(&segment);
+            }
+        }
+        let count = ends.len().min(frames.len());
+        let has_only_resets = self.is_all_resets && count > 0;
+        self.perform(|shard, now| shard.receive(now, &frames[..count]));
+        if has_only_resets && self.coming().any(|frame| matches!(frame::read_coming(frame, u16::MAX),
+            Ok(Came::Tcp(_, segment)) if segment.has(RST)))
+        {
+            self.fail("an RST answers an RST");
+        }
+        (self.going, self.going_ends) = (going, ends);
+        self.going.clear();
+        self.going_ends.clear();
+        self.is_all_resets = true;
+    }
+
+    /// How many frames wait for `deliver`.
+    pub fn going_count(&self) -> usize {
+        self.going_ends.len()
+    }
+
+    /// The frames that came out of the last operation.
+    fn coming(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.came_ends.iter().copied());
+        starts.zip(&self.came_ends).map(|(start, &end)| &self.came[start..end])
+    }
+
+    /// Calls the shard, in which the process may die, and looks at what became of it. `None`: it died.
+    pub fn perform<R>(&mut self, call: impl FnOnce(&mut Shard<Application>, Time) -> R) -> Option<R> {
+        let now = self.now;
+        let result = match self.death.take() {
+            None => Some(call(self.shard(), now)),
+            Some(death) => self.perform_dying(death, call),
+        };
+        self.settle();
+        result
+    }
+
+    fn perform_dying<R>(&mut self, death: Death, call: impl FnOnce(&mut Shard<Application>, Time) -> R) -> Option<R> {
+        let now = self.now;
+        let before = self.seen();
+        let mut passed = 0;
+        self.shard().set_interrupt(Some(Box::new(move |point| {
+            passed += u8::from(point == death.point);
+            if point == death.point && passed == death.commit {
+                resume_unwind(Box::new(Died));
+            }
+        })));
+        let result = catch_unwind(AssertUnwindSafe(|| call(self.shard(), now)));
+        match result {
+            Ok(result) => {
+                self.shard().set_interrupt(None);
+                Some(result)
+            }
+            Err(payload) if payload.is::<Died>() => {
+                let is_discarded = matches!(death.point, CommitPoint::BeforeRecord | CommitPoint::WithinRecord);
+                self.restart();
+                if is_discarded && death.commit == 1 {
+                    self.forget_operation(&before);
+                } else {
+                    self.blur();
+                }
+                None
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// The process is killed between two operations.
+    pub fn die(&mut self) {
+        let (before, stats) = (self.seen(), self.shard().stats());
+        let frames_out = stats.frames_out;
+        self.restart();
+        let mut after = self.shard().stats();
+        (after.frames_out, after.frames_in) = (frames_out, stats.frames_in);
+        after.batches = stats.batches;
+        if format!("{after:?}") != format!("{stats:?}") || self.seen() != before {
+            self.fail("a process that starts again finds another state than was left");
+        }
+        self.settle();
+    }
+
+    fn restart(&mut self) {
+        self.note_rules();
+        let mut shard = self.shard.take().expect("there is a shard between deaths");
+        let application = std::mem::take(shard.service_mut());
+        let storage = shard.into_storage();
+        let shard = Shard::new(self.config.clone(), storage, application, SECRET, self.now);
+        self.shard = Some(shard.unwrap_or_else(|error| panic!("what a process leaves is taken up: {error}")));
+    }
+
+    /// The batch in which the process died has never been.
+    fn forget_operation(&mut self, before: &[Seen]) {
+        let application = self.shard().service_mut();
+        application.pushed.clear();
+        application.closed.clear();
+        self.offered.clear();
+        for &(id, _, _, _, is_paused, ..) in before {
+            self.books.iter_mut().filter(|book| book.id == id).for_each(|book| book.is_paused = is_paused);
+        }
+        if self.seen() != before {
+            self.fail("a batch was not recorded and has left something");
+        }
+    }
+
+    /// The batch in which the process died is there, and has told nothing.
+    fn blur(&mut self) {
+        let application = self.shard().service_mut();
+        let (pushed, closed) = (std::mem::take(&mut application.pushed), std::mem::take(&mut application.closed));
+        self.books.iter_mut().for_each(Book::blur);
+        self.wires.iter_mut().for_each(|wire| wire.is_blurred = true);
+        for (id, pushed) in pushed.into_iter().chain(std::mem::take(&mut self.offered)) {
+            if let Some(book) = self.books.iter_mut().find(|book| book.id == id) {
+                book.pushes.push_back(Pushed { is_uncertain: true, ..pushed });
+            }
+        }
+        for book in self.books.iter_mut().filter(|book| closed.contains(&book.id)) {
+            book.is_close_asked = true;
+        }
+        self.reconcile();
+    }
+
+    /// Books for exactly the connections that there are, whoever was told of them.
+    fn reconcile(&mut self) {
+        let now = self.now;
+        let mut open = Vec::new();
+        self.shard().flows(now, 0, |view| {
+            open.push((view.id, view.state, ends_of(view.local, view.remote), view.is_paused));
+            true
+        });
+        open.retain(|(_, state, ..)| *state != State::SynReceived);
+        self.books.retain(|book| open.iter().any(|(id, ..)| *id == book.id));
+        for (id, _, ends, is_paused) in open {
+            let wire = self.wire_of(&ends);
+            if !self.books.iter().any(|book| book.id == id) {
+                let mut book = Book::new(id, wire, None);
+                book.blur();
+                self.books.push(book);
+            }
+            let book = self.books.iter_mut().find(|book| book.id == id).expect("it was made where it was not there");
+            book.is_paused = is_paused;
+        }
+    }
+
+    fn seen(&mut self) -> Vec<Seen> {
+        let now = self.now;
+        let mut seen = Vec::new();
+        self.shard().flows(now, 0, |it| {
+            seen.push((it.id, it.state, it.unacked_bytes, it.srtt_us, it.is_paused, it.opened_s_ago, it.idle_s));
+            true
+        });
+        seen
+    }
+
+    /// Takes up everything that an operation has led to, and checks it.
+    fn settle(&mut self) {
+        let mut notices = std::mem::take(&mut self.notices);
+        let (mut came, mut came_ends) = (std::mem::take(&mut self.came), std::mem::take(&mut self.came_ends));
+        came.clear();
+        came_ends.clear();
+        let shard = self.shard();
+        shard.drain_notices(|notice| notices.push(notice));
+        shard.transmit(|frame| {
+            came.extend_from_slice(frame);
+            came_ends.push(came.len());
+            true
+        });
+        (self.came, self.came_ends) = (came, came_ends);
+        notices.iter().for_each(|notice| self.on_opened(notice));
+        self.take_application();
+        self.follow_jobs();
+        for notice in notices.drain(..) {
+            if let Err(what) = self.on_notice(&notice) {
+                self.fail(&format!("{what}: {notice:?}"));
+            }
+        }
+        self.notices = notices;
+        self.offered.clear();
+        self.read_coming();
+        self.look();
+    }
+
+    fn on_opened(&mut self, notice: &Notice) {
+        let Notice::Opened { flow, local, remote } = *notice else { return };
+        let wire = self.wire_of(&ends_of(local, remote));
+        let irs = self.wires[wire].talk.filter(|talk| !talk.is_over).map(|talk| talk.irs);
+        if self.books.iter().any(|book| book.id == flow) {
+            self.fail("a connection is opened twice");
+        }
+        self.books.push(Book::new(flow, wire, irs));
+    }
+
+    /// What the application has done meanwhile.
+    fn take_application(&mut self) {
+        let application = self.shard.as_mut().expect("there is a shard between deaths").service_mut();
+        for (id, pushed) in application.pushed.drain(..) {
+            // A push to a connection that ended in the same batch has no book any more, and is told of all the same.
+            if let Some(book) = self.books.iter_mut().find(|book| book.id == id) {
+                book.pushes.push_back(pushed);
+            }
+        }
+        for id in application.closed.drain(..) {
+            if let Some(book) = self.books.iter_mut().find(|book| book.id == id) {
+                book.is_close_asked = true;
+            }
+        }
+    }
+
+    /// Connections that broadcasts have passed meanwhile may have got a push.
+    fn follow_jobs(&mut self) {
+        for index in 0..self.jobs.len() {
+            let job = self.jobs[index];
+            let Some(view) = self.shard().job(job.id) else { continue };
+            if view.cursor < job.cursor {
+                self.fail("a broadcast goes back");
+            }
+            let passed = job.cursor..view.cursor;
+            self.jobs[index].cursor = view.cursor;
+            for book in self.books.iter_mut().filter(|book| passed.contains(&book.id.slot())) {
+                book.pushes.push_back(Pushed { is_uncertain: true, ..job.pushed });
+            }
+        }
+    }
+
+    /// A broadcast was started.
+    pub fn add_job(&mut self, id: JobId, pushed: Pushed) {
+        self.jobs.push(Running { id, pushed, cursor: 0 });
+    }
+
+    fn on_notice(&mut self, notice: &Notice) -> Result<(), &'static str> {
+        let flow = match *notice {
+            Notice::Opened { .. } => return Ok(()),
+            Notice::Refused { .. } => return self.on_refused(notice),
+            Notice::Queued { flow, .. }
+            | Notice::Delivered { flow, .. }
+            | Notice::Expired { flow, .. }
+            | Notice::Undelivered { flow, .. }
+            | Notice::Received { flow, .. }
+            | Notice::PeerClosed { flow }
+            | Notice::Closed { flow, .. } => flow,
+        };
+        let is_true = self.is_true;
+        let position = self.books.iter().position(|book| book.id == flow);
+        let Some(position) = position else {
+            // A push with a key that is known is answered whatever became of the connection.
+            let is_repeated = matches!(notice, Notice::Queued { ticket, .. }
+                if !self.offered.iter().any(|(_, pushed)| pushed.ticket == *ticket));
+            return if is_repeated { Ok(()) } else { Err("something is told of a connection that is not open") };
+        };
+        let book = &mut self.books[position];
+        match *notice {
+            Notice::Opened { .. } | Notice::Refused { .. } => Ok(()),
+            Notice::Queued { ticket, .. } => {
+                // Not one of these: a push whose key is known, which is answered by the first one's ticket.
+                let offered = self.offered.iter().find(|(id, pushed)| *id == flow && pushed.ticket == ticket);
+                book.pushes.extend(offered.map(|&(_, pushed)| pushed));
+                Ok(())
+            }
+            Notice::Delivered { ticket, .. } => {
+                let talk = self.wires[book.peer].talk.filter(|_| !self.wires[book.peer].is_blurred);
+                let acked_bytes = talk.map(|talk| talk.snd_una.wrapping_sub(talk.iss).wrapping_sub(1));
+                book.on_delivered(ticket, acked_bytes)
+            }
+            Notice::Expired { ticket, .. } => book.on_expired(ticket),
+            Notice::Undelivered { ticket, acked_bytes, .. } => book.on_undelivered(ticket, acked_bytes),
+            Notice::Received { offset, ref bytes, .. } => book.on_received(offset, bytes, is_true),
+            Notice::PeerClosed { .. } => book.on_peer_closed(),
+            Notice::Closed { .. } => {
+                let held = book.on_closed();
+                self.books.remove(position);
+                held
+            }
+        }
+    }
+
+    fn note_rules(&mut self) {
+        let shard = self.shard.as_ref().expect("there is a shard between deaths");
+        for rule in Rule::iter().filter(|&rule| shard.rule_count(rule) > 0) {
+            self.rules.insert(rule);
+        }
+    }
+
+    /// The rules that have decided something.
+    pub fn rules(&mut self) -> RuleSet {
+        self.note_rules();
+        self.rules
+    }
+
+    /// The shard's storage, to be used again.
+    pub fn into_storage(self) -> Storage {
+        self.shard.expect("there is a shard between deaths").into_storage()
+    }
+
+    pub fn fail(&self, what: &str) -> ! {
+        panic!("{what} (at {} us)", self.now.0);
+    }
+}

@@ -1,0 +1,41 @@
+//! Pool: storages that are used again, so that an execution maps no memory.
+
+use std::cell::RefCell;
+
+use holdline::flows::Head;
+use holdline::shard::{Capacity, Storage};
+
+use crate::harness::{Storages, Target};
+
+/// An emptied storage for each profile, and its head as it was at first.
+#[derive(Default)]
+struct Pool {
+    storages: [Option<Storage>; PROFILES],
+    heads: [Option<Head>; PROFILES],
+}
+
+const PROFILES: usize = crate::harness::PROFILE_COUNT;
+
+impl Storages for Pool {
+    fn take(&mut self, profile: usize, capacity: Capacity) -> Storage {
+        self.storages[profile].take().unwrap_or_else(|| {
+            let storage = Storage::in_memory_logged(capacity).expect("address space for a storage");
+            self.heads[profile] = Some(holdline::head_of(&storage));
+            storage
+        })
+    }
+
+    fn give_back(&mut self, profile: usize, mut storage: Storage) {
+        holdline::empty(&mut storage, self.heads[profile].as_ref().expect("it was taken from here"));
+        self.storages[profile] = Some(storage);
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// Plays one input.
+pub fn play(target: Target, data: &[u8]) {
+    POOL.with_borrow_mut(|pool| target(data, pool));
+}
