@@ -85,13 +85,15 @@ impl<S: Service> Shard<S> {
 
     /// Offers bytes that begin at `offset` of the peer's stream. Returns how many the service consumed.
     fn offer_bytes(&mut self, flow: FlowId, offset: u32, bytes: &[u8]) -> usize {
-        let consumed = self.tell(|service, context| service.received(context, flow, bytes));
+        let consumed = self.service.received(&mut Context { batch: &mut self.batch }, flow, bytes);
         assert!(consumed <= bytes.len(), "a service consumes no more than it was offered");
         let reported = consumed.min(self.batch.tables.config.report_received_bytes as usize);
         if reported > 0 {
             let bytes = bytes[..reported].into();
             self.batch.gate.put_notice(self.batch.number, Notice::Received { flow, offset, bytes });
         }
+        // What was received is told before the end of a connection that the service has aborted meanwhile.
+        self.end_aborted();
         consumed
     }
 
