@@ -1,11 +1,13 @@
 //! Pool: storages that are used again, so that an execution maps no memory.
 
 use std::cell::RefCell;
+use std::panic;
+use std::sync::Once;
 
 use holdline::flows::Head;
 use holdline::shard::{Capacity, Storage};
 
-use crate::harness::{Storages, Target};
+use crate::harness::{self, Storages, Target};
 
 /// An emptied storage for each profile, and its head as it was at first.
 #[derive(Default)]
@@ -33,9 +35,23 @@ impl Storages for Pool {
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
+    static PLAYED: RefCell<Vec<u8>> = RefCell::default();
+}
+
+static IS_TELLING: Once = Once::new();
+
+/// From now on a panic tells the operations of the input first.
+fn tell_operations() {
+    let next = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PLAYED.with_borrow(|played| harness::decode(played).iter().for_each(|operation| eprintln!("    {operation:?}")));
+        next(info);
+    }));
 }
 
 /// Plays one input.
 pub fn play(target: Target, data: &[u8]) {
+    IS_TELLING.call_once(tell_operations);
+    PLAYED.with_borrow_mut(|played| data.clone_into(played));
     POOL.with_borrow_mut(|pool| target(data, pool));
 }

@@ -337,12 +337,13 @@ impl World {
         });
     }
 
-    /// A segment that would be taken, but for one byte of its headers or its length.
+    /// A segment that would be taken, but for one bit of its headers or its length. It carries nothing: under another
+    /// number it would be something else than the peer's bytes.
     fn throw_broken(&mut self, ends: &Ends, kind: u8, byte: u8) {
         let wire = self.wire_of(ends);
         let talk = self.wires[wire].talk;
         let (seq, ack) = talk.map_or((1, 1), |talk| (talk.rcv_nxt, talk.snd_nxt));
-        let segment = Segment { seq, ack, control: ACK, window: 500, options: &[], payload: &[peer_byte(seq)] };
+        let segment = Segment { seq, ack, control: ACK, window: 500, options: &[], payload: &[] };
         self.write(|out| {
             let start = out.len();
             frame::write_segment(out, ends, &segment);

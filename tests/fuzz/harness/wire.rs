@@ -112,6 +112,11 @@ impl Wire {
         if !segment.has(ACK) {
             return Err("a segment comes out without ACK");
         }
+        let is_known = self.syns.iter().any(|syn| syn.seq == segment.ack.wrapping_sub(1));
+        if self.is_blurred && segment.has(SYN) && is_known && !is_open {
+            // With a new connection everything is known again.
+            (self.is_blurred, self.talk) = (false, None);
+        }
         if self.is_blurred {
             self.talk.iter_mut().for_each(|talk| talk.follow(segment));
             return Ok(None);

@@ -338,7 +338,14 @@ impl World {
         if self.books.iter().any(|book| book.id == flow) {
             self.fail("a connection is opened twice");
         }
-        self.books.push(Book::new(flow, wire, irs));
+        let now = self.now;
+        let mut book = Book::new(flow, wire, irs);
+        // Whoever guesses the id of a half-open connection may pause it.
+        book.is_paused = self.shard().flow(now, flow).is_some_and(|view| view.is_paused);
+        if self.wires[wire].is_blurred {
+            book.blur();
+        }
+        self.books.push(book);
     }
 
     /// What the application has done meanwhile.
