@@ -161,6 +161,8 @@ impl<S: Service> Shard<S> {
         if ended.state() != State::SynReceived || ended.is_active_open() {
             self.batch.tell_undelivered(position);
             self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
+            // It counts as aborted from here on, so that an abort by the service sends no RST.
+            self.batch.aborted.push(position);
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
         }
         self.batch.aborted.retain(|&aborted| aborted != position);
