@@ -154,10 +154,10 @@ impl World {
         let count = ends.len().min(frames.len());
         let has_only_resets = self.is_all_resets && count > 0;
         self.perform(|shard, now| shard.receive(now, &frames[..count]));
-        if has_only_resets && self.coming().any(|frame| matches!(frame::read_coming(frame, u16::MAX),
-            Ok(Came::Tcp(_, segment)) if segment.has(RST)))
-        {
-            self.fail("an RST answers an RST");
+        let is_reset = |frame: &&[u8]| matches!(frame::read_coming(frame, u16::MAX),
+            Ok(Came::Tcp(_, segment)) if segment.has(RST));
+        if let Some(frame) = self.coming().find(|frame| has_only_resets && is_reset(frame)) {
+            self.fail(&format!("an RST answers an RST: {frame:02x?}"));
         }
         (self.going, self.going_ends) = (going, ends);
         self.going.clear();
