@@ -150,7 +150,9 @@ impl Keys {
     /// Finds all that `records` hold.
     pub fn rebuild(records: &[KeyRecord]) -> Keys {
         let mut keys = Keys { positions: HashMap::new(), next_sequence: 1 };
-        for (position, record) in records.iter().enumerate().filter(|(_, record)| record.sequence != 0) {
+        // They are used in the order of their numbers, the first of which is 1: behind a free one all are free.
+        let in_order = records.iter().enumerate().cycle().skip(1).take(records.len());
+        for (position, record) in in_order.take_while(|(_, record)| record.sequence != 0) {
             keys.positions.insert(record.key, position as u32);
             keys.next_sequence = keys.next_sequence.max(record.sequence + 1);
         }
