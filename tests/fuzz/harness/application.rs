@@ -44,7 +44,6 @@ pub struct Application {
     pub closed: Vec<FlowId>,
     /// Differs between pushes that follow each other.
     pub salt: u8,
-    bytes: Vec<u8>,
 }
 
 const ANSWER_BYTES_MAX: usize = 3_000;
@@ -56,8 +55,7 @@ impl Application {
             return 0;
         }
         self.salt = self.salt.wrapping_add(1);
-        server_bytes(self.salt, room, &mut self.bytes);
-        let pushed = context.push(flow, &self.bytes);
+        let pushed = context.push(flow, server_bytes(self.salt, room));
         let ticket = pushed.unwrap_or_else(|error| panic!("no more was pushed than there is room for: {error}"));
         self.pushed.push((flow, Pushed::new(ticket, room as u32, self.salt)));
         room

@@ -2,7 +2,7 @@
 
 use holdline::shard::{Broadcast, CloseHow, FlowId, JobId, Push, PushError, Ticket, Time};
 
-use super::book::{Pushed, peer_byte, server_bytes};
+use super::book::{Pushed, peer_bytes, server_bytes};
 use super::frame::{self, ACK, Ends, FIN, SYN, Segment};
 use super::operation::{Aim, Operation, PEERS, Shot, Target};
 use super::profile::{GATEWAY, LOCALS, PORTS};
@@ -125,11 +125,7 @@ impl World {
     /// Writes a segment with the bytes that a peer sends under its number.
     fn write_segment(&mut self, ends: &Ends, segment: Segment<'_>, bytes: u16) {
         let first = segment.seq.wrapping_add(u32::from(segment.has(SYN)));
-        let mut payload = [0; 7_000];
-        let payload = &mut payload[..usize::from(bytes).min(7_000)];
-        for (ahead, byte) in payload.iter_mut().enumerate() {
-            *byte = peer_byte(first.wrapping_add(ahead as u32));
-        }
+        let payload = peer_bytes(first, usize::from(bytes));
         self.write(|out| frame::write_segment(out, ends, &Segment { payload, ..segment }));
     }
 
@@ -191,31 +187,26 @@ impl World {
     fn push(&mut self, target: Target, bytes: u16, expires_in_s: u32, key: u8) {
         let flow = self.id_of(target);
         let (salt, ticket) = (self.new_salt(), if key == 7 { Ticket::NONE } else { self.new_ticket() });
-        let mut content = Vec::new();
-        server_bytes(salt, usize::from(bytes), &mut content);
+        let content = server_bytes(salt, usize::from(bytes));
         // Nothing is told of a push that expires and has no ticket.
         let is_uncertain = ticket == Ticket::NONE && expires_in_s > 0;
         self.offered.push((flow, Pushed { is_uncertain, ..Pushed::new(ticket, u32::from(bytes), salt) }));
         let key = (1..7).contains(&key).then_some([key; 16]);
-        self.perform(|shard, now| shard.push(now, &[Push { flow, ticket, bytes: &content, key, expires_in_s }]));
+        self.perform(|shard, now| shard.push(now, &[Push { flow, ticket, bytes: content, key, expires_in_s }]));
     }
 
     fn push_all(&mut self, bytes: u16) {
         let mut ids: Vec<FlowId> = self.books.iter().map(|book| book.id).collect();
         ids.extend(ids.first().copied());
-        let (salt, mut content) = (self.new_salt(), Vec::new());
         // The first one is pushed to twice, and must not take one push for the other.
-        let other_salt = self.new_salt();
-        server_bytes(salt, usize::from(bytes), &mut content);
-        let mut other = Vec::new();
-        server_bytes(other_salt, usize::from(bytes), &mut other);
+        let (salt, other_salt) = (self.new_salt(), self.new_salt());
         let mut pushes = Vec::new();
         for (at, &flow) in ids.iter().enumerate() {
             let is_other = at > 0 && at + 1 == ids.len();
             let ticket = self.new_ticket();
-            let (salt, bytes) = if is_other { (other_salt, &other) } else { (salt, &content) };
-            self.offered.push((flow, Pushed::new(ticket, bytes.len() as u32, salt)));
-            pushes.push(Push::new(flow, ticket, bytes));
+            let salt = if is_other { other_salt } else { salt };
+            self.offered.push((flow, Pushed::new(ticket, u32::from(bytes), salt)));
+            pushes.push(Push::new(flow, ticket, server_bytes(salt, usize::from(bytes))));
         }
         self.perform(|shard, now| shard.push(now, &pushes));
     }
@@ -226,9 +217,8 @@ impl World {
             return;
         }
         let (salt, ticket) = (self.new_salt(), self.new_ticket());
-        let mut content = Vec::new();
-        server_bytes(salt, usize::from(bytes), &mut content);
-        let broadcast = Broadcast { ticket, bytes: &content, pace_per_s, prefix, expires_in_s };
+        let content = server_bytes(salt, usize::from(bytes));
+        let broadcast = Broadcast { ticket, bytes: content, pace_per_s, prefix, expires_in_s };
         let id = match self.perform(|shard, now| shard.broadcast(now, &broadcast)) {
             Some(result) => result.ok(),
             // The process has died and could not say; jobs are numbered from 1.

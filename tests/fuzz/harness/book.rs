@@ -25,21 +25,43 @@ impl Pushed {
     }
 }
 
-/// A byte of a push: the first ones of pushes that follow each other differ.
-fn server_byte(salt: u8, at: u32) -> u8 {
-    (u32::from(salt) * 37 + at * 7 % 65_521) as u8
+/// The content of a push, whose first byte is its salt, so that those of pushes that follow each other differ.
+pub fn server_bytes(salt: u8, bytes: usize) -> &'static [u8] {
+    &PATTERN[usize::from(STARTS[usize::from(salt)])..][..bytes]
 }
 
-/// The bytes of a push.
-pub fn server_bytes(salt: u8, bytes: usize, out: &mut Vec<u8>) {
-    out.clear();
-    out.extend((0..bytes as u32).map(|at| server_byte(salt, at)));
+/// What every peer sends from a sequence number on.
+pub fn peer_bytes(seq: u32, bytes: usize) -> &'static [u8] {
+    &PATTERN[seq as usize % PERIOD..][..bytes]
 }
 
-/// The byte that every peer sends under a sequence number.
-pub fn peer_byte(seq: u32) -> u8 {
-    (seq.wrapping_mul(0x9e37_79b1) >> 24) as u8
-}
+/// Most bytes that can be asked for at once.
+pub const BYTES_MAX: usize = 8_000;
+const PERIOD: usize = 8_192;
+
+/// Bytes without order, twice, so that pieces can be compared as a whole.
+static PATTERN: [u8; 2 * PERIOD] = {
+    let mut pattern = [0; 2 * PERIOD];
+    let (mut at, mut state) = (0, 1u32);
+    while at < PERIOD {
+        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        pattern[at] = (state >> 24) as u8;
+        pattern[at + PERIOD] = pattern[at];
+        at += 1;
+    }
+    pattern
+};
+
+/// Where in it each byte stands.
+static STARTS: [u16; 256] = {
+    let mut starts = [0; 256];
+    let mut at = PERIOD;
+    while at > 0 {
+        at -= 1;
+        starts[PATTERN[at] as usize] = at as u16;
+    }
+    starts
+};
 
 /// What is known of one connection that was opened.
 #[derive(Clone, Debug)]
@@ -94,8 +116,8 @@ impl Book {
             let start = pushed.start.ok_or("a push that was seen on the wire begins somewhere")?;
             let inside = at - start;
             let piece = rest.len().min((pushed.bytes - inside) as usize);
-            let is_right = |(ahead, &byte): (usize, &u8)| byte == server_byte(pushed.salt, inside + ahead as u32);
-            if !rest[..piece].iter().enumerate().all(is_right) {
+            let content = server_bytes(pushed.salt, pushed.bytes as usize);
+            if rest[..piece] != content[inside as usize..][..piece] {
                 return Err("bytes are sent that are not those of the push");
             }
             rest = &rest[piece..];
@@ -112,7 +134,7 @@ impl Book {
     fn assign_next(&mut self, first: u8) -> Result<Pushed, &'static str> {
         let start = self.assigned_bytes;
         for pushed in self.pushes.iter_mut().filter(|pushed| pushed.start.is_none()) {
-            if server_byte(pushed.salt, 0) == first {
+            if pushed.salt == first {
                 pushed.start = Some(start);
                 self.assigned_bytes += pushed.bytes;
                 return Ok(*pushed);
@@ -176,7 +198,7 @@ impl Book {
         self.pushes.drain(..=position).next_back()
     }
 
-    /// The application has consumed bytes of the peer's stream. `is_true` where peers send what `peer_byte` says.
+    /// The application has consumed bytes of the peer's stream. `is_true` where peers send what `peer_bytes` says.
     pub fn on_received(&mut self, offset: u32, bytes: &[u8], is_true: bool) -> Held {
         if self.is_peer_closed && !self.is_blurred {
             return Err("bytes are received behind the peer's FIN");
@@ -187,8 +209,12 @@ impl Book {
         self.consumed_bytes = offset.wrapping_add(bytes.len() as u32);
         let Some(irs) = self.irs.filter(|_| is_true) else { return Ok(()) };
         let first = irs.wrapping_add(1).wrapping_add(offset);
-        let is_right = |(ahead, &byte): (usize, &u8)| byte == peer_byte(first.wrapping_add(ahead as u32));
-        match bytes.iter().enumerate().all(is_right) {
+        // The application may be offered more at once than any segment carries.
+        let mut pieces = bytes.chunks(BYTES_MAX).enumerate();
+        let is_right = |(number, piece): (usize, &[u8])| {
+            piece == peer_bytes(first.wrapping_add((number * BYTES_MAX) as u32), piece.len())
+        };
+        match pieces.all(is_right) {
             true => Ok(()),
             false => Err("other bytes are received than were sent"),
         }

@@ -85,7 +85,7 @@ impl World {
             // A connection that is half open, or closing, has ended for pushes.
             PushError::Unknown => book.is_none(),
             PushError::Gone => book.is_none_or(|book| book.is_close_asked || book.is_blurred),
-            PushError::FlowFull => book.is_some_and(|book| book.queued_bounds().1 + bytes > queue_bytes),
+            PushError::FlowFull => book.is_some_and(|book| book.is_blurred || book.queued_bounds().1 + bytes > queue_bytes),
             PushError::ShardFull => true,
         };
         if is_right { Ok(()) } else { Err("a push is refused for no reason") }

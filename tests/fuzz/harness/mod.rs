@@ -29,8 +29,8 @@ use profile::PROFILES;
 use world::World;
 
 /// Operations, or frames, of one input.
-const STEPS_MAX: u32 = 100;
-/// Deaths of one input: each costs a look at everything that is remembered.
+const STEPS_MAX: u32 = 48;
+/// Deaths of one input.
 const DEATHS_MAX: u32 = 3;
 /// Where the clock stands at the beginning: near the wraps of milliseconds and of initial sequence numbers, too.
 const STARTS: [Time; 4] =

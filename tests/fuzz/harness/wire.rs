@@ -190,7 +190,8 @@ impl Talk {
     fn note(&mut self, gone: &Gone) {
         let unit = 1 << self.our_shift;
         let is_within = !is_after(gone.seq, self.edge.wrapping_add(unit));
-        if is_within && is_after(gone.end, self.peer_nxt) {
+        let (ahead, known) = (gone.end.wrapping_sub(self.rcv_nxt), self.peer_nxt.wrapping_sub(self.rcv_nxt));
+        if is_within && ahead > known && ahead < 1 << 31 {
             self.peer_nxt = gone.end;
         }
         let Some(ack) = gone.ack.filter(|&ack| !is_after(self.iss, ack) && !is_after(ack, self.snd_nxt)) else { return };

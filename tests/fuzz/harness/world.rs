@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use holdline::shard::{CommitPoint, Config, FlowId, JobId, Notice, Rule, RuleSet, Shard, State, Storage, Ticket, Time};
+use holdline::shard::{CommitPoint, Config, FlowId, JobId, JobState, Notice, Rule, RuleSet, Shard, State, Storage, Ticket, Time};
 use holdline::tcp::Flow;
 use strum::IntoEnumIterator;
 
@@ -22,6 +22,7 @@ pub struct Running {
     pub id: JobId,
     pub pushed: Pushed,
     cursor: u32,
+    is_over: bool,
 }
 
 /// A death that is to come in the next operation: at which point of which of its commits.
@@ -54,7 +55,7 @@ pub struct World {
     notices: Vec<Notice>,
     pub death: Option<Death>,
     last_ticket: u64,
-    /// Peers send what `peer_byte` says.
+    /// Peers send what `peer_bytes` says.
     pub is_true: bool,
     /// Rules that were counted by processes that died.
     rules: RuleSet,
@@ -368,12 +369,16 @@ impl World {
     fn follow_jobs(&mut self) {
         for index in 0..self.jobs.len() {
             let job = self.jobs[index];
+            if job.is_over {
+                continue;
+            }
             let Some(view) = self.shard().job(job.id) else { continue };
             if view.cursor < job.cursor {
                 self.fail("a broadcast goes back");
             }
             let passed = job.cursor..view.cursor;
             self.jobs[index].cursor = view.cursor;
+            self.jobs[index].is_over = view.state != JobState::Running;
             for book in self.books.iter_mut().filter(|book| passed.contains(&book.id.slot())) {
                 book.pushes.push_back(Pushed { is_uncertain: true, ..job.pushed });
             }
@@ -382,7 +387,7 @@ impl World {
 
     /// A broadcast was started.
     pub fn add_job(&mut self, id: JobId, pushed: Pushed) {
-        self.jobs.push(Running { id, pushed, cursor: 0 });
+        self.jobs.push(Running { id, pushed, cursor: 0, is_over: false });
     }
 
     fn on_notice(&mut self, notice: &Notice) -> Result<(), &'static str> {
