@@ -18,7 +18,7 @@ use strum::IntoEnumIterator;
 const TARGETS: [(&str, Target); 2] = [("bytes", harness::bytes), ("operations", harness::operations)];
 const SEED: u64 = 4;
 /// Some seconds' worth.
-const RANDOM_INPUTS: u32 = 10_000;
+const RANDOM_INPUTS: u32 = 15_000;
 
 /// Each input gets memory of its own.
 struct Fresh;
@@ -70,7 +70,8 @@ fn every_input_of_the_corpora_holds() {
 
 #[test]
 fn operations_reach_every_rule() {
-    let played = corpus("operations").into_iter().filter_map(|(_, input)| play("operations", TARGETS[1].1, &input).ok());
+    let played =
+        corpus("operations").into_iter().filter_map(|(_, input)| play("operations", TARGETS[1].1, &input).ok());
     let reached = played.fold(RuleSet::default(), RuleSet::with);
     let missing: Vec<Rule> = Rule::iter().filter(|&rule| !reached.iter().any(|other| other == rule)).collect();
     assert!(missing.is_empty(), "no input of the corpus reaches {missing:?}");

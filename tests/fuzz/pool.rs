@@ -9,27 +9,40 @@ use holdline::shard::{Capacity, Storage};
 
 use crate::harness::{self, Storages, Target};
 
-/// An emptied storage for each profile, and its head as it was at first.
+/// The emptied storages, by profile.
 #[derive(Default)]
-struct Pool {
-    storages: [Option<Storage>; PROFILES],
-    heads: [Option<Head>; PROFILES],
+struct Pool(Vec<Place>);
+
+#[derive(Default)]
+struct Place {
+    storage: Option<Storage>,
+    /// What the storage said of itself before it was used.
+    head: Option<Head>,
 }
 
-const PROFILES: usize = crate::harness::PROFILE_COUNT;
+impl Pool {
+    fn place(&mut self, profile: usize) -> &mut Place {
+        if self.0.len() <= profile {
+            self.0.resize_with(profile + 1, Place::default);
+        }
+        &mut self.0[profile]
+    }
+}
 
 impl Storages for Pool {
     fn take(&mut self, profile: usize, capacity: Capacity) -> Storage {
-        self.storages[profile].take().unwrap_or_else(|| {
+        let place = self.place(profile);
+        place.storage.take().unwrap_or_else(|| {
             let storage = Storage::in_memory_logged(capacity).expect("address space for a storage");
-            self.heads[profile] = Some(holdline::head_of(&storage));
+            place.head = Some(holdline::head_of(&storage));
             storage
         })
     }
 
     fn give_back(&mut self, profile: usize, mut storage: Storage) {
-        holdline::empty(&mut storage, self.heads[profile].as_ref().expect("it was taken from here"));
-        self.storages[profile] = Some(storage);
+        let place = self.place(profile);
+        holdline::empty(&mut storage, place.head.as_ref().expect("what is given back was taken"));
+        place.storage = Some(storage);
     }
 }
 
@@ -44,7 +57,8 @@ static IS_TELLING: Once = Once::new();
 fn tell_operations() {
     let next = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        PLAYED.with_borrow(|played| harness::decode(played).iter().for_each(|operation| eprintln!("    {operation:?}")));
+        PLAYED
+            .with_borrow(|played| harness::decode(played).iter().for_each(|operation| eprintln!("    {operation:?}")));
         next(info);
     }));
 }

@@ -3,10 +3,11 @@
 use holdline::shard::{Broadcast, CloseHow, FlowId, JobId, Push, PushError, Ticket, Time};
 
 use super::book::{Pushed, peer_bytes, server_bytes};
+use super::death::Death;
 use super::frame::{self, ACK, Ends, FIN, SYN, Segment};
 use super::operation::{Aim, Operation, PEERS, Shot, Target};
 use super::profile::{GATEWAY, LOCALS, PORTS};
-use super::world::{Death, World};
+use super::world::World;
 
 /// A gateway that never answers and a peer beside it, whose port nobody listens on.
 const CLOSED_PORT: u16 = 9;
@@ -57,6 +58,7 @@ fn options(kind: u8) -> &'static [u8] {
 impl World {
     /// Does it, and looks at what became of it.
     pub fn apply(&mut self, operation: &Operation) {
+        self.steps += 1;
         match *operation {
             Operation::Shoot(shot) => self.shoot(&shot),
             Operation::Connect { peer, options, window } => self.connect(peer, options, window),
@@ -167,8 +169,7 @@ impl World {
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let Some(talk) = self.wires[wire].talk else { return };
-        let segment =
-            Segment { seq: talk.rcv_nxt, ack: talk.snd_nxt, control, window, options: &[], payload: &[] };
+        let segment = Segment { seq: talk.rcv_nxt, ack: talk.snd_nxt, control, window, options: &[], payload: &[] };
         self.write_segment(&ends, segment, bytes);
         self.deliver();
     }
@@ -278,13 +279,12 @@ impl World {
     fn set_paused(&mut self, target: Target, is_paused: bool) {
         let id = self.id_of(target);
         let book = self.books.iter_mut().find(|book| book.id == id);
-        let was_paused = book.map(|book| std::mem::replace(&mut book.is_paused, is_paused));
+        let is_open = book.map(|book| book.is_paused = is_paused).is_some();
         let result = match is_paused {
             true => self.perform(|shard, now| shard.pause(now, id)),
             false => self.perform(|shard, now| shard.resume(now, id)),
         };
-        let is_refused = matches!(result, Some(Err(_)));
-        if let Some(_) = was_paused.filter(|_| is_refused) {
+        if is_open && matches!(result, Some(Err(_))) {
             self.fail("an open connection is not to be paused or resumed");
         }
     }
@@ -309,8 +309,7 @@ impl World {
                 let wire = self.wire_of(&ends);
                 let aim = Aim { near: 6, beside: 5 };
                 let seq = self.aimed_seq(wire, aim);
-                let segment =
-                    Segment { seq, ack: 77, control: byte & 0x3f, window: 9, options: &[], payload: b"x" };
+                let segment = Segment { seq, ack: 77, control: byte & 0x3f, window: 9, options: &[], payload: b"x" };
                 self.write(|out| frame::write_segment(out, &ends, &segment));
             }
             _ => self.throw_broken(&ends, kind, byte),

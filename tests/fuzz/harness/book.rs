@@ -1,7 +1,7 @@
 //! Books: what is known of each connection from notices and calls, against what may be told of it.
 //!
-//! Held: every push has one fate, in order; the bytes that are received are those that were sent, without a gap; nothing
-//! is told of a connection before it is open or after it is over.
+//! Held: every push has one fate, in order; the bytes that are received are those that were sent, without a gap;
+//! nothing is told of a connection before it is open or after it is over.
 
 use std::collections::VecDeque;
 

@@ -23,12 +23,9 @@ pub fn ends_of(local: SocketAddrV4, remote: SocketAddrV4) -> Ends {
 /// Whether the state ends by itself some time, or by what a timer repeats.
 fn is_passing(state: State) -> bool {
     match state {
-        State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => true,
+        State::SynReceived | State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck | State::TimeWait => {
+            true
+        }
         State::Free | State::Established | State::CloseWait => false,
     }
 }
@@ -85,7 +82,9 @@ impl World {
             // A connection that is half open, or closing, has ended for pushes.
             PushError::Unknown => book.is_none(),
             PushError::Gone => book.is_none_or(|book| book.is_close_asked || book.is_blurred),
-            PushError::FlowFull => book.is_some_and(|book| book.is_blurred || book.queued_bounds().1 + bytes > queue_bytes),
+            PushError::FlowFull => {
+                book.is_some_and(|book| book.is_blurred || book.queued_bounds().1 + bytes > queue_bytes)
+            }
             PushError::ShardFull => true,
         };
         if is_right { Ok(()) } else { Err("a push is refused for no reason") }

@@ -9,11 +9,14 @@
 mod application;
 mod apply;
 mod book;
+mod death;
 mod finish;
 mod frame;
 mod input;
 mod look;
 mod operation;
+#[cfg(test)]
+mod planted;
 mod profile;
 mod scene;
 mod wire;
@@ -24,7 +27,6 @@ use holdline::shard::{Capacity, RuleSet, Storage, Time};
 use finish::End;
 use input::Input;
 use operation::Operation;
-pub use profile::COUNT as PROFILE_COUNT;
 use profile::PROFILES;
 use world::World;
 

@@ -49,25 +49,56 @@ pub enum Operation {
     /// Any segment at all.
     Shoot(Shot),
     /// A peer connects: SYN, and the ACK that completes the handshake.
-    Connect { peer: u8, options: u8, window: u16 },
+    Connect {
+        peer: u8,
+        options: u8,
+        window: u16,
+    },
     /// A peer sends what is next, and acknowledges everything.
-    Say { peer: u8, bytes: u16, window: u16 },
+    Say {
+        peer: u8,
+        bytes: u16,
+        window: u16,
+    },
     /// A peer acknowledges everything.
-    Acknowledge { peer: u8, window: u16 },
+    Acknowledge {
+        peer: u8,
+        window: u16,
+    },
     /// A peer closes.
-    Finish { peer: u8 },
+    Finish {
+        peer: u8,
+    },
     /// A push; `key` 0 for none.
-    Push { target: Target, bytes: u16, expires_in_s: u32, key: u8 },
+    Push {
+        target: Target,
+        bytes: u16,
+        expires_in_s: u32,
+        key: u8,
+    },
     /// Pushes to several in one batch, twice to the first.
-    PushAll { bytes: u16 },
+    PushAll {
+        bytes: u16,
+    },
     /// A broadcast.
-    Broadcast { bytes: u16, pace_per_s: u32, expires_in_s: u32, prefix: u8 },
+    Broadcast {
+        bytes: u16,
+        pace_per_s: u32,
+        expires_in_s: u32,
+        prefix: u8,
+    },
     /// A broadcast is cancelled.
-    Cancel { job: u8 },
+    Cancel {
+        job: u8,
+    },
     /// The clock moves, then the shard is ticked once.
-    Jump { ms: u32 },
+    Jump {
+        ms: u32,
+    },
     /// The shard is ticked at each of its deadlines until then.
-    Walk { ms: u32 },
+    Walk {
+        ms: u32,
+    },
     /// FIN.
     Close(Target),
     /// RST.
@@ -80,18 +111,26 @@ pub enum Operation {
     /// The process is killed and the next one goes on.
     Die,
     /// The same within the next operation.
-    DieWithin { point: CommitPoint, commit: u8 },
+    DieWithin {
+        point: CommitPoint,
+        commit: u8,
+    },
     /// New connections are refused from now on.
     Drain,
     /// A frame that is no good segment.
-    Junk { peer: u8, kind: u8, byte: u8 },
+    Junk {
+        peer: u8,
+        kind: u8,
+        byte: u8,
+    },
 }
 
 const LENGTHS: [u16; 16] = [0, 1, 2, 3, 8, 64, 100, 260, 535, 536, 1_000, 1_460, 2_047, 2_049, 4_000, 7_000];
 const WINDOWS: [u16; 16] = [65_535, 0, 1, 2, 63, 64, 100, 500, 536, 1_000, 1_460, 2_920, 8_192, 20_000, 32_768, 65_534];
 const TIMES_MS: [u32; 16] =
     [0, 1, 4, 40, 200, 201, 500, 999, 1_000, 1_500, 3_000, 5_000, 10_000, 21_000, 61_000, 120_000];
-const BESIDE: [i64; 16] = [0, 1, -1, 2, -2, 10, -10, 100, 536, -536, 1_460, -65_536, 1 << 20, 1 << 30, -(1 << 30), 1 << 31];
+const BESIDE: [i64; 16] =
+    [0, 1, -1, 2, -2, 10, -10, 100, 536, -536, 1_460, -65_536, 1 << 20, 1 << 30, -(1 << 30), 1 << 31];
 const SECONDS: [u32; 4] = [0, 1, 5, 60];
 const BEHAVIOURS: [Behaviour; 11] = [
     Behaviour::Hold,

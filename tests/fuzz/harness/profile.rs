@@ -35,11 +35,8 @@ const ROOMY: Profile = Profile {
     has_gateway: false,
 };
 
-/// How many there are.
-pub const COUNT: usize = 10;
-
 /// All of them; an input's first byte picks one.
-pub const PROFILES: [Profile; COUNT] = [
+pub const PROFILES: [Profile; 10] = [
     ROOMY,
     Profile { window_bytes: 4_000, send_queue_bytes: 6_000, ..ROOMY },
     Profile { capacity: Capacity { flows: 4, actives: 4, spans: 8, blocks: 8 }, ..ROOMY },

@@ -98,14 +98,8 @@ impl World {
 
     fn cross_fin(&mut self, ends: &Ends, wire: usize, ack: u32) {
         let Some(talk) = self.wires[wire].talk else { return };
-        let segment = frame::Segment {
-            seq: talk.rcv_nxt,
-            ack,
-            control: ACK | FIN,
-            window: 65_535,
-            options: &[],
-            payload: &[],
-        };
+        let segment =
+            frame::Segment { seq: talk.rcv_nxt, ack, control: ACK | FIN, window: 65_535, options: &[], payload: &[] };
         self.write(|out| frame::write_segment(out, ends, &segment));
         self.deliver();
     }

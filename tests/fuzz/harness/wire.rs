@@ -194,7 +194,9 @@ impl Talk {
         if is_within && ahead > known && ahead < 1 << 31 {
             self.peer_nxt = gone.end;
         }
-        let Some(ack) = gone.ack.filter(|&ack| !is_after(self.iss, ack) && !is_after(ack, self.snd_nxt)) else { return };
+        let Some(ack) = gone.ack.filter(|&ack| !is_after(self.iss, ack) && !is_after(ack, self.snd_nxt)) else {
+            return;
+        };
         if is_after(ack, self.snd_una) {
             self.snd_una = ack;
         }

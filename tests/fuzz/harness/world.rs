@@ -1,19 +1,18 @@
 //! World: one shard, its peers, and an oracle that looks at everything after each step.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use holdline::shard::{CommitPoint, Config, FlowId, JobId, JobState, Notice, Rule, RuleSet, Shard, State, Storage, Ticket, Time};
+use holdline::shard::{Config, FlowId, JobId, JobState, Notice, Rule, RuleSet, Shard, Storage, Ticket, Time};
 use holdline::tcp::Flow;
 use strum::IntoEnumIterator;
 
 use super::application::Application;
 use super::book::{Book, Pushed};
+use super::death::Death;
 use super::frame::{self, Came, Ends, RST};
 use super::look::ends_of;
 use super::profile::Profile;
 use super::wire::Wire;
 
-const SECRET: [u8; 32] = [7; 32];
+pub(super) const SECRET: [u8; 32] = [7; 32];
 const _: () = assert!(size_of::<Flow>() == 64, "a flow stays one cache line");
 
 /// A broadcast that was started.
@@ -25,21 +24,13 @@ pub struct Running {
     is_over: bool,
 }
 
-/// A death that is to come in the next operation: at which point of which of its commits.
-#[derive(Clone, Copy, Debug)]
-pub struct Death {
-    pub point: CommitPoint,
-    pub commit: u8,
-}
-
-/// What a dying process unwinds with.
-struct Died;
-
 /// See the module.
 pub struct World {
-    shard: Option<Shard<Application>>,
+    pub(super) shard: Option<Shard<Application>>,
     pub(super) config: Config,
     pub now: Time,
+    /// How many operations were begun.
+    pub steps: u32,
     pub wires: Vec<Wire>,
     pub books: Vec<Book>,
     pub jobs: Vec<Running>,
@@ -61,9 +52,6 @@ pub struct World {
     rules: RuleSet,
 }
 
-/// A connection as it looks from outside, to be compared.
-type Seen = (FlowId, State, u32, Option<u32>, bool, u32, u32);
-
 impl World {
     /// A world that has not begun.
     pub fn new(profile: &Profile, storage: Storage, start: Time) -> World {
@@ -73,6 +61,7 @@ impl World {
             shard: Some(shard.unwrap_or_else(|error| panic!("an empty shard starts: {error}"))),
             config,
             now: start,
+            steps: 0,
             wires: Vec::with_capacity(16),
             books: Vec::with_capacity(16),
             jobs: Vec::new(),
@@ -155,8 +144,10 @@ impl World {
         let count = ends.len().min(frames.len());
         let has_only_resets = self.is_all_resets && count > 0;
         self.perform(|shard, now| shard.receive(now, &frames[..count]));
-        let is_reset = |frame: &&[u8]| matches!(frame::read_coming(frame, u16::MAX),
-            Ok(Came::Tcp(_, segment)) if segment.has(RST));
+        let is_reset = |frame: &&[u8]| {
+            matches!(frame::read_coming(frame, u16::MAX),
+            Ok(Came::Tcp(_, segment)) if segment.has(RST))
+        };
         if let Some(frame) = self.coming().find(|frame| has_only_resets && is_reset(frame)) {
             self.fail(&format!("an RST answers an RST: {frame:02x?}"));
         }
@@ -188,124 +179,8 @@ impl World {
         result
     }
 
-    fn perform_dying<R>(&mut self, death: Death, call: impl FnOnce(&mut Shard<Application>, Time) -> R) -> Option<R> {
-        let now = self.now;
-        let before = self.seen();
-        let mut passed = 0;
-        self.shard().set_interrupt(Some(Box::new(move |point| {
-            passed += u8::from(point == death.point);
-            if point == death.point && passed == death.commit {
-                resume_unwind(Box::new(Died));
-            }
-        })));
-        let result = catch_unwind(AssertUnwindSafe(|| call(self.shard(), now)));
-        match result {
-            Ok(result) => {
-                self.shard().set_interrupt(None);
-                Some(result)
-            }
-            Err(payload) if payload.is::<Died>() => {
-                let is_discarded = matches!(death.point, CommitPoint::BeforeRecord | CommitPoint::WithinRecord);
-                self.restart();
-                if is_discarded && death.commit == 1 {
-                    self.forget_operation(&before);
-                } else {
-                    self.blur();
-                }
-                None
-            }
-            Err(payload) => resume_unwind(payload),
-        }
-    }
-
-    /// The process is killed between two operations.
-    pub fn die(&mut self) {
-        let (before, stats) = (self.seen(), self.shard().stats());
-        let frames_out = stats.frames_out;
-        self.restart();
-        let mut after = self.shard().stats();
-        (after.frames_out, after.frames_in) = (frames_out, stats.frames_in);
-        after.batches = stats.batches;
-        if format!("{after:?}") != format!("{stats:?}") || self.seen() != before {
-            self.fail("a process that starts again finds another state than was left");
-        }
-        self.settle();
-    }
-
-    fn restart(&mut self) {
-        self.note_rules();
-        let mut shard = self.shard.take().expect("there is a shard between deaths");
-        let application = std::mem::take(shard.service_mut());
-        let storage = shard.into_storage();
-        let shard = Shard::new(self.config.clone(), storage, application, SECRET, self.now);
-        self.shard = Some(shard.unwrap_or_else(|error| panic!("what a process leaves is taken up: {error}")));
-    }
-
-    /// The batch in which the process died has never been.
-    fn forget_operation(&mut self, before: &[Seen]) {
-        let application = self.shard().service_mut();
-        application.pushed.clear();
-        application.closed.clear();
-        self.offered.clear();
-        for &(id, _, _, _, is_paused, ..) in before {
-            self.books.iter_mut().filter(|book| book.id == id).for_each(|book| book.is_paused = is_paused);
-        }
-        if self.seen() != before {
-            self.fail("a batch was not recorded and has left something");
-        }
-    }
-
-    /// The batch in which the process died is there, and has told nothing.
-    fn blur(&mut self) {
-        let application = self.shard().service_mut();
-        let (pushed, closed) = (std::mem::take(&mut application.pushed), std::mem::take(&mut application.closed));
-        self.books.iter_mut().for_each(Book::blur);
-        self.wires.iter_mut().for_each(|wire| wire.is_blurred = true);
-        for (id, pushed) in pushed.into_iter().chain(std::mem::take(&mut self.offered)) {
-            if let Some(book) = self.books.iter_mut().find(|book| book.id == id) {
-                book.pushes.push_back(Pushed { is_uncertain: true, ..pushed });
-            }
-        }
-        for book in self.books.iter_mut().filter(|book| closed.contains(&book.id)) {
-            book.is_close_asked = true;
-        }
-        self.reconcile();
-    }
-
-    /// Books for exactly the connections that there are, whoever was told of them.
-    fn reconcile(&mut self) {
-        let now = self.now;
-        let mut open = Vec::new();
-        self.shard().flows(now, 0, |view| {
-            open.push((view.id, view.state, ends_of(view.local, view.remote), view.is_paused));
-            true
-        });
-        open.retain(|(_, state, ..)| *state != State::SynReceived);
-        self.books.retain(|book| open.iter().any(|(id, ..)| *id == book.id));
-        for (id, _, ends, is_paused) in open {
-            let wire = self.wire_of(&ends);
-            if !self.books.iter().any(|book| book.id == id) {
-                let mut book = Book::new(id, wire, None);
-                book.blur();
-                self.books.push(book);
-            }
-            let book = self.books.iter_mut().find(|book| book.id == id).expect("it was made where it was not there");
-            book.is_paused = is_paused;
-        }
-    }
-
-    fn seen(&mut self) -> Vec<Seen> {
-        let now = self.now;
-        let mut seen = Vec::new();
-        self.shard().flows(now, 0, |it| {
-            seen.push((it.id, it.state, it.unacked_bytes, it.srtt_us, it.is_paused, it.opened_s_ago, it.idle_s));
-            true
-        });
-        seen
-    }
-
     /// Takes up everything that an operation has led to, and checks it.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut notices = std::mem::take(&mut self.notices);
         let (mut came, mut came_ends) = (std::mem::take(&mut self.came), std::mem::take(&mut self.came_ends));
         came.clear();
@@ -335,15 +210,16 @@ impl World {
     fn on_opened(&mut self, notice: &Notice) {
         let Notice::Opened { flow, local, remote } = *notice else { return };
         let wire = self.wire_of(&ends_of(local, remote));
-        let irs = self.wires[wire].talk.filter(|talk| !talk.is_over).map(|talk| talk.irs);
+        let is_blurred = self.wires[wire].is_blurred;
+        let talk = self.wires[wire].talk.filter(|talk| !talk.is_over && !is_blurred);
         if self.books.iter().any(|book| book.id == flow) {
             self.fail("a connection is opened twice");
         }
         let now = self.now;
-        let mut book = Book::new(flow, wire, irs);
+        let mut book = Book::new(flow, wire, talk.map(|talk| talk.irs));
         // Whoever guesses the id of a half-open connection may pause it.
         book.is_paused = self.shard().flow(now, flow).is_some_and(|view| view.is_paused);
-        if self.wires[wire].is_blurred {
+        if is_blurred {
             book.blur();
         }
         self.books.push(book);
@@ -436,7 +312,7 @@ impl World {
         }
     }
 
-    fn note_rules(&mut self) {
+    pub(super) fn note_rules(&mut self) {
         let shard = self.shard.as_ref().expect("there is a shard between deaths");
         for rule in Rule::iter().filter(|&rule| shard.rule_count(rule) > 0) {
             self.rules.insert(rule);
@@ -455,6 +331,6 @@ impl World {
     }
 
     pub fn fail(&self, what: &str) -> ! {
-        panic!("{what} (at {} us)", self.now.0);
+        panic!("{what} (in step {} at {} us)", self.steps, self.now.0);
     }
 }
