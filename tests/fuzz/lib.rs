@@ -1,11 +1,9 @@
-//! Rooms that a shard consists of, compiled for the fuzzer under the project's own name, and the harness on them.
+//! Rooms that a shard consists of, compiled for the fuzzer under the project's own name: what its coverage is of.
 //!
 //! Added is a way to make a used storage empty again, which only a fuzzer needs: to map a new one for each execution
 //! would cost more than all that is done with it.
 
 #![deny(unsafe_code)]
-
-extern crate self as holdline;
 
 #[path = "../../src/flows/mod.rs"]
 pub mod flows;
@@ -15,9 +13,6 @@ pub mod shard;
 pub mod tcp;
 #[path = "../../src/wire/mod.rs"]
 pub mod wire;
-
-pub mod harness;
-pub mod pool;
 
 use bytemuck::Pod;
 use flows::{Head, Storage};

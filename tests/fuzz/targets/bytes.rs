@@ -2,6 +2,10 @@
 
 #![no_main]
 
-use holdline::{harness, pool};
+#[allow(dead_code, reason = "the other target is another program")]
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../pool.rs"]
+mod pool;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| pool::play(harness::bytes, data));
