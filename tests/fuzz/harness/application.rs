@@ -2,7 +2,7 @@
 //!
 //! It remembers what it queued and closed in the operation under way, for the books.
 
-use holdline::shard::{CloseHow, CloseReason, Context, FlowId, Service, Ticket};
+use holdline::shard::{CloseHow, CloseReason, Context, FlowId, Keepalive, Service, Ticket, UserTimeout};
 
 use super::book::{Pushed, server_bytes};
 
@@ -32,6 +32,12 @@ pub enum Behaviour {
     Attach,
     /// Does to every connection that ends what can be done to one that lives.
     Meddle,
+    /// Asks for something else than the configuration says, for each connection otherwise.
+    Tune,
+    /// Pushes urgent bytes when it is told of some, or of any bytes.
+    Shout,
+    /// Closes at the first byte, and reads on.
+    HalfClose,
 }
 
 /// See the module.
@@ -49,13 +55,30 @@ pub struct Application {
 const ANSWER_BYTES_MAX: usize = 3_000;
 
 impl Application {
+    fn tune(context: &mut Context<'_>, flow: FlowId) {
+        let choice = flow.slot() as usize + flow.generation() as usize;
+        let timeouts = [UserTimeout::Never, UserTimeout::Seconds(16), UserTimeout::Default];
+        let keepalives = [Keepalive::On, Keepalive::Off];
+        let results = [
+            context.set_nagle(flow, choice & 1 == 0),
+            context.set_dscp(flow, choice as u8),
+            context.set_keepalive(flow, keepalives[choice % keepalives.len()]),
+            context.set_user_timeout(flow, timeouts[choice % timeouts.len()]),
+        ];
+        assert_eq!(results, [Ok(()); 4], "an open connection can be tuned");
+    }
+
     fn push(&mut self, context: &mut Context<'_>, flow: FlowId, bytes: usize) -> usize {
         let room = context.push_room(flow).min(bytes).min(ANSWER_BYTES_MAX);
         if room == 0 {
             return 0;
         }
         self.salt = self.salt.wrapping_add(1);
-        let pushed = context.push(flow, server_bytes(self.salt, room));
+        let content = server_bytes(self.salt, room);
+        let pushed = match self.behaviour {
+            Behaviour::Shout => context.push_urgent(flow, content),
+            _ => context.push(flow, content),
+        };
         let ticket = pushed.unwrap_or_else(|error| panic!("no more was pushed than there is room for: {error}"));
         self.pushed.push((flow, Pushed::new(ticket, room as u32, self.salt)));
         room
@@ -72,6 +95,7 @@ impl Service for Application {
     fn opened(&mut self, context: &mut Context<'_>, flow: FlowId) {
         match self.behaviour {
             Behaviour::Pump => _ = self.push(context, flow, 700),
+            Behaviour::Tune => Application::tune(context, flow),
             Behaviour::AbortOnOpen => self.close(context, flow, CloseHow::Reset),
             Behaviour::Attach => {
                 let name = [b'n', b'0' + (flow.slot() & 7) as u8, b'x'];
@@ -86,6 +110,8 @@ impl Service for Application {
             Behaviour::Stall => return 0,
             Behaviour::Half => return bytes.len() / 2,
             Behaviour::Answer => return self.push(context, flow, bytes.len()),
+            Behaviour::Shout => _ = self.push(context, flow, 1),
+            Behaviour::HalfClose => self.close(context, flow, CloseHow::Half),
             Behaviour::CloseOnData => self.close(context, flow, CloseHow::Fin),
             Behaviour::AbortOnData => self.close(context, flow, CloseHow::Reset),
             Behaviour::Attach => {
@@ -100,6 +126,12 @@ impl Service for Application {
     fn delivered(&mut self, context: &mut Context<'_>, flow: FlowId, _ticket: Ticket) {
         if self.behaviour == Behaviour::Pump {
             self.push(context, flow, 300);
+        }
+    }
+
+    fn urgent(&mut self, context: &mut Context<'_>, flow: FlowId, _end: u32) {
+        if self.behaviour == Behaviour::Shout {
+            self.push(context, flow, 3);
         }
     }
 

@@ -220,6 +220,14 @@ impl Book {
         }
     }
 
+    /// The peer has urgent bytes up to here, says a notice.
+    pub fn on_urgent(&mut self, end: u32) -> Held {
+        match self.is_blurred || (end.wrapping_sub(self.consumed_bytes) as i32) > 0 {
+            true => Ok(()),
+            false => Err("bytes are called urgent that were received before"),
+        }
+    }
+
     pub fn on_peer_closed(&mut self) -> Held {
         if self.is_peer_closed {
             return Err("the peer closes twice");

@@ -122,7 +122,14 @@ impl World {
             open.push((view.id, view.state, ends_of(view.local, view.remote), view.is_paused));
             true
         });
-        open.retain(|(_, state, ..)| *state != State::SynReceived);
+        let is_half_open = |state: State| matches!(state, State::SynSent | State::SynReceived);
+        self.calling = open.iter().filter(|(_, state, ..)| is_half_open(*state)).map(|(id, ..)| *id).collect();
+        for (_, state, ends, _) in &open {
+            let wire = self.wire_of(ends);
+            self.wires[wire].is_called |= *state == State::SynSent;
+            self.wires[wire].is_blurred = true;
+        }
+        open.retain(|(_, state, ..)| !is_half_open(*state));
         self.books.retain(|book| open.iter().any(|(id, ..)| *id == book.id));
         for (id, _, ends, is_paused) in open {
             let wire = self.wire_of(&ends);

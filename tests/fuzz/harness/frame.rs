@@ -7,6 +7,7 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
+pub const URG: u8 = 0x20;
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
@@ -32,6 +33,7 @@ pub struct Segment<'a> {
     pub ack: u32,
     pub control: u8,
     pub window: u16,
+    pub urgent: u16,
     pub options: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -108,7 +110,8 @@ pub fn write_segment(out: &mut Vec<u8>, ends: &Ends, segment: &Segment<'_>) {
     out.extend_from_slice(&segment.ack.to_be_bytes());
     out.extend_from_slice(&[(header_bytes as u8 / 4) << 4, segment.control]);
     out.extend_from_slice(&segment.window.to_be_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&segment.urgent.to_be_bytes());
     out.extend_from_slice(segment.options);
     out.resize(start + TCP_AT + header_bytes, 0);
     out.extend_from_slice(segment.payload);
@@ -148,6 +151,7 @@ fn segment_of(tcp: &[u8]) -> Option<Segment<'_>> {
         ack: long_at(tcp, 8),
         control: tcp[13],
         window: word_at(tcp, 14),
+        urgent: word_at(tcp, 18),
         options: &tcp[TCP_BYTES..header_bytes],
         payload: &tcp[header_bytes..],
     })
@@ -218,24 +222,36 @@ pub fn read_coming(frame: &[u8], mtu: u16) -> Result<Came<'_>, &'static str> {
     Ok(Came::Tcp(ends, segment))
 }
 
-/// Maximum segment size and window shift of a SYN's options: the largest that is said.
-pub fn handshake_options(options: &[u8]) -> (Option<u16>, Option<u8>) {
-    let (mut mss, mut shift) = (None, None);
-    let mut rest = options;
-    while let [kind, behind @ ..] = rest {
-        match (kind, behind) {
-            (0, _) => break,
-            (1, _) => rest = behind,
-            (_, [length, ..]) if (2..=rest.len()).contains(&usize::from(*length)) => {
-                match (kind, &rest[2..usize::from(*length)]) {
-                    (2, &[high, low]) => mss = mss.max(Some(u16::from_be_bytes([high, low]))),
-                    (3, &[value]) => shift = shift.max(Some(value)),
-                    _ => {}
+/// What the options of a segment say; of a SYN's maximum segment sizes and shifts the largest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    pub mss: Option<u16>,
+    pub shift: Option<u8>,
+    /// Value and echo.
+    pub timestamps: Option<(u32, u32)>,
+}
+
+impl Options {
+    pub fn read(options: &[u8]) -> Options {
+        let mut read = Options::default();
+        let mut rest = options;
+        while let [kind, behind @ ..] = rest {
+            match (kind, behind) {
+                (0, _) => break,
+                (1, _) => rest = behind,
+                (_, [length, ..]) if (2..=rest.len()).contains(&usize::from(*length)) => {
+                    let (option, after) = rest.split_at(usize::from(*length));
+                    match (kind, option.len()) {
+                        (2, 4) => read.mss = read.mss.max(Some(word_at(option, 2))),
+                        (3, 3) => read.shift = read.shift.max(Some(option[2])),
+                        (8, 10) => read.timestamps = Some((long_at(option, 2), long_at(option, 6))),
+                        _ => {}
+                    }
+                    rest = after;
                 }
-                rest = &rest[usize::from(*length)..];
+                _ => break,
             }
-            _ => break,
         }
+        read
     }
-    (mss, shift)
 }

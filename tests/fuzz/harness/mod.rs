@@ -15,6 +15,7 @@ mod frame;
 mod input;
 mod look;
 mod operation;
+mod peers;
 #[cfg(test)]
 mod planted;
 mod profile;

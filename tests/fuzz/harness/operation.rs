@@ -75,6 +75,7 @@ pub enum Operation {
         bytes: u16,
         expires_in_s: u32,
         key: u8,
+        is_urgent: bool,
     },
     /// Pushes to several in one batch, twice to the first.
     PushAll {
@@ -99,8 +100,21 @@ pub enum Operation {
     Walk {
         ms: u32,
     },
+    /// The stack connects to a peer: from the ports that the peer knows, or from any.
+    Call {
+        peer: u8,
+        has_any_port: bool,
+        is_silent: bool,
+    },
+    /// The peer that was called last answers, or calls itself.
+    Answer {
+        is_simultaneous: bool,
+        options: u8,
+    },
     /// FIN.
     Close(Target),
+    /// FIN, and reading goes on.
+    CloseHalf(Target),
     /// RST.
     Abort(Target),
     Pause(Target),
@@ -117,6 +131,13 @@ pub enum Operation {
     },
     /// New connections are refused from now on.
     Drain,
+    /// An ICMP error about something that the stack has sent.
+    Trouble {
+        peer: u8,
+        kind: u8,
+        code: u8,
+        ack: Aim,
+    },
     /// A frame that is no good segment.
     Junk {
         peer: u8,
@@ -132,7 +153,7 @@ const TIMES_MS: [u32; 16] =
 const BESIDE: [i64; 16] =
     [0, 1, -1, 2, -2, 10, -10, 100, 536, -536, 1_460, -65_536, 1 << 20, 1 << 30, -(1 << 30), 1 << 31];
 const SECONDS: [u32; 4] = [0, 1, 5, 60];
-const BEHAVIOURS: [Behaviour; 11] = [
+const BEHAVIOURS: [Behaviour; 14] = [
     Behaviour::Hold,
     Behaviour::Keep,
     Behaviour::Stall,
@@ -144,6 +165,9 @@ const BEHAVIOURS: [Behaviour; 11] = [
     Behaviour::AbortOnOpen,
     Behaviour::Attach,
     Behaviour::Meddle,
+    Behaviour::Tune,
+    Behaviour::Shout,
+    Behaviour::HalfClose,
 ];
 const POINTS: [CommitPoint; 5] = [
     CommitPoint::BeforeRecord,
@@ -217,7 +241,8 @@ impl Operation {
                 let (target, bytes) = (Target::read(input), read_length(input));
                 let byte = input.byte();
                 let expires_in_s = SECONDS[usize::from(byte & 3)];
-                Operation::Push { target, bytes, expires_in_s, key: if byte & 0x80 == 0 { 0 } else { byte >> 2 & 7 } }
+                let key = if byte & 0x80 == 0 { 0 } else { byte >> 2 & 7 };
+                Operation::Push { target, bytes, expires_in_s, key, is_urgent: byte & 0x40 != 0 }
             }
             15 => Operation::PushAll { bytes: read_length(input) },
             16 => {
@@ -242,6 +267,16 @@ impl Operation {
                 Operation::DieWithin { point: POINTS[usize::from(byte & 15) % POINTS.len()], commit: 1 + (byte >> 6) }
             }
             30 if kind < 64 => Operation::Drain,
+            30 if kind < 128 => Operation::CloseHalf(Target::read(input)),
+            31 if kind < 64 => {
+                let byte = input.byte();
+                Operation::Call { peer: byte & 7, has_any_port: byte & 8 != 0, is_silent: byte & 16 != 0 }
+            }
+            31 if kind < 128 => Operation::Answer { is_simultaneous: kind & 32 == 0, options: input.byte() },
+            31 if kind < 192 => {
+                let (peer, kind, code) = (input.byte() & 7, input.byte(), input.byte() & 15);
+                Operation::Trouble { peer, kind: [3, 11, 12, 4][usize::from(kind & 3)], code, ack: Aim::read(input) }
+            }
             _ => Operation::Junk { peer: input.byte() & 7, kind: input.byte(), byte: input.byte() },
         })
     }

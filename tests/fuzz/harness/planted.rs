@@ -12,7 +12,7 @@ const ISS: u32 = u32::MAX - 50;
 const IRS: u32 = 1_000;
 
 fn segment(seq: u32, ack: u32, control: u8, payload: &[u8]) -> Segment<'_> {
-    Segment { seq, ack, control, window: 1_000, options: &[], payload }
+    Segment { seq, ack, control, window: 1_000, urgent: 0, options: &[], payload }
 }
 
 /// A connection whose peer has an MSS and a window of 100, has sent 10 bytes and was told of a window of 1,000.

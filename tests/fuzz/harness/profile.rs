@@ -17,6 +17,9 @@ pub struct Profile {
     pub keepalive_s: u32,
     pub idle_timeout_s: u32,
     pub has_gateway: bool,
+    pub has_cookies: bool,
+    pub delayed_ack_ms: u32,
+    pub nagle: bool,
 }
 
 /// The addresses of the server, and the ports that it listens on.
@@ -33,20 +36,23 @@ const ROOMY: Profile = Profile {
     keepalive_s: 0,
     idle_timeout_s: 0,
     has_gateway: false,
+    has_cookies: true,
+    delayed_ack_ms: 40,
+    nagle: false,
 };
 
 /// All of them; an input's first byte picks one.
 pub const PROFILES: [Profile; 10] = [
     ROOMY,
-    Profile { window_bytes: 4_000, send_queue_bytes: 6_000, ..ROOMY },
+    Profile { window_bytes: 4_000, send_queue_bytes: 6_000, delayed_ack_ms: 0, ..ROOMY },
     Profile { capacity: Capacity { flows: 4, actives: 4, spans: 8, blocks: 8 }, ..ROOMY },
     Profile { capacity: Capacity { flows: 12, actives: 3, spans: 64, blocks: 16 }, ..ROOMY },
-    Profile { keepalive_s: 20, ..ROOMY },
-    Profile { idle_timeout_s: 30, keepalive_s: 8, half_open_max: 2, ..ROOMY },
+    Profile { keepalive_s: 20, nagle: true, ..ROOMY },
+    Profile { idle_timeout_s: 30, keepalive_s: 8, half_open_max: 2, has_cookies: false, ..ROOMY },
     Profile { mtu: 300, window_bytes: 536, send_queue_bytes: 1_000, ..ROOMY },
     Profile { has_gateway: true, ..ROOMY },
     Profile { window_bytes: 1 << 30, send_queue_bytes: 100_000, ..ROOMY },
-    Profile { window_bytes: 65_535, half_open_max: 1, mtu: 576, ..ROOMY },
+    Profile { window_bytes: 65_535, half_open_max: 1, mtu: 576, delayed_ack_ms: 499, ..ROOMY },
 ];
 
 impl Profile {
@@ -65,6 +71,9 @@ impl Profile {
         config.keepalive_probes = 2;
         config.idle_timeout_s = self.idle_timeout_s;
         config.gateway = self.has_gateway.then(|| Ipv4Addr::from(GATEWAY));
+        config.syn_cookies = self.has_cookies;
+        config.delayed_ack_ms = self.delayed_ack_ms;
+        config.nagle = self.nagle;
         config.report_received_bytes = u32::MAX;
         config
     }

@@ -7,10 +7,10 @@
 
 use holdline::shard::CloseHow;
 
-use super::apply::ends_of_peer;
 use super::frame::{self, ACK, Ends, FIN};
 use super::input::Input;
 use super::operation::{Operation, PEERS, Target};
+use super::peers::ends_of_peer;
 use super::world::World;
 
 const ETHERTYPE_AT: usize = 12;
@@ -93,13 +93,13 @@ impl World {
     }
 
     fn push_plainly(&mut self, target: Target, bytes: u16) {
-        self.apply(&Operation::Push { target, bytes, expires_in_s: 0, key: 0 });
+        self.apply(&Operation::Push { target, bytes, expires_in_s: 0, key: 0, is_urgent: false });
     }
 
     fn cross_fin(&mut self, ends: &Ends, wire: usize, ack: u32) {
         let Some(talk) = self.wires[wire].talk else { return };
-        let segment =
-            frame::Segment { seq: talk.rcv_nxt, ack, control: ACK | FIN, window: 65_535, options: &[], payload: &[] };
+        let (seq, control) = (talk.rcv_nxt, ACK | FIN);
+        let segment = frame::Segment { seq, ack, control, window: 65_535, urgent: 0, options: &[], payload: &[] };
         self.write(|out| frame::write_segment(out, ends, &segment));
         self.deliver();
     }

@@ -28,12 +28,19 @@ pub struct Running {
 pub struct World {
     pub(super) shard: Option<Shard<Application>>,
     pub(super) config: Config,
+    pub start: Time,
     pub now: Time,
     /// How many operations were begun.
     pub steps: u32,
     pub wires: Vec<Wire>,
     pub books: Vec<Book>,
     pub jobs: Vec<Running>,
+    /// Connections that the stack was asked to open, until they are.
+    pub calling: Vec<FlowId>,
+    /// The wire of the last of them, and where its peer is.
+    pub called: Option<(usize, [u8; 6])>,
+    /// The stack picks a port, so that what comes out may have ends that nobody knows yet.
+    pub is_calling_from_any: bool,
     /// Pushes that are on their way in.
     pub offered: Vec<(FlowId, Pushed)>,
     /// Frames that go in together.
@@ -60,11 +67,15 @@ impl World {
         World {
             shard: Some(shard.unwrap_or_else(|error| panic!("an empty shard starts: {error}"))),
             config,
+            start,
             now: start,
             steps: 0,
             wires: Vec::with_capacity(16),
             books: Vec::with_capacity(16),
             jobs: Vec::new(),
+            calling: Vec::new(),
+            called: None,
+            is_calling_from_any: false,
             offered: Vec::new(),
             going: Vec::with_capacity(4_096),
             going_ends: Vec::with_capacity(16),
@@ -210,16 +221,16 @@ impl World {
     fn on_opened(&mut self, notice: &Notice) {
         let Notice::Opened { flow, local, remote } = *notice else { return };
         let wire = self.wire_of(&ends_of(local, remote));
-        let is_blurred = self.wires[wire].is_blurred;
-        let talk = self.wires[wire].talk.filter(|talk| !talk.is_over && !is_blurred);
+        let irs = self.wires[wire].on_opened();
+        self.calling.retain(|&calling| calling != flow);
         if self.books.iter().any(|book| book.id == flow) {
             self.fail("a connection is opened twice");
         }
         let now = self.now;
-        let mut book = Book::new(flow, wire, talk.map(|talk| talk.irs));
+        let mut book = Book::new(flow, wire, irs);
         // Whoever guesses the id of a half-open connection may pause it.
         book.is_paused = self.shard().flow(now, flow).is_some_and(|view| view.is_paused);
-        if is_blurred {
+        if self.wires[wire].is_blurred {
             book.blur();
         }
         self.books.push(book);
@@ -275,12 +286,18 @@ impl World {
             | Notice::Expired { flow, .. }
             | Notice::Undelivered { flow, .. }
             | Notice::Received { flow, .. }
+            | Notice::Urgent { flow, .. }
+            | Notice::SoftError { flow, .. }
             | Notice::PeerClosed { flow }
             | Notice::Closed { flow, .. } => flow,
         };
         let is_true = self.is_true;
         let position = self.books.iter().position(|book| book.id == flow);
         let Some(position) = position else {
+            if let (Notice::SoftError { .. } | Notice::Closed { .. }, true) = (notice, self.calling.contains(&flow)) {
+                self.calling.retain(|&calling| calling != flow || matches!(notice, Notice::SoftError { .. }));
+                return Ok(());
+            }
             // A push with a key that is known is answered whatever became of the connection.
             let is_repeated = matches!(notice, Notice::Queued { ticket, .. }
                 if !self.offered.iter().any(|(_, pushed)| pushed.ticket == *ticket));
@@ -288,7 +305,8 @@ impl World {
         };
         let book = &mut self.books[position];
         match *notice {
-            Notice::Opened { .. } | Notice::Refused { .. } => Ok(()),
+            Notice::Opened { .. } | Notice::Refused { .. } | Notice::SoftError { .. } => Ok(()),
+            Notice::Urgent { end, .. } => book.on_urgent(end),
             Notice::Queued { ticket, .. } => {
                 // Not one of these: a push whose key is known, which is answered by the first one's ticket.
                 let offered = self.offered.iter().find(|(id, pushed)| *id == flow && pushed.ticket == ticket);
