@@ -140,9 +140,13 @@ impl<S: Service> Shard<S> {
 
     /// Tells of trouble, and has the way to the peer looked for again (MUST-20).
     pub(super) fn tell_soft_error(&mut self, position: usize, error: SoftError) {
-        let flow = self.batch.id(position);
-        self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow, error });
-        self.batch.tables.doubt_next_hop(self.batch.touched[position].flow.next_hop);
+        let id = self.batch.id(position);
+        let flow = self.batch.touched[position].flow;
+        // Of a connection that a peer has begun the application knows nothing before it is open.
+        if flow.state() != State::SynReceived || flow.is_active_open() {
+            self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow: id, error });
+        }
+        self.batch.tables.doubt_next_hop(flow.next_hop);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {
