@@ -122,13 +122,15 @@ impl<S: Service> Shard<S> {
 
     /// Offers bytes that begin at `offset` of the peer's stream. Returns how many the service consumed.
     fn offer_bytes(&mut self, flow: FlowId, offset: u32, bytes: &[u8]) -> usize {
-        let consumed = self.tell(|service, context| service.received(context, flow, bytes));
+        let consumed = self.service.received(&mut Context { batch: &mut self.batch }, flow, bytes);
         assert!(consumed <= bytes.len(), "a service consumes no more than it was offered");
         let reported = consumed.min(self.batch.tables.config.report_received_bytes as usize);
         if reported > 0 {
             let bytes = bytes[..reported].into();
             self.batch.gate.put_notice(self.batch.number, Notice::Received { flow, offset, bytes });
         }
+        // What was received is told before the end of a connection that the service has aborted meanwhile.
+        self.end_aborted();
         consumed
     }
 
@@ -175,9 +177,13 @@ impl<S: Service> Shard<S> {
 
     /// Tells of trouble, and has the way to the peer looked for again (MUST-20).
     pub(super) fn tell_soft_error(&mut self, position: usize, error: SoftError) {
-        let flow = self.batch.id(position);
-        self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow, error });
-        self.batch.tables.doubt_next_hop(self.batch.touched[position].flow.next_hop);
+        let id = self.batch.id(position);
+        let flow = self.batch.touched[position].flow;
+        // Of a connection that a peer has begun the application knows nothing before it is open.
+        if flow.state() != State::SynReceived || flow.is_active_open() {
+            self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow: id, error });
+        }
+        self.batch.tables.doubt_next_hop(flow.next_hop);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {
@@ -196,6 +202,8 @@ impl<S: Service> Shard<S> {
         if ended.state() != State::SynReceived || ended.is_active_open() {
             self.batch.tell_undelivered(position);
             self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
+            // It counts as aborted from here on, so that an abort by the service sends no RST.
+            self.batch.aborted.push(position);
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
         }
         self.batch.aborted.retain(|&aborted| aborted != position);
