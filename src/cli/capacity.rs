@@ -59,8 +59,9 @@ const ATTACHMENT_BYTES: u64 = 128;
 /// Everything that does not grow: log, idempotency keys, jobs, next hops, buffers, in bytes.
 const FIXED_BYTES: u64 = 16 << 20;
 
-/// An active block and its place in the wheel, in bytes.
-const ACTIVE_BYTES: u64 = size_of::<holdline::tcp::Active>() as u64 + 32;
+/// An active block, its place in the wheel and its share of the repair blocks, in bytes.
+const ACTIVE_BYTES: u64 =
+    size_of::<holdline::tcp::Active>() as u64 + 32 + size_of::<holdline::tcp::Repair>() as u64 / 4;
 
 const SPAN_BYTES: u64 = size_of::<holdline::tcp::Span>() as u64;
 const BLOCK_BYTES: u64 = 2_048;

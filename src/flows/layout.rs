@@ -21,6 +21,11 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Repair blocks: a quarter of the active blocks can have one, the others wait for time-outs.
+    pub fn repairs(&self) -> u32 {
+        self.actives.div_ceil(4)
+    }
+
     /// For so many connections of which all may be active at once, within 1 GB of queued payload.
     pub fn for_connections(connections: u32) -> Capacity {
         let actives = connections.clamp(1_024, 1 << 22);

@@ -150,7 +150,9 @@ impl Keys {
     /// Finds all that `records` hold.
     pub fn rebuild(records: &[KeyRecord]) -> Keys {
         let mut keys = Keys { positions: HashMap::new(), next_sequence: 1 };
-        for (position, record) in records.iter().enumerate().filter(|(_, record)| record.sequence != 0) {
+        // They are used in the order of their numbers, the first of which is 1: behind a free one all are free.
+        let in_order = records.iter().enumerate().cycle().skip(1).take(records.len());
+        for (position, record) in in_order.take_while(|(_, record)| record.sequence != 0) {
             keys.positions.insert(record.key, position as u32);
             keys.next_sequence = keys.next_sequence.max(record.sequence + 1);
         }
@@ -191,5 +193,20 @@ mod tests {
         keys.replace(&oldest, [2; 16], 0);
         assert_eq!((keys.find(&[1; 16]), keys.find(&[2; 16])), (None, Some(0)));
         assert_eq!(keys.next_sequence(), 3);
+    }
+
+    #[test]
+    fn every_remembered_key_is_found_again_across_the_wrap_of_positions() {
+        for last in [0, 1, 5, u64::from(KEYS_MAX) - 1, u64::from(KEYS_MAX), u64::from(KEYS_MAX) + 7] {
+            let mut records = vec![KeyRecord::zeroed(); KEYS_MAX as usize];
+            for sequence in 1..=last {
+                let record = &mut records[(sequence % u64::from(KEYS_MAX)) as usize];
+                record.sequence = sequence;
+                record.key[..8].copy_from_slice(&sequence.to_le_bytes());
+            }
+            let keys = Keys::rebuild(&records);
+            assert_eq!(keys.positions.len() as u64, last.min(u64::from(KEYS_MAX)), "{last} keys");
+            assert_eq!(keys.next_sequence(), last + 1);
+        }
     }
 }

@@ -162,7 +162,7 @@ impl Storage {
             head: Place::Memory.arena(HEAD, 1)?,
             flows: place.arena(FLOWS, capacity.flows)?,
             actives: place.arena("actives", capacity.actives)?,
-            repairs: place.arena("repairs", capacity.actives)?,
+            repairs: place.arena("repairs", capacity.repairs())?,
             payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks),
             next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
             attachments: place.arena("attachments", capacity.flows)?,

@@ -91,11 +91,16 @@ impl<S: Service> Shard<S> {
     /// What was held beyond a gap and is in order now goes the way of what came in order.
     fn take_held(&mut self, position: usize) {
         let (now, offer) = (self.batch.now, self.batch.tables.offer);
-        let mut has_fin = false;
         let Batch { touched, repairs, tables, .. } = &mut self.batch;
         let Touched { flow, active, repair, .. } = &mut touched[position];
         let Some(borrowed) = *repair else { return };
         let repair = &mut repairs[borrowed.position];
+        if flow.has_peer_fin() {
+            // Whatever lies behind a FIN is not the peer's, or the peer contradicts itself.
+            repair.release_held(&mut tables.storage.payload);
+        } else {
+            repair.release_overtaken(flow.rcv_nxt, &mut tables.storage.payload);
+        }
         while let Some(range) = repair.take_in_order(flow.rcv_nxt) {
             tcp::append_chain_to_recv_queue(active, &mut tables.storage.payload, range.head, range.tail);
             let bytes = range.end.since(range.start);
@@ -107,8 +112,7 @@ impl<S: Service> Shard<S> {
             let payload = Payload { offered: 0, taken: 0, has_fin: true };
             tables.count(tcp::on_payload(flow, active, payload, offer, now));
         }
-        has_fin |= flow.has_peer_fin();
-        let has_bytes = active.recv_bytes > 0;
+        let (has_bytes, has_fin) = (active.recv_bytes > 0, flow.has_peer_fin());
         if has_bytes {
             self.offer_again(position);
         } else if has_fin {
@@ -118,13 +122,15 @@ impl<S: Service> Shard<S> {
 
     /// Offers bytes that begin at `offset` of the peer's stream. Returns how many the service consumed.
     fn offer_bytes(&mut self, flow: FlowId, offset: u32, bytes: &[u8]) -> usize {
-        let consumed = self.tell(|service, context| service.received(context, flow, bytes));
+        let consumed = self.service.received(&mut Context { batch: &mut self.batch }, flow, bytes);
         assert!(consumed <= bytes.len(), "a service consumes no more than it was offered");
         let reported = consumed.min(self.batch.tables.config.report_received_bytes as usize);
         if reported > 0 {
             let bytes = bytes[..reported].into();
             self.batch.gate.put_notice(self.batch.number, Notice::Received { flow, offset, bytes });
         }
+        // What was received is told before the end of a connection that the service has aborted meanwhile.
+        self.end_aborted();
         consumed
     }
 
@@ -171,9 +177,13 @@ impl<S: Service> Shard<S> {
 
     /// Tells of trouble, and has the way to the peer looked for again (MUST-20).
     pub(super) fn tell_soft_error(&mut self, position: usize, error: SoftError) {
-        let flow = self.batch.id(position);
-        self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow, error });
-        self.batch.tables.doubt_next_hop(self.batch.touched[position].flow.next_hop);
+        let id = self.batch.id(position);
+        let flow = self.batch.touched[position].flow;
+        // Of a connection that a peer has begun the application knows nothing before it is open.
+        if flow.state() != State::SynReceived || flow.is_active_open() {
+            self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow: id, error });
+        }
+        self.batch.tables.doubt_next_hop(flow.next_hop);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {
@@ -192,6 +202,8 @@ impl<S: Service> Shard<S> {
         if ended.state() != State::SynReceived || ended.is_active_open() {
             self.batch.tell_undelivered(position);
             self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
+            // It counts as aborted from here on, so that an abort by the service sends no RST.
+            self.batch.aborted.push(position);
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
         }
         self.batch.aborted.retain(|&aborted| aborted != position);

@@ -21,8 +21,7 @@ impl Batch {
         Borrowed { index, position: self.repairs.len() - 1, is_new: false }
     }
 
-    /// Makes sure that the flow has a repair block, if it can have an active block. There are as many of the one as of
-    /// the other.
+    /// Lets the flow have a repair block, if one is to be had, and an active block too.
     pub fn borrow_repair(&mut self, position: usize) {
         if self.touched[position].repair.is_some() || !self.borrow_active(position) {
             return;

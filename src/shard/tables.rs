@@ -72,7 +72,7 @@ impl Tables {
             index: Index::default(),
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
-            repair_slots: Slots::new(capacity.actives),
+            repair_slots: Slots::new(capacity.repairs()),
             wheel: Wheel::new(now),
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
@@ -284,7 +284,7 @@ impl Tables {
         [
             arena("flows", self.flow_slots.used(), capacity.flows, size_of::<Flow>()),
             arena("actives", self.active_slots.used(), capacity.actives, size_of::<Active>()),
-            arena("repairs", self.repair_slots.used(), capacity.actives, size_of::<Repair>()),
+            arena("repairs", self.repair_slots.used(), capacity.repairs(), size_of::<Repair>()),
             arena("spans", spans, capacity.spans, size_of::<Span>()),
             arena("blocks", blocks, capacity.blocks, BLOCK_BYTES),
             arena("attachments", self.storage.attachments.touched_end(), capacity.flows, size_of::<Attachment>()),

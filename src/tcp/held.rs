@@ -82,8 +82,15 @@ impl Repair {
 
     /// The peer's FIN came, at this number, beyond a gap.
     pub fn hold_fin(&mut self, seq: SeqNum) {
-        self.has_fin = 1;
-        self.fin_seq = seq;
+        // Of two that contradict each other the one that is reached first counts.
+        if self.has_fin == 0 || seq.before(self.fin_seq) {
+            (self.has_fin, self.fin_seq) = (1, seq);
+        }
+    }
+
+    /// The peer sends data up to here: a FIN that was held before that is one no longer.
+    pub(super) fn note_data(&mut self, end: SeqNum) {
+        self.has_fin &= u8::from(!end.after(self.fin_seq));
     }
 
     /// Whether the FIN that was held is at RCV.NXT; then it is held no longer.
@@ -122,21 +129,35 @@ impl Repair {
         if blocks == 0 || !flow.takes_sack() { 0 } else { 4 + 8 * blocks }
     }
 
+    /// Gives up what is held and was overtaken by RCV.NXT, in part or whole.
+    pub fn release_overtaken(&mut self, rcv_nxt: SeqNum, spans: &mut impl Spans) {
+        while let Some(range) = self.held().first().copied().filter(|range| range.start.before(rcv_nxt)) {
+            release_chain(&range, spans);
+            self.held.copy_within(1..usize::from(self.held_count), 0);
+            self.held_count -= 1;
+        }
+        self.has_fin &= u8::from(!self.fin_seq.before(rcv_nxt));
+    }
+
     /// Gives up everything that is held.
     pub fn release_held(&mut self, spans: &mut impl Spans) {
         for range in &self.held[..usize::from(self.held_count)] {
-            let mut index = range.head;
-            loop {
-                let next = spans.span(index).next;
-                spans.release(index);
-                if index == range.tail {
-                    break;
-                }
-                index = next;
-            }
+            release_chain(range, spans);
         }
         self.held_count = 0;
         self.has_fin = 0;
+    }
+}
+
+fn release_chain(range: &Held, spans: &mut impl Spans) {
+    let mut index = range.head;
+    loop {
+        let next = spans.span(index).next;
+        spans.release(index);
+        if index == range.tail {
+            return;
+        }
+        index = next;
     }
 }
 

@@ -86,8 +86,8 @@ pub(super) fn set_mss(flow: &mut Flow, syn: &Segment, offer: Offer) {
 }
 
 /// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the
-/// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment). Payload on the SYN is not taken: the peer sends
-/// it again.
+/// SYN-ACK leaves with the next [`poll_segment`](super::poll_segment), but counts as sent at once: a segment that comes
+/// in the same batch must not find SND.NXT at the ISS. Payload on the SYN is not taken: the peer sends it again.
 pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer: Offer, now: Time) -> Active {
     flow.set_state(State::SynReceived);
     flow.snd_nxt = iss;
@@ -106,5 +106,7 @@ pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer:
     flow.heard_s = now.seconds();
     flow.opened_s = now.seconds();
     flow.allow_challenge(now);
-    Active::quiet(slot, flow)
+    let active = Active::quiet(slot, flow);
+    flow.snd_nxt = iss.plus(1);
+    active
 }

@@ -80,6 +80,7 @@ pub(super) fn take_payload_and_fin(
     }
     let InOrder { skip, take, has_fin } = in_order_part(flow, repair.as_deref(), segment);
     if let Some(repair) = repair {
+        repair.note_data(segment.seq.plus(segment.payload_bytes));
         if skip > 0 && flow.takes_sack() {
             repair.note_duplicate(segment.seq, segment.seq.plus(skip));
         }
@@ -96,13 +97,17 @@ pub(super) fn take_payload_and_fin(
     }
 }
 
-/// Cuts off what was received before, what lies right of the window, and what is held already with all behind it.
+/// Cuts off what was received before, what lies right of the window, and what is held already with all behind it: but
+/// nothing is held behind a FIN.
 pub fn in_order_part(flow: &Flow, repair: Option<&Repair>, segment: &Segment) -> InOrder {
     let skip = flow.rcv_nxt.since(segment.seq).min(segment.payload_bytes);
-    let gap = repair.and_then(|repair| repair.held().first()).map_or(u32::MAX, |held| held.start.since(flow.rcv_nxt));
-    let take = (segment.payload_bytes - skip).min(flow.receive_window()).min(gap);
+    let take = (segment.payload_bytes - skip).min(flow.receive_window());
     let is_whole = skip + take == segment.payload_bytes;
-    InOrder { skip, take, has_fin: segment.control.has(Control::FIN) && is_whole }
+    if segment.control.has(Control::FIN) && is_whole {
+        return InOrder { skip, take, has_fin: true };
+    }
+    let gap = repair.and_then(|repair| repair.held().first()).map_or(u32::MAX, |held| held.start.since(flow.rcv_nxt));
+    InOrder { skip, take: take.min(gap), has_fin: false }
 }
 
 /// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,

@@ -236,16 +236,6 @@ pub const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "Data, or a FIN, right of a gap is kept",
-        reason: "RFC 9293 §3.10.7.4, SHLD-31, says SHOULD: holdline has no reassembly yet and gets it sent again",
-        kernels: Kernels::All,
-        is_it: |it| {
-            let is_ahead = |seq| matches!(seq, Seq::Next(1..) | Seq::Start(1..) | Seq::Edge(_));
-            let was_ahead = it.segments_before().any(|segment| is_ahead(segment.seq) && segment.length() > 0);
-            was_ahead && it.place.seq <= 0 && it.place.end() > 0 && it.kernel.acknowledged() > it.ours.acknowledged()
-        },
-    },
-    Entry {
         name: "A source address in 0.0.0.0/8 is a peer like others",
         reason: "RFC 1122 §3.2.1.3: such an address is only that of a host which does not know its own yet",
         kernels: Kernels::All,

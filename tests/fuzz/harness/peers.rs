@@ -1,0 +1,271 @@
+//! Peers: what comes out of the wire into the stack, segments above all.
+
+use super::book::peer_bytes;
+use super::frame::{self, ACK, Ends, SYN, Segment, URG};
+use super::operation::{Aim, PEERS, Shot};
+use super::profile::{GATEWAY, LOCALS, PORTS};
+use super::world::World;
+
+/// A port that nobody listens on.
+const CLOSED_PORT: u16 = 9;
+/// The first timestamp of every peer.
+const TIMESTAMP: u32 = 256;
+
+/// The ends of a peer.
+pub fn ends_of_peer(peer: u8) -> Ends {
+    let peer = peer % PEERS as u8;
+    let remote = match peer {
+        6 => [10, 0, 0, 7],
+        7 => [198, 51, 100, 7],
+        _ => [10, 0, 0, 2 + peer],
+    };
+    Ends {
+        mac: [2, 0, 0, 0, 1, peer],
+        remote,
+        remote_port: 40_000 + u16::from(peer),
+        local: LOCALS[usize::from(peer == 3)],
+        local_port: if peer == 4 { PORTS[1] } else { PORTS[0] },
+    }
+}
+
+/// The options of a SYN, and of others.
+fn options(kind: u8) -> &'static [u8] {
+    const MSS_1460: &[u8] = &[2, 4, 0x05, 0xb4];
+    match kind % 16 {
+        0 => MSS_1460,
+        1 => &[2, 4, 0x05, 0xb4, 1, 3, 3, 7],
+        2 => &[],
+        3 => &[2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0, 0, 1, 0, 0, 0, 0, 0, 1, 3, 3, 2],
+        4 => &[2, 4, 0, 100],
+        5 => &[2, 4, 0, 1],
+        6 => &[1, 3, 3, 14, 2, 4, 0xff, 0xff],
+        7 => &[3, 3, 255, 2, 4, 2, 0x18],
+        8 => &[3, 3, 0],
+        9 => &[2, 0, 5, 0xb4],
+        10 => &[254, 6, 1, 2, 3, 4, 2, 4, 2, 0],
+        11 => &[1; 40],
+        12 => &[8, 10, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0],
+        13 => &[8, 10, 0, 0, 0, 1, 0, 0, 0, 0],
+        14 => &[2, 4, 0x05, 0xb4, 3, 3, 1],
+        _ => &[0, 2, 4, 0x05, 0xb4],
+    }
+}
+
+impl World {
+    fn aimed_seq(&self, wire: usize, aim: Aim) -> u32 {
+        let talk = self.wires[wire].talk;
+        let near = match (talk, aim.near) {
+            (None, 0) => 1_000,
+            (None, 1) => 0xffff_fff0,
+            (None, 2) => 0x7fff_ffff,
+            (None, _) => 0,
+            (Some(talk), 0) => talk.peer_nxt,
+            (Some(talk), 1) => talk.rcv_nxt,
+            (Some(talk), 2) => talk.edge,
+            (Some(talk), 3) => talk.irs,
+            (Some(talk), 4) => talk.irs.wrapping_add(1),
+            (Some(talk), 5) => talk.rcv_nxt.wrapping_add(talk.edge.wrapping_sub(talk.rcv_nxt) / 2),
+            (Some(_), _) => 0,
+        };
+        near.wrapping_add(aim.beside as u32)
+    }
+
+    fn aimed_ack(&self, wire: usize, aim: Aim) -> u32 {
+        let Some(talk) = self.wires[wire].talk else { return aim.beside as u32 };
+        let near = match aim.near {
+            0 => talk.snd_nxt,
+            1 => talk.snd_una,
+            2 => talk.iss,
+            3 => talk.iss.wrapping_add(1),
+            4 => talk.snd_una.wrapping_add(talk.snd_nxt.wrapping_sub(talk.snd_una) / 2),
+            5 => talk.snd_una.wrapping_add(536),
+            _ => 0,
+        };
+        near.wrapping_add(aim.beside as u32)
+    }
+
+    /// Writes a segment with the bytes that a peer sends under its number.
+    fn write_segment(&mut self, ends: &Ends, segment: Segment<'_>, bytes: u16) {
+        let first = segment.seq.wrapping_add(u32::from(segment.has(SYN)));
+        let payload = peer_bytes(first, usize::from(bytes));
+        self.write(|out| frame::write_segment(out, ends, &Segment { payload, ..segment }));
+    }
+
+    /// The same, with a timestamp where both ends have agreed on them.
+    fn write_agreed(&mut self, wire: usize, ends: &Ends, segment: Segment<'_>, bytes: u16) {
+        let Some(echo) = self.wires[wire].talk.and_then(|talk| talk.timestamp) else {
+            return self.write_segment(ends, Segment { options: &[], ..segment }, bytes);
+        };
+        let value = TIMESTAMP.wrapping_add((self.now.ms() - self.start.ms()) as u32);
+        let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+        options[4..8].copy_from_slice(&value.to_be_bytes());
+        options[8..].copy_from_slice(&echo.to_be_bytes());
+        self.write_segment(ends, Segment { options: &options, ..segment }, bytes);
+    }
+
+    pub(super) fn shoot(&mut self, shot: &Shot) {
+        let mut ends = ends_of_peer(shot.peer);
+        let wire = self.wire_of(&ends);
+        ends.mac[4] += u8::from(shot.has_other_mac);
+        let segment = Segment {
+            seq: self.aimed_seq(wire, shot.seq),
+            ack: self.aimed_ack(wire, shot.ack),
+            control: shot.control,
+            window: shot.window,
+            urgent: if shot.control & URG == 0 { 0 } else { shot.bytes },
+            options: options(shot.options),
+            payload: &[],
+        };
+        match shot.options == 0 && !segment.has(SYN) {
+            true => self.write_agreed(wire, &ends, segment, shot.bytes),
+            false => self.write_segment(&ends, segment, shot.bytes),
+        }
+        if !shot.is_held || self.going_count() >= 16 {
+            self.deliver();
+        }
+    }
+
+    pub(super) fn connect(&mut self, peer: u8, kind: u8, window: u16) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let irs = match self.wires[wire].talk {
+            Some(talk) => talk.peer_nxt.wrapping_add(100_000),
+            None => [1_000, 0xffff_ff00, 0x7fff_fff0, 0][usize::from(peer & 3)],
+        };
+        let syn = Segment { seq: irs, ack: 0, control: SYN, window, urgent: 0, options: options(kind), payload: &[] };
+        self.write_segment(&ends, syn, 0);
+        self.deliver();
+        if self.wires[wire].talk.is_some_and(|talk| talk.irs == irs) {
+            self.say(peer, 0, ACK, window);
+        }
+    }
+
+    /// What comes next in the peer's stream, with an acknowledgment of everything.
+    pub(super) fn say(&mut self, peer: u8, bytes: u16, control: u8, window: u16) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let Some(talk) = self.wires[wire].talk else { return };
+        let (seq, ack) = (talk.rcv_nxt, talk.snd_nxt);
+        let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
+        self.write_agreed(wire, &ends, segment, bytes);
+        self.deliver();
+    }
+
+    /// Something that is no good segment.
+    pub(super) fn throw(&mut self, peer: u8, kind: u8, byte: u8) {
+        let ends = ends_of_peer(peer);
+        match kind % 8 {
+            0 => self.write(|out| frame::write_arp(out, &ends, byte & 1 == 0, LOCALS[usize::from(byte >> 1 & 1)])),
+            1 => self.write(|out| frame::write_arp(out, &ends, true, [10, 0, 0, byte])),
+            2 => {
+                let gateway = Ends { remote: GATEWAY, ..ends };
+                self.write(|out| frame::write_arp(out, &gateway, false, LOCALS[0]));
+            }
+            3 => {
+                let local = if byte & 0x80 == 0 { ends.local } else { [10, 0, 0, 77] };
+                let remote = if byte & 0x40 == 0 { ends.remote } else { LOCALS[0] };
+                self.ping(&Ends { local, remote, ..ends }, if byte & 0x20 == 0 { 8 } else { byte & 0x0f });
+            }
+            4 => {
+                let ends = Ends { local_port: CLOSED_PORT, ..ends };
+                let wire = self.wire_of(&ends);
+                let aim = Aim { near: 6, beside: 5 };
+                let seq = self.aimed_seq(wire, aim);
+                let control = byte & 0x3f;
+                let segment = Segment { seq, ack: 77, control, window: 9, urgent: 0, options: &[], payload: b"x" };
+                self.write(|out| frame::write_segment(out, &ends, &segment));
+            }
+            5 if kind & 0x80 != 0 => self.throw_routed(&ends, byte),
+            _ => self.throw_broken(&ends, kind, byte),
+        }
+        self.deliver();
+    }
+
+    /// A segment with options of IPv4: a loose or strict source route, or something harmless.
+    fn throw_routed(&mut self, ends: &Ends, byte: u8) {
+        let segment =
+            Segment { seq: 5, ack: 5, control: byte & 0x3f, window: 9, urgent: 0, options: &[], payload: &[] };
+        let kind = [131, 137, 7, 1][usize::from(byte >> 6)];
+        self.write(|out| {
+            let start = out.len();
+            frame::write_segment(out, ends, &segment);
+            let options = [kind, 7, 4, 10, 0, 0, 9, 0];
+            out.splice(start + frame::TCP_AT..start + frame::TCP_AT, options);
+            out[start + 14] = 0x47;
+            out[start + 17] += options.len() as u8;
+            frame::repair_checksums(&mut out[start..]);
+        });
+    }
+
+    /// The peer that the stack has called last answers, or calls at the same time.
+    pub(super) fn answer(&mut self, is_simultaneous: bool, kind: u8) {
+        let Some((wire, mac)) = self.called else { return };
+        let Some(talk) = self.wires[wire].talk else { return };
+        let ends = Ends { mac, ..self.wires[wire].ends };
+        let control = if is_simultaneous { SYN } else { SYN | ACK };
+        let seq = if kind & 16 == 0 { 70_000 } else { 0xffff_fffe };
+        let syn = Segment {
+            seq,
+            ack: talk.iss.wrapping_add(1),
+            control,
+            window: 9_000,
+            urgent: 0,
+            options: options(kind),
+            payload: &[],
+        };
+        self.write_segment(&ends, syn, 0);
+        self.deliver();
+    }
+
+    /// An ICMP error that quotes a segment of the stack's.
+    pub(super) fn trouble(&mut self, peer: u8, kind: u8, code: u8, ack: Aim) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let seq = self.aimed_ack(wire, ack);
+        self.write(|out| {
+            let start = out.len();
+            frame::write_headers(out, &ends, 1, 8 + 28);
+            out.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
+            out.extend_from_slice(&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 60, 6, 0, 0]);
+            out.extend_from_slice(&ends.local);
+            out.extend_from_slice(&ends.remote);
+            out.extend_from_slice(&ends.local_port.to_be_bytes());
+            out.extend_from_slice(&ends.remote_port.to_be_bytes());
+            out.extend_from_slice(&seq.to_be_bytes());
+            frame::repair_checksums(&mut out[start..]);
+        });
+        self.deliver();
+    }
+
+    fn ping(&mut self, ends: &Ends, kind: u8) {
+        self.write(|out| {
+            let start = out.len();
+            frame::write_headers(out, ends, 1, 12);
+            out.extend_from_slice(&[kind, 0, 0, 0, 0, 1, 0, 1, 9, 9, 9, 9]);
+            frame::repair_checksums(&mut out[start..]);
+        });
+    }
+
+    /// A segment that would be taken, but for one bit of its headers or its length. It carries nothing: under another
+    /// number it would be something else than the peer's bytes.
+    fn throw_broken(&mut self, ends: &Ends, kind: u8, byte: u8) {
+        let wire = self.wire_of(ends);
+        let talk = self.wires[wire].talk;
+        let (seq, ack) = talk.map_or((1, 1), |talk| (talk.rcv_nxt, talk.snd_nxt));
+        let segment = Segment { seq, ack, control: ACK, window: 500, urgent: 0, options: &[], payload: &[] };
+        self.write(|out| {
+            let start = out.len();
+            frame::write_segment(out, ends, &segment);
+            let bytes = out.len() - start;
+            let at = start + usize::from(byte) % bytes;
+            match kind % 8 {
+                5 => out.truncate(at),
+                6 => out[at] ^= 1 << (kind >> 5),
+                _ => {
+                    out[at] ^= 1 << (kind >> 5);
+                    frame::repair_checksums(&mut out[start..]);
+                }
+            }
+        });
+    }
+}

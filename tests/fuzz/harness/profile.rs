@@ -1,0 +1,80 @@
+//! Profiles: how a shard is set up, small and narrow, so that its limits are near.
+
+use std::net::Ipv4Addr;
+
+use holdline::shard::{Capacity, Config};
+
+use super::frame::SERVER_MAC;
+
+/// A set-up.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    pub capacity: Capacity,
+    pub window_bytes: u32,
+    pub send_queue_bytes: u32,
+    pub mtu: u16,
+    pub half_open_max: u32,
+    pub keepalive_s: u32,
+    pub idle_timeout_s: u32,
+    pub has_gateway: bool,
+    pub has_cookies: bool,
+    pub delayed_ack_ms: u32,
+    pub nagle: bool,
+}
+
+/// The addresses of the server, and the ports that it listens on.
+pub const LOCALS: [[u8; 4]; 2] = [[10, 0, 0, 1], [10, 0, 0, 129]];
+pub const PORTS: [u16; 2] = [80, 81];
+pub const GATEWAY: [u8; 4] = [10, 0, 0, 200];
+
+const ROOMY: Profile = Profile {
+    capacity: Capacity { flows: 16, actives: 16, spans: 96, blocks: 64 },
+    window_bytes: 256 * 1024,
+    send_queue_bytes: 20_000,
+    mtu: 1500,
+    half_open_max: 16,
+    keepalive_s: 0,
+    idle_timeout_s: 0,
+    has_gateway: false,
+    has_cookies: true,
+    delayed_ack_ms: 40,
+    nagle: false,
+};
+
+/// All of them; an input's first byte picks one.
+pub const PROFILES: [Profile; 10] = [
+    ROOMY,
+    Profile { window_bytes: 4_000, send_queue_bytes: 6_000, delayed_ack_ms: 0, ..ROOMY },
+    Profile { capacity: Capacity { flows: 4, actives: 4, spans: 8, blocks: 8 }, ..ROOMY },
+    Profile { capacity: Capacity { flows: 12, actives: 3, spans: 64, blocks: 16 }, ..ROOMY },
+    Profile { keepalive_s: 20, nagle: true, ..ROOMY },
+    Profile { idle_timeout_s: 30, keepalive_s: 8, half_open_max: 2, has_cookies: false, ..ROOMY },
+    Profile { mtu: 300, window_bytes: 536, send_queue_bytes: 1_000, ..ROOMY },
+    Profile { has_gateway: true, ..ROOMY },
+    Profile { window_bytes: 1 << 30, send_queue_bytes: 100_000, ..ROOMY },
+    Profile { window_bytes: 65_535, half_open_max: 1, mtu: 576, delayed_ack_ms: 499, ..ROOMY },
+];
+
+impl Profile {
+    pub fn config(&self) -> Config {
+        let mut config = Config::new(LOCALS[0].into(), 24, &PORTS);
+        config.addresses.push((LOCALS[1].into(), 24));
+        config.mac = SERVER_MAC;
+        config.mtu = self.mtu;
+        config.window_bytes = self.window_bytes;
+        config.send_queue_bytes = self.send_queue_bytes;
+        config.half_open_max = self.half_open_max;
+        config.user_timeout_s = 90;
+        config.time_wait_s = 20;
+        config.fin_wait_2_s = 25;
+        config.keepalive_s = self.keepalive_s;
+        config.keepalive_probes = 2;
+        config.idle_timeout_s = self.idle_timeout_s;
+        config.gateway = self.has_gateway.then(|| Ipv4Addr::from(GATEWAY));
+        config.syn_cookies = self.has_cookies;
+        config.delayed_ack_ms = self.delayed_ack_ms;
+        config.nagle = self.nagle;
+        config.report_received_bytes = u32::MAX;
+        config
+    }
+}
