@@ -106,7 +106,7 @@ impl Repair {
             let is_duplicate = is_first && (end.at_or_before(una) || self.is_within_another(segment, start, end));
             is_first = false;
             if is_duplicate {
-                self.on_duplicate_arrival(active);
+                self.on_duplicate_arrival(flow, active);
                 continue;
             }
             // What cannot be is left out (RFC 2018 §5); what is acknowledged by now says nothing.
@@ -125,17 +125,19 @@ impl Repair {
 
     /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step
     /// 4).
-    fn on_duplicate_arrival(&mut self, active: &Active) {
+    fn on_duplicate_arrival(&mut self, flow: &Flow, active: &Active) {
         if self.probe_end_is_set == 1 {
             // The probe was not needed: nothing was lost (RFC 8985 §7.4.2).
             self.probe_end_is_set = 0;
             return;
         }
-        if !active.snd_una.before(self.reordering_round_end) {
+        // What was remembered long ago, or never, lies outside of what is in flight and is no round.
+        let end = self.reordering_round_end;
+        if !(active.snd_una.before(end) && end.at_or_before(flow.snd_nxt)) {
             self.reordering_quarters = self.reordering_quarters.saturating_add(1);
             self.reordering_rounds = REORDERING_ROUNDS;
             self.has_reordering = 1;
-            self.reordering_round_end = self.recovery_end;
+            self.reordering_round_end = flow.snd_nxt;
         }
     }
 
