@@ -171,7 +171,7 @@ impl Wire {
             return Ok(None);
         }
         let is_call = segment.has(SYN) && !segment.has(ACK);
-        if !segment.has(ACK) && !(is_call && self.is_called) {
+        if !(segment.has(ACK) || is_call && self.is_called) {
             return Err("a segment comes out without ACK");
         }
         let is_known = is_call || self.syns.iter().any(|syn| syn.seq == segment.ack.wrapping_sub(1));
