@@ -102,7 +102,7 @@ impl Repair {
     fn take_sack(&mut self, flow: &Flow, active: &Active, segment: &Segment, delivery: &mut Delivery) {
         let una = active.snd_una;
         let mut is_first = true;
-        for (start, end) in segment.sack.iter() {
+        for (start, end) in segment.sack_blocks() {
             let is_duplicate = is_first && (end.at_or_before(una) || self.is_within_another(segment, start, end));
             is_first = false;
             if is_duplicate {
@@ -119,7 +119,7 @@ impl Repair {
 
     /// The first block lies within the second: it tells of a duplicate (RFC 2883 §4).
     fn is_within_another(&self, segment: &Segment, start: SeqNum, end: SeqNum) -> bool {
-        let second = segment.sack.iter().nth(1);
+        let second = segment.sack_blocks().nth(1);
         second.is_some_and(|(from, to)| from.at_or_before(start) && end.at_or_before(to))
     }
 

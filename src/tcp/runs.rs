@@ -209,13 +209,7 @@ impl Repair {
 
     /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own and is changed.
     /// The list has room for the pieces.
-    fn split(
-        &mut self,
-        position: usize,
-        start: SeqNum,
-        (from, to): (SeqNum, SeqNum),
-        change: impl FnOnce(Run) -> Run,
-    ) {
+    fn split(&mut self, position: usize, start: SeqNum, (from, to): (SeqNum, SeqNum), change: impl FnOnce(Run) -> Run) {
         let run = self.runs[position];
         let (is_before, is_behind) = (from.after(start), to.before(run.end));
         let more = usize::from(is_before) + usize::from(is_behind);
