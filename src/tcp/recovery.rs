@@ -292,12 +292,10 @@ impl Repair {
             false => acknowledged.flight + 2 * mss >= active.cwnd,
         };
         let pace = match delivery.latest {
-            Some((sent_us, _, true))
-                if active.ssthresh == u32::MAX && self.phase == OPEN && active.snd_una != acknowledged.snd_una =>
-            {
+            Some((sent_us, _, true)) if active.ssthresh == u32::MAX && self.phase == OPEN => {
                 let now_us = now.0 as u32;
                 self.slow_start.on_ack(Arrival {
-                    una: active.snd_una,
+                    furthest: self.furthest,
                     snd_nxt: flow.snd_nxt,
                     round_trip_us: now_us.wrapping_sub(sent_us),
                     min_rtt_us: self.min_rtt_us,

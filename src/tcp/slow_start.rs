@@ -16,7 +16,7 @@ use super::SeqNum;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct SlowStart {
-    /// The round ends when this is acknowledged.
+    /// The round ends when this has arrived.
     round_end: SeqNum,
     /// The shortest round trip of the round before, 0 for none, in microseconds.
     last_min_us: u32,
@@ -33,11 +33,11 @@ pub(super) struct SlowStart {
     train_us: u32,
 }
 
-/// An acknowledgment of something new.
+/// Something has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// Everything before this is acknowledged.
-    pub una: SeqNum,
+    /// The furthest byte that has arrived: what comes late does not make a round longer.
+    pub furthest: SeqNum,
     pub snd_nxt: SeqNum,
     /// How long ago what it tells of was sent.
     pub round_trip_us: u32,
@@ -70,8 +70,8 @@ const TRAIN_GAP_US: u32 = 2_000;
 impl SlowStart {
     /// A round trip has ended.
     pub(super) fn on_ack(&mut self, arrival: Arrival) -> Pace {
-        let Arrival { una, snd_nxt, round_trip_us, min_rtt_us, now_us } = arrival;
-        if !(una.before(self.round_end) && self.round_end.at_or_before(snd_nxt)) {
+        let Arrival { furthest, snd_nxt, round_trip_us, min_rtt_us, now_us } = arrival;
+        if !(furthest.before(self.round_end) && self.round_end.at_or_before(snd_nxt)) {
             self.slower_rounds += u16::from(self.baseline_us != 0);
             (self.last_min_us, self.min_us, self.samples) = (self.min_us, 0, 0);
             self.round_end = snd_nxt;
@@ -126,7 +126,7 @@ mod tests {
             let mut pace = Pace::Full;
             for _ in 0..10 {
                 let round_trip_us = round_trip_ms * 1_000;
-                pace = slow_start.on_ack(Arrival { una, snd_nxt, round_trip_us, min_rtt_us: MIN_RTT_US, now_us });
+                pace = slow_start.on_ack(Arrival { furthest: una, snd_nxt, round_trip_us, min_rtt_us: MIN_RTT_US, now_us });
                 una = una.plus(100);
                 now_us = now_us.wrapping_add(gap_us);
             }
@@ -162,14 +162,14 @@ mod tests {
         for round in 0..20_u32 {
             let una = SeqNum(round * 1_000);
             let arrival = Arrival {
-                una,
+                furthest: una,
                 snd_nxt: una.plus(1_000),
                 round_trip_us: MIN_RTT_US << round.min(10),
                 min_rtt_us: MIN_RTT_US,
                 now_us: round * MIN_RTT_US,
             };
             for ack in 0..7 {
-                let pace = slow_start.on_ack(Arrival { una: una.plus(ack * 100), ..arrival });
+                let pace = slow_start.on_ack(Arrival { furthest: una.plus(ack * 100), ..arrival });
                 assert_eq!(pace, Pace::Full);
             }
         }
