@@ -5,6 +5,7 @@
 //!
 //! Invariant: integers only, so that the same events give the same window on every machine.
 
+use super::slow_start::Pace;
 use super::{Active, Time};
 
 /// How congestion is avoided once it has been met.
@@ -15,6 +16,15 @@ pub enum CongestionControl {
     Cubic,
     /// RFC 6582.
     NewReno,
+}
+
+/// What the window grows for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// Bytes that arrived.
+    pub acknowledged: u32,
+    /// How fast slow start is.
+    pub pace: Pace,
 }
 
 /// What CUBIC remembers; all zero before the first loss.
@@ -105,11 +115,16 @@ impl CongestionControl {
     }
 
     /// So many bytes arrived while nothing is being recovered, and the window was in use: it opens.
-    pub(super) fn open(self, active: &mut Active, cubic: &mut Cubic, mss: u32, acknowledged: u32, now: Time) {
+    pub(super) fn open(self, active: &mut Active, cubic: &mut Cubic, mss: u32, opening: Opening, now: Time) {
+        let Opening { acknowledged, pace } = opening;
+        if pace == Pace::Over {
+            active.ssthresh = active.ssthresh.min(active.cwnd);
+        }
         if active.cwnd < active.ssthresh {
-            // Two segments for each acknowledgment, so that one of a whole window makes no burst (RFC 3465 §2.3).
-            let growth = acknowledged.min(2 * mss).min(active.ssthresh - active.cwnd);
-            active.cwnd = active.cwnd.saturating_add(growth);
+            // Eight segments for each acknowledgment, so that one of a whole window makes no burst (RFC 9406 §4.2).
+            let most = acknowledged.min(8 * mss);
+            let growth = if pace == Pace::Quarter { most / 4 } else { most };
+            active.cwnd = active.cwnd.saturating_add(growth.min(active.ssthresh - active.cwnd));
             return;
         }
         let (cwnd, srtt_ms) = (active.cwnd, active.srtt_us / 1_000);
@@ -147,6 +162,10 @@ mod tests {
     use super::*;
     use crate::tcp::Flow;
 
+    fn full(acknowledged: u32) -> Opening {
+        Opening { acknowledged, pace: Pace::Full }
+    }
+
     #[test]
     fn the_cube_root_is_rounded_down() {
         for root in [0_u64, 1, 2, 999, 1_000, 2_000_000] {
@@ -171,7 +190,7 @@ mod tests {
             let cwnd = active.cwnd;
             for part in 0..10 {
                 let now = Time::from_ms(1_000 + seconds_tenths * 100 + part * 10);
-                CongestionControl::Cubic.open(active, &mut cubic, mss, cwnd / 10, now);
+                CongestionControl::Cubic.open(active, &mut cubic, mss, full(cwnd / 10), now);
             }
             active.cwnd / mss
         };
@@ -189,7 +208,7 @@ mod tests {
         let mut cubic = Cubic::default();
         (active.cwnd, active.ssthresh) = (10 * mss, 10 * mss);
         for _ in 0..10 {
-            CongestionControl::NewReno.open(&mut active, &mut cubic, mss, mss, Time(0));
+            CongestionControl::NewReno.open(&mut active, &mut cubic, mss, full(mss), Time(0));
         }
         assert_eq!(active.cwnd, 11 * mss);
     }
@@ -199,7 +218,7 @@ mod tests {
         let mss = 1_000;
         let mut active = Active::quiet(0, &Flow::free(0));
         (active.cwnd, active.ssthresh) = (10 * mss, 12 * mss);
-        CongestionControl::NewReno.open(&mut active, &mut Cubic::default(), mss, 3 * mss, Time(0));
+        CongestionControl::NewReno.open(&mut active, &mut Cubic::default(), mss, full(3 * mss), Time(0));
         assert_eq!(active.cwnd, 12 * mss);
     }
 }

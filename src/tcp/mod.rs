@@ -32,6 +32,7 @@ mod segment;
 mod send;
 mod seq;
 mod settings;
+mod slow_start;
 mod time;
 mod timestamps;
 mod window;

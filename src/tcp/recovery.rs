@@ -13,9 +13,10 @@
 //!
 //! Invariant: the window is reduced at most once for what was sent before `recovery_end`.
 
-use super::congestion::CongestionControl;
+use super::congestion::{CongestionControl, Opening};
 use super::repair::{FLYING, Repair};
 use super::runs::{Delivery, is_sent_after};
+use super::slow_start::{Arrival, Pace};
 use super::{Active, Flow, Segment, SeqNum, Time};
 
 /// Nothing is lost as far as is known.
@@ -93,7 +94,7 @@ impl Repair {
         if lost > 0 && self.phase == OPEN {
             self.enter(flow, active, control, RECOVERING);
         }
-        self.move_window(flow, active, &acknowledged, delivery.bytes, control, now);
+        self.move_window(flow, active, &acknowledged, &delivery, control, now);
         if una != acknowledged.snd_una {
             active.duplicates = 0;
         }
@@ -279,14 +280,14 @@ impl Repair {
         flow: &Flow,
         active: &mut Active,
         acknowledged: &Acknowledged,
-        delivered: u32,
+        delivery: &Delivery,
         control: CongestionControl,
         now: Time,
     ) {
         let mss = u32::from(flow.mss);
         // A peer without SACK shows by a duplicate that some segment has arrived.
         let shown = if acknowledged.is_duplicate && !flow.takes_sack() { mss } else { 0 };
-        let delivered = delivered.max(shown);
+        let delivered = delivery.bytes.max(shown);
         if self.phase == RECOVERING {
             self.reduce_rate(active, delivered, mss, active.snd_una != acknowledged.snd_una);
             return;
@@ -295,8 +296,21 @@ impl Repair {
             true => acknowledged.flight.saturating_mul(2) >= active.cwnd,
             false => acknowledged.flight + 2 * mss >= active.cwnd,
         };
+        let pace = match delivery.latest {
+            Some((sent_us, _, true)) if active.ssthresh == u32::MAX && self.phase == OPEN => {
+                let now_us = now.0 as u32;
+                self.slow_start.on_ack(Arrival {
+                    furthest: self.furthest,
+                    snd_nxt: flow.snd_nxt,
+                    round_trip_us: now_us.wrapping_sub(sent_us),
+                    min_rtt_us: self.min_rtt_us,
+                    now_us,
+                })
+            }
+            _ => Pace::Full,
+        };
         if was_used && delivered > 0 {
-            control.open(active, &mut self.cubic, mss, delivered, now);
+            control.open(active, &mut self.cubic, mss, Opening { acknowledged: delivered, pace }, now);
         }
     }
 

@@ -15,6 +15,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::SeqNum;
 use super::congestion::Cubic;
+use super::slow_start::SlowStart;
 
 /// A range of the peer's stream beyond a gap, with the spans that hold it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -55,7 +56,7 @@ pub(super) const LOST: u8 = 2;
 /// How many ranges are held at most.
 pub const HELD_MAX: usize = 12;
 /// How many runs there are at most.
-pub(super) const RUNS_MAX: usize = 28;
+pub(super) const RUNS_MAX: usize = 26;
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -112,7 +113,7 @@ pub struct Repair {
     /// What the connection's timer stands for: see `recovery`.
     pub(super) timer: u8,
     pub(super) cubic: Cubic,
-    pub(super) reserved: u32,
+    pub(super) slow_start: SlowStart,
 }
 
 const _: () = assert!(size_of::<Repair>() == 640, "a repair block is ten cache lines");

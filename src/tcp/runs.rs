@@ -192,7 +192,14 @@ impl Repair {
             let Some((position, start)) = self.position_of(snd_una, next) else { break };
             let run = self.runs[position];
             let end = if run.end.after(to) { to } else { run.end };
-            if run.fate != SACKED && (has_room || (start == next && end == run.end)) {
+            // Where there is no room a neighbour that has arrived too may still grow.
+            let grows_left = start == next && position > 0 && self.runs[position - 1].fate == SACKED;
+            let can_split = has_room || start == next && end == run.end;
+            if run.fate != SACKED && !can_split && grows_left {
+                self.runs[position - 1].end = end;
+                self.runs[position] = run.part(start, end, run.end);
+                delivery.add(&run.part(start, next, end), end.since(next));
+            } else if run.fate != SACKED && can_split {
                 self.split(position, start, (next, end), |part| Run { fate: SACKED, ..part });
                 delivery.add(&run.part(start, next, end), end.since(next));
             }
