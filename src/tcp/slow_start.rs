@@ -126,7 +126,13 @@ mod tests {
             let mut pace = Pace::Full;
             for _ in 0..10 {
                 let round_trip_us = round_trip_ms * 1_000;
-                pace = slow_start.on_ack(Arrival { furthest: una, snd_nxt, round_trip_us, min_rtt_us: MIN_RTT_US, now_us });
+                pace = slow_start.on_ack(Arrival {
+                    furthest: una,
+                    snd_nxt,
+                    round_trip_us,
+                    min_rtt_us: MIN_RTT_US,
+                    now_us,
+                });
                 una = una.plus(100);
                 now_us = now_us.wrapping_add(gap_us);
             }
