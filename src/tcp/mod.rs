@@ -24,6 +24,7 @@ mod payload;
 mod queue;
 mod receive;
 mod recovery;
+mod recovery_timers;
 mod repair;
 mod round_trip;
 mod rule;

@@ -35,8 +35,6 @@ pub(super) const TIMER_PROBE: u8 = 2;
 
 /// Segments that must have arrived behind one for it to be lost whatever the time (RFC 6675 §3).
 const DUPLICATES_MIN: u32 = 3;
-/// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
-const PEER_DELAY_MS: u32 = 200;
 /// Recoveries after which reordering is forgotten (RFC 8985 §6.2).
 const REORDERING_ROUNDS: u8 = 16;
 
@@ -189,7 +187,7 @@ impl Repair {
 
     /// Marks what is lost (RFC 8985 §6.2 step 5). Returns how many bytes are, and leaves in `late_us` for how long to
     /// wait for those that are only late.
-    fn detect(&mut self, flow: &Flow, active: &Active, now: Time) -> u32 {
+    pub(super) fn detect(&mut self, flow: &Flow, active: &Active, now: Time) -> u32 {
         self.late_us = 0;
         if self.has_rack == 0 || !flow.takes_sack() {
             return 0;
@@ -315,7 +313,7 @@ impl Repair {
     }
 
     /// Proportional rate reduction with its reduction bound that looks for progress (RFC 6937 §3, RFC 9937).
-    fn reduce_rate(&mut self, active: &mut Active, delivered: u32, mss: u32, is_progress: bool) {
+    pub(super) fn reduce_rate(&mut self, active: &mut Active, delivered: u32, mss: u32, is_progress: bool) {
         self.prr_delivered = self.prr_delivered.saturating_add(delivered);
         let pipe = self.pipe(active.snd_una);
         let send = if pipe > active.ssthresh {
@@ -331,68 +329,6 @@ impl Repair {
         active.cwnd = pipe + send.max(least);
     }
 
-    /// The retransmission timer has expired: everything counts as lost, one segment to begin with (RFC 5681 §3.1).
-    pub(super) fn on_time_out(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
-        self.enter(flow, active, control, LOSS);
-        self.lose_all();
-        self.has_rack = 0;
-        self.probe_end_is_set = 0;
-        active.cwnd = u32::from(flow.mss);
-    }
-
-    /// The timer for late segments has expired.
-    pub(super) fn on_reordering_timer(
-        &mut self,
-        flow: &Flow,
-        active: &mut Active,
-        control: CongestionControl,
-        now: Time,
-    ) {
-        if self.detect(flow, active, now) > 0 && self.phase == OPEN {
-            self.enter(flow, active, control, RECOVERING);
-            self.reduce_rate(active, 0, u32::from(flow.mss), false);
-        }
-    }
-
-    /// The probe timer has expired: one more segment goes, new or the last one again (RFC 8985 §7.3).
-    pub(super) fn on_probe_timer(&mut self, flow: &Flow, active: &mut Active) {
-        let mss = u32::from(flow.mss);
-        let has_new =
-            active.sendable_end().after(flow.snd_nxt) && flow.snd_nxt.since(active.snd_una) < flow.send_window();
-        self.probe_end_is_set = 1;
-        self.probe_was_resent = u8::from(!has_new);
-        self.probe_end = flow.snd_nxt;
-        if has_new {
-            self.is_probing_new = 1;
-        } else {
-            self.lose_last(active.snd_una, mss);
-            self.is_probing_new = 0;
-        }
-    }
-
-    /// Which timer is to run, and for how long, in ms.
-    pub(super) fn next_timer(&mut self, flow: &Flow, active: &Active) -> (u8, u32) {
-        if self.late_us > 0 {
-            return (TIMER_REORDERING, self.late_us.div_ceil(1_000).max(1));
-        }
-        let pipe = self.pipe(active.snd_una);
-        let may_probe = self.phase == OPEN
-            && self.probe_end_is_set == 0
-            && flow.takes_sack()
-            && pipe > 0
-            && active.srtt_us != 0
-            && active.retries == 0
-            && self.sacked_bytes(active.snd_una) == 0;
-        if may_probe {
-            let is_single = pipe <= u32::from(flow.mss);
-            let wait_ms = 2 * active.srtt_us.div_ceil(1_000) + if is_single { PEER_DELAY_MS } else { 2 };
-            if wait_ms < active.rto_ms {
-                return (TIMER_PROBE, wait_ms);
-            }
-        }
-        (TIMER_RETRANSMISSION, active.rto_ms)
-    }
-
     /// A segment is sent again.
     pub(super) fn note_resent(&mut self, now: Time) {
         if self.resent_ms == 0 {
@@ -400,7 +336,7 @@ impl Repair {
         }
     }
 
-    fn sacked_bytes(&self, snd_una: SeqNum) -> u32 {
+    pub(super) fn sacked_bytes(&self, snd_una: SeqNum) -> u32 {
         let mut start = snd_una;
         let mut bytes = 0;
         for run in self.runs() {

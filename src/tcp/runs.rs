@@ -61,8 +61,8 @@ impl Run {
         Run { end: to, sent_us, spread: share(to.since(from)) as u16, ..*self }
     }
 
-    /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it is
-    /// found lost later and never too early.
+    /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it
+    /// is found lost later and never too early.
     fn with_next(&self, next: &Run) -> Run {
         let is_in_order = is_sent_after((next.sent_us, next.end), (self.sent_us, self.end));
         let sent_us = if is_in_order { next.sent_us } else { self.sent_us };

@@ -114,8 +114,8 @@ mod tests {
 
     const MIN_RTT_US: u32 = 20_000;
 
-    /// Rounds of ten acknowledgments that come `gap_us` after each other, with these round trips in ms. Returns the pace
-    /// at the end of each.
+    /// Rounds of ten acknowledgments that come `gap_us` after each other, with these round trips in ms. Returns the
+    /// pace at the end of each.
     fn paces(round_trips_ms: &[u32], gap_us: u32) -> Vec<Pace> {
         let mut slow_start = SlowStart::zeroed();
         let mut una = SeqNum(u32::MAX - 2_000);
