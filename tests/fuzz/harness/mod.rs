@@ -19,6 +19,7 @@ mod peers;
 #[cfg(test)]
 mod planted;
 mod profile;
+mod sack;
 mod scene;
 mod wire;
 mod world;
