@@ -4,7 +4,7 @@ use super::book::peer_bytes;
 use super::frame::{self, ACK, Ends, SYN, Segment, URG};
 use super::operation::{Aim, Block, PEERS, Shot};
 use super::profile::{GATEWAY, LOCALS, PORTS};
-use super::wire::Talk;
+use super::wire::{Talk, is_after};
 use super::world::World;
 
 /// A port that nobody listens on.
@@ -138,10 +138,12 @@ impl World {
 
     /// The same, with a timestamp in front of the options where both ends have agreed on them.
     fn write_agreed(&mut self, wire: usize, ends: &Ends, segment: Segment<'_>, bytes: u16) {
-        let Some(echo) = self.wires[wire].talk.and_then(|talk| talk.timestamp) else {
+        let Some((echo, heard)) = self.wires[wire].talk.and_then(|talk| talk.timestamps) else {
             return self.write_segment(ends, segment, bytes);
         };
+        // No peer's clock goes back behind what somebody has said in its name.
         let value = TIMESTAMP.wrapping_add((self.now.ms() - self.start.ms()) as u32);
+        let value = if is_after(heard, value) { heard } else { value };
         let mut options = [0; OPTIONS_BYTES_MAX];
         options[..4].copy_from_slice(&[1, 1, 8, 10]);
         options[4..8].copy_from_slice(&value.to_be_bytes());
@@ -205,7 +207,7 @@ impl World {
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let Some(talk) = self.wires[wire].talk else { return };
-        let (taken, count_max) = if talk.timestamp.is_some() { (TIMESTAMPS_BYTES, 3) } else { (0, 4) };
+        let (taken, count_max) = if talk.timestamps.is_some() { (TIMESTAMPS_BYTES, 3) } else { (0, 4) };
         let segment_bytes = u32::from(talk.mss.min(self.config.mtu - 40)).saturating_sub(taken as u32);
         let blocks = &blocks[..blocks.len().min(count_max)];
         let mut options = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
@@ -229,6 +231,15 @@ impl World {
         let ack = if has_ack { talk.snd_nxt } else { talk.snd_una };
         let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
         self.write_agreed(wire, &ends, segment, bytes);
+    }
+
+    /// A peer says where it is, or where the gateway to it is.
+    pub(super) fn appear(&mut self, peer: u8) {
+        let ends = ends_of_peer(peer);
+        let local = ends.local;
+        self.write(|out| frame::write_arp(out, &ends, false, local));
+        self.write(|out| frame::write_arp(out, &Ends { remote: GATEWAY, ..ends }, false, LOCALS[0]));
+        self.deliver();
     }
 
     /// Something that is no good segment.

@@ -83,8 +83,8 @@ pub struct Talk {
     fin_at: Option<u32>,
     /// The stack has sent a SYN that nobody has answered yet; nothing is known of the peer.
     pub is_calling: bool,
-    /// The stack's last timestamp, where both ends have agreed on them.
-    pub timestamp: Option<u32>,
+    /// The stack's last timestamp and the peer's that it has repeated, where both ends have agreed on them.
+    pub timestamps: Option<(u32, u32)>,
     /// The stack holds it, or did.
     was_held: bool,
     /// The stack holds no such connection any more.
@@ -212,7 +212,7 @@ impl Wire {
                 let nearest = self.syns.iter().min_by_key(|syn| segment.ack.wrapping_sub(syn.seq.wrapping_add(1)));
                 let first = nearest.map_or(0, |syn| syn.seq.wrapping_add(1));
                 let syn = answered(&self.syns, first).ok_or("an acknowledgment of a SYN that was never sent")?;
-                let mut answer = Talk::new(talk.iss, syn, (Some(talk.our_shift), talk.has_sack), talk.timestamp);
+                let mut answer = Talk::new(talk.iss, syn, (Some(talk.our_shift), talk.has_sack), talk.timestamps);
                 answer.edge = segment.ack.wrapping_add(u32::from(segment.window) << answer.our_shift);
                 self.gone.iter().for_each(|gone| answer.note(gone));
                 *talk = answer;
@@ -231,8 +231,7 @@ impl Wire {
         }
         let options = Options::read(segment.options);
         let nobody = Syn { seq: 0, mss: MSS_MIN, shift: Some(0), has_timestamps: true, has_sack: true, window: 0 };
-        let timestamp = options.timestamps.map(|(value, _)| value);
-        let talk = Talk::new(segment.seq, nobody, (options.shift, options.has_sack_permitted), timestamp);
+        let talk = Talk::new(segment.seq, nobody, (options.shift, options.has_sack_permitted), options.timestamps);
         self.talk = Some(Talk { is_calling: true, was_held: true, ..talk });
         Ok(())
     }
@@ -257,8 +256,7 @@ impl Wire {
         }
         let syn = answered(&self.syns, segment.ack).ok_or("a SYN comes out that answers none")?;
         let options = Options::read(segment.options);
-        let timestamp = options.timestamps.map(|(value, _)| value);
-        let mut talk = Talk::new(segment.seq, syn, (options.shift, options.has_sack_permitted), timestamp);
+        let mut talk = Talk::new(segment.seq, syn, (options.shift, options.has_sack_permitted), options.timestamps);
         talk.edge = segment.ack.wrapping_add(u32::from(segment.window));
         self.answers.push(talk);
         if standing == Standing::Opening {
@@ -285,8 +283,8 @@ fn answered(syns: &[Syn], ack: u32) -> Option<Syn> {
 }
 
 impl Talk {
-    /// Of the stack's SYN with this number, shift, wish for SACK and timestamp, and the peer's.
-    fn new(iss: u32, syn: Syn, (our_shift, has_our_sack): (Option<u8>, bool), timestamp: Option<u32>) -> Talk {
+    /// Of the stack's SYN with this number, shift, wish for SACK and timestamps, and the peer's.
+    fn new(iss: u32, syn: Syn, (our_shift, has_our_sack): (Option<u8>, bool), timestamps: Option<(u32, u32)>) -> Talk {
         let (next, first) = (iss.wrapping_add(1), syn.seq.wrapping_add(1));
         let shifts = syn.shift.zip(our_shift);
         Talk {
@@ -304,7 +302,7 @@ impl Talk {
             peer_edge: next.wrapping_add(u32::from(syn.window)),
             fin_at: None,
             is_calling: false,
-            timestamp: timestamp.filter(|_| syn.has_timestamps),
+            timestamps: timestamps.filter(|_| syn.has_timestamps),
             was_held: false,
             is_over: false,
         }
@@ -350,8 +348,8 @@ impl Talk {
     }
 
     fn take_timestamp(&mut self, segment: &Segment<'_>) {
-        if let (Some(timestamp), Some((value, _))) = (&mut self.timestamp, Options::read(segment.options).timestamps) {
-            *timestamp = value;
+        if let (Some(last), Some(next)) = (&mut self.timestamps, Options::read(segment.options).timestamps) {
+            *last = next;
         }
     }
 
