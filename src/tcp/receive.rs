@@ -123,6 +123,7 @@ fn check_sequence(
     let end = segment.seq.plus(segment.payload_bytes);
     if let Some(repair) = repair
         && segment.payload_bytes > 0
+        && !segment.control.has(Control::SYN)
         && end.at_or_before(flow.rcv_nxt)
     {
         repair.note_duplicate(segment.seq, end);

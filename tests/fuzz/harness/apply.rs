@@ -25,6 +25,16 @@ impl World {
             Operation::Connect { peer, options, window } => self.connect(peer, options, window),
             Operation::Say { peer, bytes, window } => self.say(peer, bytes, ACK, window),
             Operation::Acknowledge { peer, window } => self.say(peer, 0, ACK, window),
+            Operation::Select { peer, ack, count, ref blocks, window } => {
+                self.select(peer, ack, &blocks[..usize::from(count)], window);
+            }
+            Operation::Skip { peer, is_held, has_fin, has_ack, gap_bytes, bytes, window } => {
+                let control = if has_fin { ACK | FIN } else { ACK };
+                self.skip(peer, control, has_ack, gap_bytes, (bytes, window));
+                if !is_held || self.going_count() >= 16 {
+                    self.deliver();
+                }
+            }
             Operation::Finish { peer } => self.say(peer, 0, ACK | FIN, 65_535),
             Operation::Push { target, bytes, expires_in_s, key, is_urgent } => {
                 self.push(target, bytes, expires_in_s, key, is_urgent);

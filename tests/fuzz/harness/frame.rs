@@ -229,7 +229,14 @@ pub struct Options {
     pub shift: Option<u8>,
     /// Value and echo.
     pub timestamps: Option<(u32, u32)>,
+    pub has_sack_permitted: bool,
+    /// How many SACK blocks there are, and the first of them.
+    pub sack_count: usize,
+    pub sack: [(u32, u32); SACK_BLOCKS_MAX],
 }
+
+/// No option has room for more.
+pub const SACK_BLOCKS_MAX: usize = 4;
 
 impl Options {
     pub fn read(options: &[u8]) -> Options {
@@ -245,6 +252,8 @@ impl Options {
                         (2, 4) => read.mss = read.mss.max(Some(word_at(option, 2))),
                         (3, 3) => read.shift = read.shift.max(Some(option[2])),
                         (8, 10) => read.timestamps = Some((long_at(option, 2), long_at(option, 6))),
+                        (4, 2) => read.has_sack_permitted = true,
+                        (5, _) => read.read_sack(&option[2..]),
                         _ => {}
                     }
                     rest = after;
@@ -253,5 +262,17 @@ impl Options {
             }
         }
         read
+    }
+
+    fn read_sack(&mut self, blocks: &[u8]) {
+        self.sack_count = blocks.len() / 8;
+        for (block, bytes) in self.sack.iter_mut().zip(blocks.chunks_exact(8)) {
+            *block = (long_at(bytes, 0), long_at(bytes, 4));
+        }
+    }
+
+    /// The SACK blocks.
+    pub fn sack(&self) -> &[(u32, u32)] {
+        &self.sack[..self.sack_count.min(SACK_BLOCKS_MAX)]
     }
 }

@@ -19,13 +19,14 @@ mod peers;
 #[cfg(test)]
 mod planted;
 mod profile;
+mod sack;
 mod scene;
 mod wire;
 mod world;
 
 use holdline::shard::{Capacity, RuleSet, Storage, Time};
 
-use finish::End;
+use finish::{End, Healing};
 use input::Input;
 use operation::Operation;
 use profile::PROFILES;
@@ -56,16 +57,17 @@ pub fn decode(bytes: &[u8]) -> Vec<Operation> {
     std::iter::from_fn(|| Operation::read(&mut input)).take(STEPS_MAX as usize).collect()
 }
 
-fn begin(input: &mut Input<'_>, storages: &mut dyn Storages) -> (World, usize, End) {
+fn begin(input: &mut Input<'_>, storages: &mut dyn Storages) -> (World, usize, (Healing, End)) {
     let profile = usize::from(input.byte()) % PROFILES.len();
     let byte = input.byte();
     let storage = storages.take(profile, PROFILES[profile].capacity);
     let world = World::new(&PROFILES[profile], storage, STARTS[usize::from(byte & 3)]);
-    (world, profile, if byte & 4 == 0 { End::Abort } else { End::Wait })
+    let healing = if byte & 8 == 0 { Healing::None } else { Healing::First };
+    (world, profile, (healing, if byte & 4 == 0 { End::Abort } else { End::Wait }))
 }
 
-fn end(mut world: World, profile: usize, end: End, storages: &mut dyn Storages) -> RuleSet {
-    world.finish(end);
+fn end(mut world: World, profile: usize, how: (Healing, End), storages: &mut dyn Storages) -> RuleSet {
+    world.finish(how);
     let rules = world.rules();
     storages.give_back(profile, world.into_storage());
     rules

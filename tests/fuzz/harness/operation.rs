@@ -8,6 +8,7 @@
 use holdline::shard::CommitPoint;
 
 use super::application::Behaviour;
+use super::frame::SACK_BLOCKS_MAX;
 use super::input::Input;
 
 /// How many peers there are.
@@ -18,6 +19,19 @@ pub const PEERS: usize = 8;
 pub struct Aim {
     pub near: u8,
     pub beside: i64,
+}
+
+/// A SACK block of what the stack has in flight.
+#[derive(Clone, Copy, Debug)]
+pub enum Block {
+    /// So many of its segments, behind so many others.
+    Segments { skip: u8, count: u8 },
+    /// So many eighths of it, behind so many others.
+    Eighths { skip: u8, count: u8 },
+    /// So many segments, so many to the left of what is acknowledged.
+    Duplicate { back: u8, count: u8 },
+    /// Something that cannot be.
+    Wrong { kind: u8, beside: u8 },
 }
 
 /// A segment that is put together freely.
@@ -63,6 +77,26 @@ pub enum Operation {
     /// A peer acknowledges everything.
     Acknowledge {
         peer: u8,
+        window: u16,
+    },
+    /// A peer acknowledges up to somewhere, and selectively what lies beyond a gap.
+    Select {
+        peer: u8,
+        ack: Aim,
+        /// How many blocks there are.
+        count: u8,
+        blocks: [Block; SACK_BLOCKS_MAX],
+        window: u16,
+    },
+    /// A peer sends what lies beyond a gap.
+    Skip {
+        peer: u8,
+        is_held: bool,
+        has_fin: bool,
+        /// It acknowledges everything, and not only what it has acknowledged before.
+        has_ack: bool,
+        gap_bytes: u16,
+        bytes: u16,
         window: u16,
     },
     /// A peer closes.
@@ -203,6 +237,40 @@ fn read_length(input: &mut Input<'_>) -> u16 {
     }
 }
 
+impl Block {
+    fn read(input: &mut Input<'_>) -> Block {
+        let byte = input.byte();
+        let (low, high) = (byte & 7, byte >> 3 & 7);
+        match byte >> 6 {
+            0 => Block::Segments { skip: low, count: high + 1 },
+            1 => Block::Eighths { skip: low, count: high + 1 },
+            2 => Block::Duplicate { back: low + 1, count: high + 1 },
+            _ => Block::Wrong { kind: low, beside: high },
+        }
+    }
+}
+
+fn read_select(input: &mut Input<'_>) -> Operation {
+    let byte = input.byte();
+    let (count, ack) = (1 + (byte >> 3 & 3), Aim::read(input));
+    let mut blocks = [Block::Segments { skip: 0, count: 0 }; SACK_BLOCKS_MAX];
+    blocks[..usize::from(count)].fill_with(|| Block::read(input));
+    Operation::Select { peer: byte & 7, ack, count, blocks, window: input.one_of(&WINDOWS) }
+}
+
+fn read_skip(input: &mut Input<'_>) -> Operation {
+    let byte = input.byte();
+    Operation::Skip {
+        peer: byte & 7,
+        is_held: byte & 0x80 != 0,
+        has_fin: byte & 0x40 != 0,
+        has_ack: byte & 0x20 == 0,
+        gap_bytes: read_length(input),
+        bytes: read_length(input),
+        window: input.one_of(&WINDOWS),
+    }
+}
+
 fn read_shot(input: &mut Input<'_>) -> Shot {
     let byte = input.byte();
     let flags = input.byte();
@@ -268,6 +336,8 @@ impl Operation {
             }
             30 if kind < 64 => Operation::Drain,
             30 if kind < 128 => Operation::CloseHalf(Target::read(input)),
+            30 if kind < 192 => read_select(input),
+            30 => read_skip(input),
             31 if kind < 64 => {
                 let byte = input.byte();
                 Operation::Call { peer: byte & 7, has_any_port: byte & 8 != 0, is_silent: byte & 16 != 0 }

@@ -2,12 +2,17 @@
 
 use super::book::peer_bytes;
 use super::frame::{self, ACK, Ends, SYN, Segment, URG};
-use super::operation::{Aim, PEERS, Shot};
+use super::operation::{Aim, Block, PEERS, Shot};
 use super::profile::{GATEWAY, LOCALS, PORTS};
+use super::wire::{Talk, is_after};
 use super::world::World;
 
 /// A port that nobody listens on.
 const CLOSED_PORT: u16 = 9;
+/// Most bytes of options that a header has.
+const OPTIONS_BYTES_MAX: usize = 40;
+/// A timestamps option, aligned.
+const TIMESTAMPS_BYTES: usize = 12;
 /// The first timestamp of every peer.
 const TIMESTAMP: u32 = 256;
 
@@ -51,6 +56,46 @@ fn options(kind: u8) -> &'static [u8] {
     }
 }
 
+/// The options of a SYN; with SACK-permitted in front, if the peer wants it.
+fn syn_options(kind: u8, has_sack: bool) -> Vec<u8> {
+    let mut all = if has_sack { vec![4, 2] } else { Vec::new() };
+    all.extend_from_slice(options(kind));
+    all.truncate(OPTIONS_BYTES_MAX);
+    all
+}
+
+/// A SACK block of what is in flight, whose segments have so many bytes.
+fn aimed_block(talk: &Talk, segment_bytes: u32, block: Block) -> (u32, u32) {
+    let (una, next) = (talk.snd_una, talk.snd_nxt);
+    let flight = next.wrapping_sub(una);
+    let segments = |count: u8| u32::from(count) * segment_bytes;
+    let eighths = |count: u8| flight / 8 * u32::from(count);
+    match block {
+        Block::Segments { skip, count } => {
+            let start = segments(skip).min(flight);
+            (una.wrapping_add(start), una.wrapping_add(flight.min(start + segments(count))))
+        }
+        Block::Eighths { skip, count } => (una.wrapping_add(eighths(skip)), una.wrapping_add(eighths(skip + count))),
+        Block::Duplicate { back, count } => {
+            let start = una.wrapping_sub(segments(back));
+            (start, start.wrapping_add(segments(count)))
+        }
+        Block::Wrong { kind, beside } => {
+            let beside = u32::from(beside);
+            match kind {
+                0 => (next, una),
+                1 => (una.wrapping_add(beside), una.wrapping_add(beside)),
+                2 => (una, next.wrapping_add(1 + beside)),
+                3 => (next.wrapping_add(beside), next.wrapping_add(100)),
+                4 => (una.wrapping_sub(1 << 30), una.wrapping_add(beside)),
+                5 => (una.wrapping_add(beside), una.wrapping_add(1 << 31)),
+                6 => (0, beside),
+                _ => (una.wrapping_add(beside), una.wrapping_add(beside + 1)),
+            }
+        }
+    }
+}
+
 impl World {
     fn aimed_seq(&self, wire: usize, aim: Aim) -> u32 {
         let talk = self.wires[wire].talk;
@@ -91,16 +136,21 @@ impl World {
         self.write(|out| frame::write_segment(out, ends, &Segment { payload, ..segment }));
     }
 
-    /// The same, with a timestamp where both ends have agreed on them.
+    /// The same, with a timestamp in front of the options where both ends have agreed on them.
     fn write_agreed(&mut self, wire: usize, ends: &Ends, segment: Segment<'_>, bytes: u16) {
-        let Some(echo) = self.wires[wire].talk.and_then(|talk| talk.timestamp) else {
-            return self.write_segment(ends, Segment { options: &[], ..segment }, bytes);
+        let Some((echo, heard)) = self.wires[wire].talk.and_then(|talk| talk.timestamps) else {
+            return self.write_segment(ends, segment, bytes);
         };
+        // No peer's clock goes back behind what somebody has said in its name.
         let value = TIMESTAMP.wrapping_add((self.now.ms() - self.start.ms()) as u32);
-        let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+        let value = if is_after(heard, value) { heard } else { value };
+        let mut options = [0; OPTIONS_BYTES_MAX];
+        options[..4].copy_from_slice(&[1, 1, 8, 10]);
         options[4..8].copy_from_slice(&value.to_be_bytes());
-        options[8..].copy_from_slice(&echo.to_be_bytes());
-        self.write_segment(ends, Segment { options: &options, ..segment }, bytes);
+        options[8..TIMESTAMPS_BYTES].copy_from_slice(&echo.to_be_bytes());
+        let end = TIMESTAMPS_BYTES + segment.options.len();
+        options[TIMESTAMPS_BYTES..end].copy_from_slice(segment.options);
+        self.write_segment(ends, Segment { options: &options[..end], ..segment }, bytes);
     }
 
     pub(super) fn shoot(&mut self, shot: &Shot) {
@@ -117,7 +167,7 @@ impl World {
             payload: &[],
         };
         match shot.options == 0 && !segment.has(SYN) {
-            true => self.write_agreed(wire, &ends, segment, shot.bytes),
+            true => self.write_agreed(wire, &ends, Segment { options: &[], ..segment }, shot.bytes),
             false => self.write_segment(&ends, segment, shot.bytes),
         }
         if !shot.is_held || self.going_count() >= 16 {
@@ -132,7 +182,8 @@ impl World {
             Some(talk) => talk.peer_nxt.wrapping_add(100_000),
             None => [1_000, 0xffff_ff00, 0x7fff_fff0, 0][usize::from(peer & 3)],
         };
-        let syn = Segment { seq: irs, ack: 0, control: SYN, window, urgent: 0, options: options(kind), payload: &[] };
+        let options = syn_options(kind, kind & 16 != 0);
+        let syn = Segment { seq: irs, ack: 0, control: SYN, window, urgent: 0, options: &options, payload: &[] };
         self.write_segment(&ends, syn, 0);
         self.deliver();
         if self.wires[wire].talk.is_some_and(|talk| talk.irs == irs) {
@@ -148,6 +199,46 @@ impl World {
         let (seq, ack) = (talk.rcv_nxt, talk.snd_nxt);
         let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
         self.write_agreed(wire, &ends, segment, bytes);
+        self.deliver();
+    }
+
+    /// An acknowledgment with SACK blocks, as many as there is room for.
+    pub(super) fn select(&mut self, peer: u8, ack: Aim, blocks: &[Block], window: u16) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let Some(talk) = self.wires[wire].talk else { return };
+        let (taken, count_max) = if talk.timestamps.is_some() { (TIMESTAMPS_BYTES, 3) } else { (0, 4) };
+        let segment_bytes = u32::from(talk.mss.min(self.config.mtu - 40)).saturating_sub(taken as u32);
+        let blocks = &blocks[..blocks.len().min(count_max)];
+        let mut options = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
+        for &block in blocks {
+            let (start, end) = aimed_block(&talk, segment_bytes, block);
+            options.extend(start.to_be_bytes());
+            options.extend(end.to_be_bytes());
+        }
+        let (seq, ack) = (talk.rcv_nxt, self.aimed_ack(wire, ack));
+        let segment = Segment { seq, ack, control: ACK, window, urgent: 0, options: &options, payload: &[] };
+        self.write_agreed(wire, &ends, segment, 0);
+        self.deliver();
+    }
+
+    /// Payload beyond a gap, to go in with the next frames.
+    pub(super) fn skip(&mut self, peer: u8, control: u8, has_ack: bool, gap_bytes: u16, (bytes, window): (u16, u16)) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let Some(talk) = self.wires[wire].talk else { return };
+        let seq = talk.rcv_nxt.wrapping_add(u32::from(gap_bytes));
+        let ack = if has_ack { talk.snd_nxt } else { talk.snd_una };
+        let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
+        self.write_agreed(wire, &ends, segment, bytes);
+    }
+
+    /// A peer says where it is, or where the gateway to it is.
+    pub(super) fn appear(&mut self, peer: u8) {
+        let ends = ends_of_peer(peer);
+        let local = ends.local;
+        self.write(|out| frame::write_arp(out, &ends, false, local));
+        self.write(|out| frame::write_arp(out, &Ends { remote: GATEWAY, ..ends }, false, LOCALS[0]));
         self.deliver();
     }
 
@@ -210,7 +301,7 @@ impl World {
             control,
             window: 9_000,
             urgent: 0,
-            options: options(kind),
+            options: &syn_options(kind, kind & 32 != 0),
             payload: &[],
         };
         self.write_segment(&ends, syn, 0);

@@ -61,6 +61,50 @@ fn a_breach_on_the_wire_is_seen() {
     );
 }
 
+/// SACK blocks as an option.
+fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
+    let mut option = vec![5, 2 + 8 * blocks.len() as u8];
+    blocks.iter().for_each(|(start, end)| option.extend([start.to_be_bytes(), end.to_be_bytes()].concat()));
+    option
+}
+
+#[test]
+fn a_breach_in_sack_blocks_is_seen() {
+    const PERMITTED: &[u8] = &[4, 2];
+    let next = ISS.wrapping_add(1);
+    let look = |permitted: &[u8], blocks: &[(u32, u32)]| {
+        let mut wire = Wire::new(ENDS);
+        wire.on_going(&Segment { options: permitted, ..segment(IRS, 0, SYN, b"") });
+        let answer = Segment { options: PERMITTED, ..segment(ISS, IRS + 1, SYN | ACK, b"") };
+        wire.on_coming(&answer, Standing::NotOpen).expect("a SYN is answered");
+        for (offset, bytes) in [(0, 10), (20, 10), (30, 10), (50, 10), (70, 10), (90, 10)] {
+            wire.on_going(&segment(IRS + 1 + offset, next, ACK, &[7; 100][..bytes]));
+        }
+        let blocks: Vec<_> = blocks.iter().map(|(start, end)| (IRS + 1 + start, IRS + 1 + end)).collect();
+        let options = sack(&blocks);
+        let coming = Segment { options: &options, ..segment(next, IRS + 11, ACK, b"") };
+        wire.on_coming(&coming, Standing::Open)
+    };
+    assert_eq!(look(PERMITTED, &[(90, 100), (70, 80), (50, 60), (20, 40)]), Ok(None));
+    assert_eq!(look(PERMITTED, &[(0, 10), (20, 40)]), Ok(None), "the first of them came twice");
+    assert_eq!(look(PERMITTED, &[(22, 30), (20, 40)]), Ok(None), "it came twice beyond the gap");
+    assert!(look(&[], &[(20, 40)]).is_err(), "nobody has agreed");
+    let breaches: [&[(u32, u32)]; 9] = [
+        &[(20, 41)],
+        &[(10, 20)],
+        &[(40, 20)],
+        &[(20, 20)],
+        &[(20, 40), (0, 10)],
+        &[(5, 15)],
+        &[(20, 40), (20, 40), (30, 40)],
+        &[(50, 60), (20, 30), (30, 40)],
+        &[(90, 100), (70, 80), (50, 60), (20, 40), (0, 10)],
+    ];
+    for blocks in breaches {
+        assert!(look(PERMITTED, blocks).is_err(), "{blocks:?}");
+    }
+}
+
 fn book() -> Book {
     let mut book = Book::new(FlowId::new(0, 0, 0), 0, Some(IRS));
     book.pushes.extend([Pushed::new(Ticket(1), 20, 5), Pushed::new(Ticket(2), 10, 6)]);

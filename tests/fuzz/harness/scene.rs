@@ -40,7 +40,7 @@ impl World {
 
     fn set_flow(&mut self, peer: u8, variant: u16) {
         let target = Target { peer, kind: 0 };
-        let options = (variant >> 1) as u8 & 1;
+        let options = ((variant >> 1) as u8 & 1) | (variant as u8 & 16);
         let window = if variant & 1 == 0 { 65_535 } else { 600 };
         if peer == 0 {
             let zero = super::operation::Aim { near: 0, beside: 0 };
@@ -133,6 +133,9 @@ impl World {
             repair(frame, keeps, &ends);
             if let Some(talk) = talk.filter(|_| frame.len() >= frame::TCP_AT + 20) {
                 aim(frame, keeps, talk.rcv_nxt, talk.snd_nxt);
+                if keeps & KEEPS_ACK == 0 {
+                    aim_sack(frame, talk.snd_una);
+                }
             }
             if keeps & KEEPS_CHECKSUMS == 0 {
                 frame::repair_checksums(frame);
@@ -174,6 +177,23 @@ fn repair(frame: &mut [u8], keeps: u8, ends: &Ends) {
         let words_max = ((frame.len() - frame::TCP_AT) / 4).min(15) as u8;
         let words = frame[frame::TCP_AT + 12] >> 4;
         frame[frame::TCP_AT + 12] = words.min(words_max).max(5) << 4;
+    }
+}
+
+/// The numbers of a SACK option become distances from the first byte in flight.
+fn aim_sack(frame: &mut [u8], base: u32) {
+    let header_end = (frame::TCP_AT + usize::from(frame[frame::TCP_AT + 12] >> 4) * 4).min(frame.len());
+    let mut rest = frame.get_mut(frame::TCP_AT + 20..header_end).unwrap_or_default();
+    while let [kind, behind @ ..] = rest {
+        let bytes = if *kind <= 1 { 0 } else { behind.first().map_or(0, |&length| usize::from(length).max(2) - 1) };
+        let (option, after) = behind.split_at_mut(bytes.min(behind.len()));
+        if *kind == 5 {
+            for number in option.get_mut(1..).unwrap_or_default().chunks_exact_mut(4) {
+                let distance = i32::from(i16::from_be_bytes([number[2], number[3]]));
+                number.copy_from_slice(&base.wrapping_add_signed(distance).to_be_bytes());
+            }
+        }
+        rest = after;
     }
 }
 

@@ -6,6 +6,7 @@
 //! What goes in is noted generously: a segment counts as taken wherever the stack may have taken it.
 
 use super::frame::{ACK, Ends, FIN, Options, RST, SYN, Segment};
+use super::sack;
 
 /// A SYN that went in.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,7 @@ struct Syn {
     mss: u16,
     shift: Option<u8>,
     has_timestamps: bool,
+    has_sack: bool,
     window: u16,
 }
 
@@ -47,6 +49,8 @@ pub struct Wire {
     gone: Vec<Gone>,
     /// The number of an ACK that has left ahead of its SYN-ACK.
     early_seq: Option<u32>,
+    /// Payload that went in, wherever it lay.
+    sent: Vec<(u32, u32)>,
     pub talk: Option<Talk>,
     /// What SYN-ACKs began, as it was then. Some were cookies, of which the stack kept nothing.
     answers: Vec<Talk>,
@@ -73,13 +77,14 @@ pub struct Talk {
     pub peer_nxt: u32,
     our_shift: u8,
     peer_shift: u8,
-    mss: u16,
+    pub mss: u16,
+    pub has_sack: bool,
     peer_edge: u32,
     fin_at: Option<u32>,
     /// The stack has sent a SYN that nobody has answered yet; nothing is known of the peer.
     pub is_calling: bool,
-    /// The stack's last timestamp, where both ends have agreed on them.
-    pub timestamp: Option<u32>,
+    /// The stack's last timestamp and the peer's that it has repeated, where both ends have agreed on them.
+    pub timestamps: Option<(u32, u32)>,
     /// The stack holds it, or did.
     was_held: bool,
     /// The stack holds no such connection any more.
@@ -103,6 +108,7 @@ impl Wire {
             syns: Vec::new(),
             gone: Vec::new(),
             early_seq: None,
+            sent: Vec::new(),
             talk: None,
             answers: Vec::new(),
             is_called: false,
@@ -119,9 +125,12 @@ impl Wire {
                 mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
                 shift: options.shift,
                 has_timestamps: options.timestamps.is_some(),
+                has_sack: options.has_sack_permitted,
                 window: segment.window,
             });
         }
+        let first = segment.seq.wrapping_add(u32::from(segment.has(SYN)));
+        self.sent.push((first, first.wrapping_add(segment.payload.len() as u32)));
         let ack = segment.has(ACK).then_some(segment.ack);
         let gone = Gone { is_syn: segment.has(SYN), seq: segment.seq, end: segment.end(), ack, window: segment.window };
         self.gone.push(gone);
@@ -203,13 +212,13 @@ impl Wire {
                 let nearest = self.syns.iter().min_by_key(|syn| segment.ack.wrapping_sub(syn.seq.wrapping_add(1)));
                 let first = nearest.map_or(0, |syn| syn.seq.wrapping_add(1));
                 let syn = answered(&self.syns, first).ok_or("an acknowledgment of a SYN that was never sent")?;
-                let mut answer = Talk::new(talk.iss, syn, Some(talk.our_shift), talk.timestamp);
+                let mut answer = Talk::new(talk.iss, syn, (Some(talk.our_shift), talk.has_sack), talk.timestamps);
                 answer.edge = segment.ack.wrapping_add(u32::from(segment.window) << answer.our_shift);
                 self.gone.iter().for_each(|gone| answer.note(gone));
                 *talk = answer;
-                talk.on_coming(segment)
+                talk.on_coming(segment, &self.sent)
             }
-            Some(talk) => talk.on_coming(segment),
+            Some(talk) => talk.on_coming(segment, &self.sent),
         }
     }
 
@@ -221,10 +230,9 @@ impl Wire {
             return Err("a SYN comes out of a connection that has begun");
         }
         let options = Options::read(segment.options);
-        let nobody = Syn { seq: 0, mss: MSS_MIN, shift: Some(0), has_timestamps: true, window: 0 };
-        let timestamp = options.timestamps.map(|(value, _)| value);
-        self.talk =
-            Some(Talk { is_calling: true, was_held: true, ..Talk::new(segment.seq, nobody, options.shift, timestamp) });
+        let nobody = Syn { seq: 0, mss: MSS_MIN, shift: Some(0), has_timestamps: true, has_sack: true, window: 0 };
+        let talk = Talk::new(segment.seq, nobody, (options.shift, options.has_sack_permitted), options.timestamps);
+        self.talk = Some(Talk { is_calling: true, was_held: true, ..talk });
         Ok(())
     }
 
@@ -248,8 +256,7 @@ impl Wire {
         }
         let syn = answered(&self.syns, segment.ack).ok_or("a SYN comes out that answers none")?;
         let options = Options::read(segment.options);
-        let timestamp = options.timestamps.map(|(value, _)| value);
-        let mut talk = Talk::new(segment.seq, syn, options.shift, timestamp);
+        let mut talk = Talk::new(segment.seq, syn, (options.shift, options.has_sack_permitted), options.timestamps);
         talk.edge = segment.ack.wrapping_add(u32::from(segment.window));
         self.answers.push(talk);
         if standing == Standing::Opening {
@@ -269,14 +276,15 @@ fn answered(syns: &[Syn], ack: u32) -> Option<Syn> {
         mss: one.mss.max(other.mss),
         shift: one.shift.max(other.shift),
         has_timestamps: one.has_timestamps | other.has_timestamps,
+        has_sack: one.has_sack | other.has_sack,
         window: one.window.max(other.window),
         ..one
     })
 }
 
 impl Talk {
-    /// Of the stack's SYN with this number, shift and timestamp, and the peer's.
-    fn new(iss: u32, syn: Syn, our_shift: Option<u8>, timestamp: Option<u32>) -> Talk {
+    /// Of the stack's SYN with this number, shift, wish for SACK and timestamps, and the peer's.
+    fn new(iss: u32, syn: Syn, (our_shift, has_our_sack): (Option<u8>, bool), timestamps: Option<(u32, u32)>) -> Talk {
         let (next, first) = (iss.wrapping_add(1), syn.seq.wrapping_add(1));
         let shifts = syn.shift.zip(our_shift);
         Talk {
@@ -290,10 +298,11 @@ impl Talk {
             our_shift: shifts.map_or(0, |(_, ours)| ours),
             peer_shift: shifts.map_or(0, |(peer, _)| peer.min(SHIFT_MAX)),
             mss: syn.mss,
+            has_sack: syn.has_sack && has_our_sack,
             peer_edge: next.wrapping_add(u32::from(syn.window)),
             fin_at: None,
             is_calling: false,
-            timestamp: timestamp.filter(|_| syn.has_timestamps),
+            timestamps: timestamps.filter(|_| syn.has_timestamps),
             was_held: false,
             is_over: false,
         }
@@ -339,13 +348,14 @@ impl Talk {
     }
 
     fn take_timestamp(&mut self, segment: &Segment<'_>) {
-        if let (Some(timestamp), Some((value, _))) = (&mut self.timestamp, Options::read(segment.options).timestamps) {
-            *timestamp = value;
+        if let (Some(last), Some(next)) = (&mut self.timestamps, Options::read(segment.options).timestamps) {
+            *last = next;
         }
     }
 
-    fn on_coming(&mut self, segment: &Segment<'_>) -> Result<Option<u32>, &'static str> {
+    fn on_coming(&mut self, segment: &Segment<'_>, sent: &[(u32, u32)]) -> Result<Option<u32>, &'static str> {
         self.take_timestamp(segment);
+        sack::look(segment, self.has_sack, sent)?;
         if is_after(segment.ack, self.peer_nxt) {
             return Err("an acknowledgment of something that was never sent");
         }
