@@ -61,8 +61,8 @@ impl Run {
         Run { end: to, sent_us, spread: share(to.since(from)) as u16, ..*self }
     }
 
-    /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it is
-    /// found lost later and never too early.
+    /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it
+    /// is found lost later and never too early.
     fn with_next(&self, next: &Run) -> Run {
         let is_in_order = is_sent_after((next.sent_us, next.end), (self.sent_us, self.end));
         let sent_us = if is_in_order { next.sent_us } else { self.sent_us };
@@ -216,13 +216,7 @@ impl Repair {
 
     /// The range `from..to` of the run at `position`, which begins at `start`, becomes a run of its own and is changed.
     /// The list has room for the pieces.
-    fn split(
-        &mut self,
-        position: usize,
-        start: SeqNum,
-        (from, to): (SeqNum, SeqNum),
-        change: impl FnOnce(Run) -> Run,
-    ) {
+    fn split(&mut self, position: usize, start: SeqNum, (from, to): (SeqNum, SeqNum), change: impl FnOnce(Run) -> Run) {
         let run = self.runs[position];
         let (is_before, is_behind) = (from.after(start), to.before(run.end));
         let more = usize::from(is_before) + usize::from(is_behind);

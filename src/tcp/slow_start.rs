@@ -10,7 +10,9 @@
 //!
 //! Invariant: only for the first slow start of a connection; later ones have a threshold to go by.
 
-use super::SeqNum;
+use super::recovery::OPEN;
+use super::runs::Delivery;
+use super::{Active, Flow, Repair, SeqNum, Time};
 
 /// What is remembered of round trips; all zero at first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -39,7 +41,7 @@ pub(super) struct Arrival {
     /// The furthest byte that has arrived: what comes late does not make a round longer.
     pub furthest: SeqNum,
     pub snd_nxt: SeqNum,
-    /// How long ago what it tells of was sent.
+    /// How long ago it was sent.
     pub round_trip_us: u32,
     /// The shortest round trip of the connection.
     pub min_rtt_us: u32,
@@ -66,6 +68,22 @@ const LONGER_US_MAX: u32 = 16_000;
 const SLOWER_ROUNDS: u16 = 5;
 /// Acknowledgments so close to each other are one train.
 const TRAIN_GAP_US: u32 = 2_000;
+
+impl Repair {
+    /// How fast slow start is after this delivery.
+    pub(super) fn pace(&mut self, flow: &Flow, active: &Active, delivery: &Delivery, now: Time) -> Pace {
+        let is_first = active.ssthresh == u32::MAX && self.phase == OPEN;
+        let Some((sent_us, _, true)) = delivery.latest.filter(|_| is_first) else { return Pace::Full };
+        let now_us = now.0 as u32;
+        self.slow_start.on_ack(Arrival {
+            furthest: self.furthest,
+            snd_nxt: flow.snd_nxt,
+            round_trip_us: now_us.wrapping_sub(sent_us),
+            min_rtt_us: self.min_rtt_us,
+            now_us,
+        })
+    }
+}
 
 impl SlowStart {
     /// A round trip has ended.
@@ -114,8 +132,8 @@ mod tests {
 
     const MIN_RTT_US: u32 = 20_000;
 
-    /// Rounds of ten acknowledgments that come `gap_us` after each other, with these round trips in ms. Returns the pace
-    /// at the end of each.
+    /// Rounds of ten acknowledgments that come `gap_us` after each other, with these round trips in ms. Returns the
+    /// pace at the end of each.
     fn paces(round_trips_ms: &[u32], gap_us: u32) -> Vec<Pace> {
         let mut slow_start = SlowStart::zeroed();
         let mut una = SeqNum(u32::MAX - 2_000);
@@ -126,7 +144,13 @@ mod tests {
             let mut pace = Pace::Full;
             for _ in 0..10 {
                 let round_trip_us = round_trip_ms * 1_000;
-                pace = slow_start.on_ack(Arrival { furthest: una, snd_nxt, round_trip_us, min_rtt_us: MIN_RTT_US, now_us });
+                pace = slow_start.on_ack(Arrival {
+                    furthest: una,
+                    snd_nxt,
+                    round_trip_us,
+                    min_rtt_us: MIN_RTT_US,
+                    now_us,
+                });
                 una = una.plus(100);
                 now_us = now_us.wrapping_add(gap_us);
             }
