@@ -42,8 +42,8 @@ pub(super) struct Run {
     pub fate: u8,
     /// Whether it was sent more than once.
     pub is_resent: u8,
-    /// How long before the last of it the first was sent, in units of 16 us.
-    pub spread: u16,
+    /// How long before the last of it the first was sent, or as long as can be said.
+    pub spread_us: u16,
 }
 
 /// In flight, as far as is known.
