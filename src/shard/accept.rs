@@ -5,6 +5,7 @@
 
 use super::batch::{Batch, reset_of};
 use super::receive::Prepared;
+use super::tables::Tables;
 use crate::tcp::{self, COOKIE_LIFE_S, Control, Cookie, Flow, Outgoing, Reply, Rule, State, Timestamps, Unmatched};
 use crate::wire::{self, Addressing, TcpPacket};
 
@@ -103,7 +104,16 @@ impl Batch {
         let (offer, now) = (self.tables.offer, self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
+        self.offset_timestamps(position);
         Some(position)
+    }
+
+    /// A new connection's timestamps, if it has any, differ from our clock.
+    pub(super) fn offset_timestamps(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        if touched.flow.has_timestamps() {
+            touched.ts_offset = self.tables.ts_offset(&Tables::key_of(&touched.flow));
+        }
     }
 
     /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
@@ -120,6 +130,7 @@ impl Batch {
         let (offer, now) = (self.tables.offer, self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
+        self.offset_timestamps(position);
         assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
         Some(())
     }

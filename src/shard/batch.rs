@@ -164,7 +164,6 @@ impl Batch {
         *record = keyed;
         self.tables.insert(hash, slot);
         let active = Active::quiet(slot, &flow);
-        let ts_offset = self.tables.ts_offset(&Tables::key_of(&flow));
         Some(self.add(Touched {
             slot,
             flow,
@@ -172,7 +171,7 @@ impl Batch {
             active_index: None,
             is_active_new: false,
             repair: None,
-            ts_offset,
+            ts_offset: 0,
         }))
     }
 

@@ -84,6 +84,8 @@ impl Batch {
         let (offer, now) = (self.tables.offer, self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_connect(touched.slot, &mut touched.flow, iss, offer, now);
+        self.offset_timestamps(position);
+        let touched = &self.touched[position];
         let (slot, hop) = (touched.slot, *self.tables.next_hop(touched.flow.next_hop));
         if hop.is_known == 0 {
             self.connecting.push(slot);

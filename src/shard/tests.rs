@@ -45,11 +45,11 @@ fn shard<S: Service>(service: S) -> Shard<S> {
     Shard::new(Config::new(OURS, 24, &[7000]), storage, service, [1; 32], Time(0)).unwrap()
 }
 
-fn sent<S: Service>(shard: &mut Shard<S>) -> Vec<(crate::tcp::Segment, Vec<u8>)> {
+fn sent<S: Service>(shard: &mut Shard<S>) -> Vec<(crate::tcp::Segment<'static>, Vec<u8>)> {
     let mut sent = Vec::new();
     shard.transmit(|frame| {
         let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("only TCP is sent here") };
-        sent.push((packet.segment, packet.payload.to_vec()));
+        sent.push((crate::tcp::Segment { sack: &[], ..packet.segment }, packet.payload.to_vec()));
         true
     });
     sent

@@ -93,7 +93,7 @@ mod tests {
     use super::super::Control;
     use super::*;
 
-    fn syn(mss: Option<u16>, window_shift: Option<u8>, sack_permitted: bool) -> Segment {
+    fn syn(mss: Option<u16>, window_shift: Option<u8>, sack_permitted: bool) -> Segment<'static> {
         Segment {
             seq: SeqNum(77),
             ack: SeqNum(0),
@@ -105,7 +105,7 @@ mod tests {
             window_shift,
             sack_permitted,
             timestamps: None,
-            sack: Default::default(),
+            sack: &[],
         }
     }
 

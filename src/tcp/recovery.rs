@@ -102,7 +102,7 @@ impl Repair {
     fn take_sack(&mut self, flow: &Flow, active: &Active, segment: &Segment, delivery: &mut Delivery) {
         let una = active.snd_una;
         let mut is_first = true;
-        for (start, end) in segment.sack.iter() {
+        for (start, end) in segment.sack_blocks() {
             let is_duplicate = is_first && (end.at_or_before(una) || self.is_within_another(segment, start, end));
             is_first = false;
             if is_duplicate {
@@ -119,7 +119,7 @@ impl Repair {
 
     /// The first block lies within the second: it tells of a duplicate (RFC 2883 §4).
     fn is_within_another(&self, segment: &Segment, start: SeqNum, end: SeqNum) -> bool {
-        let second = segment.sack.iter().nth(1);
+        let second = segment.sack_blocks().nth(1);
         second.is_some_and(|(from, to)| from.at_or_before(start) && end.at_or_before(to))
     }
 
@@ -158,7 +158,7 @@ impl Repair {
         }
         let Some((sent_us, end, is_first)) = delivery.latest else { return };
         let rtt_us = (now.0 as u32).wrapping_sub(sent_us).max(1);
-        let min_rtt_us = if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us };
+        let min_rtt_us = self.shortest_round_trip_us(active);
         if !is_first && rtt_us < min_rtt_us {
             // Too soon to be the answer to what was sent again.
             return;
@@ -169,6 +169,11 @@ impl Repair {
         }
     }
 
+    /// The shortest round trip that was seen, or what is remembered of the path.
+    fn shortest_round_trip_us(&self, active: &Active) -> u32 {
+        if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us }
+    }
+
     /// How late a segment may be (RFC 8985 §6.2 step 4).
     fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
         if self.has_reordering == 0 {
@@ -177,7 +182,7 @@ impl Repair {
                 return 0;
             }
         }
-        let quarter_us = self.min_rtt_us / 4;
+        let quarter_us = self.shortest_round_trip_us(active) / 4;
         quarter_us.saturating_mul(u32::from(self.reordering_quarters.max(1))).min(active.srtt_us)
     }
 

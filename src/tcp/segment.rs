@@ -37,7 +37,7 @@ impl Control {
 
 /// A received segment: header and the options that we read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Segment {
+pub struct Segment<'a> {
     /// Sequence number of the first byte, or of the SYN.
     pub seq: SeqNum,
     /// Acknowledgment number; meaningless without the ACK bit.
@@ -58,8 +58,8 @@ pub struct Segment {
     pub sack_permitted: bool,
     /// Timestamps option (RFC 7323 §3).
     pub timestamps: Option<Timestamps>,
-    /// SACK option.
-    pub sack: SackBlocks,
+    /// SACK option, as received behind its length: pairs of numbers.
+    pub sack: &'a [u8],
 }
 
 /// Most blocks that a SACK option has.
@@ -114,7 +114,13 @@ pub struct Timestamps {
     pub echo: u32,
 }
 
-impl Segment {
+impl Segment<'_> {
+    /// The blocks of its SACK option: first byte, and one past the last.
+    pub fn sack_blocks(&self) -> impl Iterator<Item = (SeqNum, SeqNum)> + '_ {
+        let number = |bytes: &[u8]| SeqNum(bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)));
+        self.sack.chunks_exact(8).take(SACK_BLOCKS_MAX).map(move |block| (number(&block[..4]), number(&block[4..])))
+    }
+
     /// Length in sequence space: payload, SYN and FIN (SEG.LEN).
     pub fn length(&self) -> u32 {
         self.payload_bytes + u32::from(self.control.has(Control::SYN)) + u32::from(self.control.has(Control::FIN))

@@ -35,7 +35,7 @@ pub struct TcpPacket<'a> {
     /// The port that the segment was sent to.
     pub local_port: u16,
     /// Header and options.
-    pub segment: Segment,
+    pub segment: Segment<'a>,
     /// Payload; as long as the segment says.
     pub payload: &'a [u8],
 }
@@ -195,7 +195,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         window_shift: None,
         sack_permitted: false,
         timestamps: None,
-        sack: Default::default(),
+        sack: &[],
     };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
     Ok(TcpPacket {
@@ -211,7 +211,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends
 /// the walk and what was read before it stands (MUST-7).
-fn read_options(mut options: &[u8], segment: &mut Segment) {
+fn read_options<'a>(mut options: &'a [u8], segment: &mut Segment<'a>) {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const MSS: u8 = 2;
@@ -240,12 +240,7 @@ fn read_options(mut options: &[u8], segment: &mut Segment) {
                 let (value, echo) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
                 segment.timestamps = Some(Timestamps { value, echo });
             }
-            (SACK, blocks) if !is_syn && blocks.len().is_multiple_of(8) => {
-                for block in blocks.chunks_exact(8) {
-                    let word = |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-                    segment.sack.push(SeqNum(word(0)), SeqNum(word(4)), usize::MAX);
-                }
-            }
+            (SACK, blocks) if !is_syn => segment.sack = blocks,
             _ => {}
         }
         options = &options[length..];
@@ -268,7 +263,7 @@ mod tests {
             window_shift: None,
             sack_permitted: false,
             timestamps: None,
-            sack: Default::default(),
+            sack: &[],
         };
         read_options(bytes, &mut segment);
         (segment.mss, segment.window_shift)

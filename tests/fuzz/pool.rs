@@ -57,8 +57,11 @@ static IS_TELLING: Once = Once::new();
 fn tell_operations() {
     let next = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        PLAYED
-            .with_borrow(|played| harness::decode(played).iter().for_each(|operation| eprintln!("    {operation:?}")));
+        PLAYED.with_borrow(|played| {
+            for (number, operation) in harness::decode(played).iter().enumerate() {
+                eprintln!("{:4} {operation:?}", number + 1);
+            }
+        });
         next(info);
     }));
 }

@@ -75,6 +75,8 @@ pub struct Book {
     /// How many bytes of the stream to the peer are seen to belong to a push.
     assigned_bytes: u32,
     consumed_bytes: u32,
+    /// It was opened in the operation under way.
+    pub is_new: bool,
     pub is_peer_closed: bool,
     pub is_close_asked: bool,
     pub is_paused: bool,
@@ -93,6 +95,7 @@ impl Book {
             pushes: VecDeque::new(),
             assigned_bytes: 0,
             consumed_bytes: 0,
+            is_new: true,
             is_peer_closed: false,
             is_close_asked: false,
             is_paused: false,

@@ -6,6 +6,7 @@ use holdline::shard::{FlowView, PushError, State};
 
 use super::book::Book;
 use super::frame::{self, Came, Ends};
+use super::wire::Standing;
 use super::world::World;
 use holdline::shard::Notice;
 
@@ -64,8 +65,13 @@ impl World {
         } else if wire == wires {
             return Err("a segment to somebody who has said nothing");
         }
-        let is_open = self.books.iter().any(|book| book.peer == wire);
-        let offset = self.wires[wire].on_coming(&segment, is_open)?;
+        let book = self.books.iter().find(|book| book.peer == wire);
+        let standing = match book.map(|book| book.is_new) {
+            None => Standing::NotOpen,
+            Some(true) => Standing::Opening,
+            Some(false) => Standing::Open,
+        };
+        let offset = self.wires[wire].on_coming(&segment, standing)?;
         let Some(offset) = offset else { return Ok(()) };
         // A connection that ended in the same operation has no book any more.
         match self.books.iter_mut().find(|book| book.peer == wire) {
@@ -121,6 +127,10 @@ impl World {
                 self.fail("two connections have the same ends");
             }
             held |= 1 << wire;
+            if view.state == State::SynSent && self.wires[wire].talk.is_some_and(|talk| !talk.is_calling) {
+                // The stack's SYN waits for ARP, and what was said here before is of another connection.
+                self.wires[wire].talk = None;
+            }
             let book = self.books.iter().find(|book| book.id == view.id);
             open += usize::from(book.is_some());
             if let (Some(talk), Some(book)) =
@@ -148,6 +158,7 @@ impl World {
         for wire in 0..self.wires.len() {
             self.wires[wire].end_operation(held >> wire & 1 == 1);
         }
+        self.books.iter_mut().for_each(|book| book.is_new = false);
         self.look_at_counts(count as u32, half_open, is_something_due);
     }
 

@@ -5,7 +5,7 @@ use holdline::shard::{FlowId, Ticket};
 use super::book::{Book, Pushed, peer_bytes, server_bytes};
 use super::frame::{self, ACK, Came, Ends, FIN, SYN, Segment};
 use super::profile::LOCALS;
-use super::wire::Wire;
+use super::wire::{Standing, Wire};
 
 const ENDS: Ends = Ends { mac: [2; 6], remote: [10, 0, 0, 2], remote_port: 40_000, local: LOCALS[0], local_port: 80 };
 const ISS: u32 = u32::MAX - 50;
@@ -19,15 +19,16 @@ fn segment(seq: u32, ack: u32, control: u8, payload: &[u8]) -> Segment<'_> {
 fn opened() -> Wire {
     let mut wire = Wire::new(ENDS);
     wire.on_going(&Segment { options: &[2, 4, 0, 100], window: 100, ..segment(IRS, 0, SYN, b"") });
-    wire.on_coming(&segment(ISS, IRS + 1, SYN | ACK, b""), false).expect("a SYN is answered");
+    wire.on_coming(&segment(ISS, IRS + 1, SYN | ACK, b""), Standing::NotOpen).expect("a SYN is answered");
     wire.on_going(&Segment { window: 100, ..segment(IRS + 1, ISS.wrapping_add(1), ACK, &[7; 10]) });
-    wire.on_coming(&segment(ISS.wrapping_add(1), IRS + 11, ACK, b""), true).expect("what was sent is acknowledged");
+    wire.on_coming(&segment(ISS.wrapping_add(1), IRS + 11, ACK, b""), Standing::Open)
+        .expect("what was sent is acknowledged");
     wire.end_operation(true);
     wire
 }
 
 fn breach(coming: Segment<'_>) -> Option<&'static str> {
-    opened().on_coming(&coming, true).err()
+    opened().on_coming(&coming, Standing::Open).err()
 }
 
 #[test]
@@ -50,11 +51,14 @@ fn a_breach_on_the_wire_is_seen() {
         assert!(breach(coming).is_some(), "{coming:?}");
     }
     let mut wire = opened();
-    wire.on_coming(&segment(next, IRS + 11, ACK | FIN, b""), true).expect("a FIN is sent");
-    assert!(wire.on_coming(&segment(next, IRS + 11, ACK, b"x"), true).is_err(), "bytes behind the FIN");
+    wire.on_coming(&segment(next, IRS + 11, ACK | FIN, b""), Standing::Open).expect("a FIN is sent");
+    assert!(wire.on_coming(&segment(next, IRS + 11, ACK, b"x"), Standing::Open).is_err(), "bytes behind the FIN");
     let mut wire = opened();
     wire.end_operation(false);
-    assert!(wire.on_coming(&segment(next, IRS + 11, ACK, b""), false).is_err(), "a connection that is over speaks");
+    assert!(
+        wire.on_coming(&segment(next, IRS + 11, ACK, b""), Standing::NotOpen).is_err(),
+        "a connection that is over speaks"
+    );
 }
 
 fn book() -> Book {

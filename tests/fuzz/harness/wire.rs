@@ -27,18 +27,29 @@ pub struct Gone {
     window: u16,
 }
 
+/// What a tuple is to the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// There is no open connection.
+    NotOpen,
+    /// One was opened in the operation under way.
+    Opening,
+    /// One was open before.
+    Open,
+}
+
 /// One tuple and what was said on it.
 #[derive(Clone, Debug)]
 pub struct Wire {
     pub ends: Ends,
     syns: Vec<Syn>,
-    /// Segments of the operation under way.
+    /// Segments of the operation under way, or of all since the stack has called and not been heard to be answered.
     gone: Vec<Gone>,
     /// The number of an ACK that has left ahead of its SYN-ACK.
     early_seq: Option<u32>,
     pub talk: Option<Talk>,
-    /// Answers to SYNs of which the stack kept nothing: cookies, perhaps.
-    cookies: Vec<Talk>,
+    /// What SYN-ACKs began, as it was then. Some were cookies, of which the stack kept nothing.
+    answers: Vec<Talk>,
     /// The stack was asked to open a connection here.
     pub is_called: bool,
     /// What a process that died had sent never arrived.
@@ -93,7 +104,7 @@ impl Wire {
             gone: Vec::new(),
             early_seq: None,
             talk: None,
-            cookies: Vec::new(),
+            answers: Vec::new(),
             is_called: false,
             is_blurred: false,
         }
@@ -121,7 +132,9 @@ impl Wire {
 
     /// The operation is over.
     pub fn end_operation(&mut self, is_held: bool) {
-        self.gone.clear();
+        if !self.talk.is_some_and(|talk| talk.is_calling) {
+            self.gone.clear();
+        }
         self.early_seq = None;
         if let Some(talk) = &mut self.talk {
             talk.was_held |= is_held;
@@ -140,27 +153,29 @@ impl Wire {
             return Some(talk.irs).filter(|_| !talk.is_calling);
         }
         let brings = |talk: &&Talk| self.gone.iter().any(|gone| talk.is_brought_back_by(gone));
-        let talk = self.talk.iter().chain(&self.cookies).find(brings).copied();
+        let talk = self.answers.iter().rev().find(brings).copied();
         if let Some(mut talk) = talk {
             self.gone.iter().for_each(|gone| talk.note(gone));
             talk.was_held = true;
             self.talk = Some(talk);
+        } else if self.is_called {
+            // Somebody has guessed the number of a SYN that waits for ARP.
+            self.is_blurred = true;
         }
         talk.map(|talk| talk.irs)
     }
 
-    /// A segment comes out. `is_open`: the stack holds an open connection here. Returns the offset of its payload or
-    /// FIN in the stream.
-    pub fn on_coming(&mut self, segment: &Segment<'_>, is_open: bool) -> Result<Option<u32>, &'static str> {
+    /// A segment comes out. Returns the offset of its payload or FIN in the stream.
+    pub fn on_coming(&mut self, segment: &Segment<'_>, standing: Standing) -> Result<Option<u32>, &'static str> {
         if segment.has(RST) {
             return Ok(None);
         }
         let is_call = segment.has(SYN) && !segment.has(ACK);
-        if !segment.has(ACK) && !(is_call && self.is_called) {
+        if !(segment.has(ACK) || is_call && self.is_called) {
             return Err("a segment comes out without ACK");
         }
         let is_known = is_call || self.syns.iter().any(|syn| syn.seq == segment.ack.wrapping_sub(1));
-        if self.is_blurred && segment.has(SYN) && is_known && !is_open {
+        if self.is_blurred && segment.has(SYN) && is_known && standing == Standing::NotOpen {
             // With a new connection everything is known again.
             (self.is_blurred, self.talk) = (false, None);
         }
@@ -169,20 +184,25 @@ impl Wire {
             return Ok(None);
         }
         if is_call {
-            return self.on_call(segment, is_open).map(|()| None);
+            return self.on_call(segment, standing).map(|()| None);
         }
         if segment.has(SYN) {
-            return self.on_coming_syn(segment, is_open).map(|()| None);
+            return self.on_coming_syn(segment, standing).map(|()| None);
         }
-        if !is_open && self.is_early(segment) {
+        if standing == Standing::NotOpen && self.is_early(segment) {
             self.early_seq = Some(segment.seq);
             return Ok(None);
         }
         match &mut self.talk {
+            // A SYN, or what answered the peer's, may have been lost to ARP.
+            None if self.is_called => Ok(None),
             None => Err("a segment comes out before any SYN"),
             Some(talk) if talk.is_over => Err("a segment comes out of a connection that is over"),
             Some(talk) if talk.is_calling => {
-                let syn = answered(&self.syns, segment.ack).ok_or("an acknowledgment of a SYN that was never sent")?;
+                // What followed the SYN in the same batch is acknowledged with it.
+                let nearest = self.syns.iter().min_by_key(|syn| segment.ack.wrapping_sub(syn.seq.wrapping_add(1)));
+                let first = nearest.map_or(0, |syn| syn.seq.wrapping_add(1));
+                let syn = answered(&self.syns, first).ok_or("an acknowledgment of a SYN that was never sent")?;
                 let mut answer = Talk::new(talk.iss, syn, Some(talk.our_shift), talk.timestamp);
                 answer.edge = segment.ack.wrapping_add(u32::from(segment.window) << answer.our_shift);
                 self.gone.iter().for_each(|gone| answer.note(gone));
@@ -194,9 +214,10 @@ impl Wire {
     }
 
     /// The stack's own SYN.
-    fn on_call(&mut self, segment: &Segment<'_>, is_open: bool) -> Result<(), &'static str> {
+    fn on_call(&mut self, segment: &Segment<'_>, standing: Standing) -> Result<(), &'static str> {
         let is_again = self.talk.is_some_and(|talk| talk.is_calling && talk.iss == segment.seq);
-        if is_open || (!is_again && self.talk.is_some_and(|talk| talk.was_held && !talk.is_over)) {
+        if standing != Standing::NotOpen || (!is_again && self.talk.is_some_and(|talk| talk.was_held && !talk.is_over))
+        {
             return Err("a SYN comes out of a connection that has begun");
         }
         let options = Options::read(segment.options);
@@ -213,12 +234,13 @@ impl Wire {
         is_bare && self.gone.iter().any(|gone| gone.is_syn && gone.seq.wrapping_add(1) == segment.ack)
     }
 
-    fn on_coming_syn(&mut self, segment: &Segment<'_>, is_open: bool) -> Result<(), &'static str> {
+    fn on_coming_syn(&mut self, segment: &Segment<'_>, standing: Standing) -> Result<(), &'static str> {
         let irs = segment.ack.wrapping_sub(1);
-        if self.talk.is_some_and(|talk| talk.iss == segment.seq && talk.irs == irs && !talk.is_over) {
+        let is_same = |talk: Talk| talk.iss == segment.seq && talk.irs == irs && !talk.is_over && !talk.is_calling;
+        if self.talk.is_some_and(is_same) {
             return Ok(());
         }
-        if is_open {
+        if standing == Standing::Open {
             return Err("a second initial sequence number for a connection that is open");
         }
         if self.early_seq.take().is_some_and(|seq| seq != segment.seq.wrapping_add(1)) {
@@ -229,9 +251,13 @@ impl Wire {
         let timestamp = options.timestamps.map(|(value, _)| value);
         let mut talk = Talk::new(segment.seq, syn, options.shift, timestamp);
         talk.edge = segment.ack.wrapping_add(u32::from(segment.window));
+        self.answers.push(talk);
+        if standing == Standing::Opening {
+            // A cookie, before another was brought back in the same batch.
+            return Ok(());
+        }
         self.gone.iter().for_each(|gone| talk.note(gone));
-        let before = self.talk.replace(talk);
-        self.cookies.extend(before.filter(|before| !before.was_held));
+        self.talk = Some(talk);
         Ok(())
     }
 }

@@ -81,15 +81,6 @@ impl Did {
         self.answers.is_empty()
     }
 
-    /// The highest acknowledgment that it answered with, relative to RCV.NXT before.
-    pub fn acknowledged(&self) -> i32 {
-        let acks = self.answers.iter().filter_map(|answer| match answer {
-            Answer::Tcp { ack, .. } => *ack,
-            Answer::Icmp { .. } => None,
-        });
-        acks.max().unwrap_or(0)
-    }
-
     /// Whether it answered with nothing but one segment with exactly these control bits and no payload.
     pub fn is_only(&self, bits: u8) -> bool {
         matches!(&self.answers[..], [answer] if answer.is_bare(bits))

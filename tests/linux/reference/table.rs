@@ -3,7 +3,7 @@
 //! An entry's name says what Linux does.
 
 use super::conversation::Step;
-use super::crafted::{ACK, Damage, FIN, RST, SYN, Seq};
+use super::crafted::{ACK, Damage, FIN, RST, SYN};
 use super::differences::{Entry, Kernels};
 
 /// The table.
