@@ -121,8 +121,8 @@ impl CongestionControl {
             active.ssthresh = active.ssthresh.min(active.cwnd);
         }
         if active.cwnd < active.ssthresh {
-            // So many segments for each acknowledgment, so that one of a whole window makes no burst: eight at first (RFC
-            // 9406 §4.2), two after a loss (RFC 3465 §2.3).
+            // So many segments for each acknowledgment, so that one of a whole window makes no burst: eight at first
+            // (RFC 9406 §4.2), two after a loss (RFC 3465 §2.3).
             let limit = if active.ssthresh == u32::MAX { 8 } else { 2 };
             let most = acknowledged.min(limit * mss);
             let growth = if pace == Pace::Quarter { most / 4 } else { most };

@@ -169,11 +169,6 @@ impl Repair {
         }
     }
 
-    /// The shortest round trip that was seen, or what is remembered of the path.
-    fn shortest_round_trip_us(&self, active: &Active) -> u32 {
-        if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us }
-    }
-
     /// How late a segment may be (RFC 8985 §6.2 step 4).
     fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
         if self.has_reordering == 0 {
