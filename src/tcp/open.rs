@@ -31,7 +31,7 @@ pub(super) const MSS_DEFAULT: u16 = 536;
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
 const MSS_MIN: u16 = 64;
 /// What the timestamps option takes of each segment, with its padding.
-const TIMESTAMPS_BYTES: u16 = 12;
+pub(super) const TIMESTAMPS_BYTES: u16 = 12;
 /// Largest window shift (RFC 7323 §2.3).
 pub(super) const SHIFT_MAX: u8 = 14;
 

@@ -3,7 +3,7 @@
 //! Payload is not taken here: the effects say which part of it is in order, the caller finds it a place and reports by
 //! [`on_payload`] how much it took.
 
-use super::open::Offer;
+use super::open::{Offer, TIMESTAMPS_BYTES};
 use super::receive::enter_time_wait;
 use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
 
@@ -119,8 +119,10 @@ pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer:
         return Rule::PayloadNoRoom;
     }
     if !payload.has_fin {
-        // At least every second full segment is acknowledged at once (SHLD-19).
-        let is_delayed = offer.delayed_ack_ms > 0 && flow.rcv_nxt.since(active.rcv_acked) < 2 * u32::from(offer.mss);
+        // At least every second full segment is acknowledged at once (SHLD-19). It is full with its options.
+        let options = if flow.has_timestamps() { TIMESTAMPS_BYTES } else { 0 };
+        let full = u32::from(offer.mss.saturating_sub(options));
+        let is_delayed = offer.delayed_ack_ms > 0 && flow.rcv_nxt.since(active.rcv_acked) < 2 * full;
         if is_delayed {
             active.owe_delayed_ack(offer.delayed_ack_ms, now);
         } else {

@@ -16,7 +16,6 @@
 use super::congestion::{CongestionControl, Opening};
 use super::repair::{FLYING, Repair};
 use super::runs::{Delivery, is_sent_after};
-use super::slow_start::{Arrival, Pace};
 use super::{Active, Flow, Segment, SeqNum, Time};
 
 /// Nothing is lost as far as is known.
@@ -168,11 +167,6 @@ impl Repair {
         }
     }
 
-    /// The shortest round trip that was seen, or what is remembered of the path.
-    fn shortest_round_trip_us(&self, active: &Active) -> u32 {
-        if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us }
-    }
-
     /// How late a segment may be (RFC 8985 §6.2 step 4).
     fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
         if self.has_reordering == 0 {
@@ -294,19 +288,7 @@ impl Repair {
             true => acknowledged.flight.saturating_mul(2) >= active.cwnd,
             false => acknowledged.flight + 2 * mss >= active.cwnd,
         };
-        let pace = match delivery.latest {
-            Some((sent_us, _, true)) if active.ssthresh == u32::MAX && self.phase == OPEN => {
-                let now_us = now.0 as u32;
-                self.slow_start.on_ack(Arrival {
-                    furthest: self.furthest,
-                    snd_nxt: flow.snd_nxt,
-                    round_trip_us: now_us.wrapping_sub(sent_us),
-                    min_rtt_us: self.min_rtt_us,
-                    now_us,
-                })
-            }
-            _ => Pace::Full,
-        };
+        let pace = self.pace(flow, active, delivery, now);
         if was_used && delivered > 0 {
             control.open(active, &mut self.cubic, mss, Opening { acknowledged: delivered, pace }, now);
         }

@@ -13,9 +13,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::SeqNum;
 use super::congestion::Cubic;
 use super::slow_start::SlowStart;
+use super::{Active, SeqNum};
 
 /// A range of the peer's stream beyond a gap, with the spans that hold it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -42,8 +42,8 @@ pub(super) struct Run {
     pub fate: u8,
     /// Whether it was sent more than once.
     pub is_resent: u8,
-    /// How long before the last of it the first was sent, in units of 16 us.
-    pub spread: u16,
+    /// How long before the last of it the first was sent, or as long as can be said.
+    pub spread_us: u16,
 }
 
 /// In flight, as far as is known.
@@ -140,6 +140,11 @@ impl Repair {
         let are_held_in_order = self.held().windows(2).all(|pair| pair[0].end.before(pair[1].start));
         let are_not_empty = self.held().iter().all(|range| range.start.before(range.end));
         are_held_in_order && are_not_empty && (self.run_count == 0 || end == snd_nxt)
+    }
+
+    /// The shortest round trip that was seen, or what is remembered of the path.
+    pub(super) fn shortest_round_trip_us(&self, active: &Active) -> u32 {
+        if self.min_rtt_us == 0 { active.srtt_us } else { self.min_rtt_us }
     }
 
     /// Whether it holds nothing that anybody needs.

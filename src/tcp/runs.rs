@@ -44,21 +44,18 @@ pub(super) fn is_sent_after(one: (u32, SeqNum), other: (u32, SeqNum)) -> bool {
     later_us > 0 || later_us == 0 && one.1.after(other.1)
 }
 
-/// The unit of `Run::spread`, as a shift of microseconds.
-const SPREAD_SHIFT: u32 = 4;
-
 impl Run {
     /// When the first of it was sent.
     fn first_us(&self) -> u32 {
-        self.sent_us.wrapping_sub(u32::from(self.spread) << SPREAD_SHIFT)
+        self.sent_us.wrapping_sub(u32::from(self.spread_us))
     }
 
     /// The range `from..to` of this run, which begins at `start`: its bytes count as sent at an even pace.
     fn part(&self, start: SeqNum, from: SeqNum, to: SeqNum) -> Run {
         let bytes = u64::from(self.end.since(start).max(1));
-        let share = |part: u32| (u64::from(self.spread) * u64::from(part) / bytes) as u32;
-        let sent_us = self.sent_us.wrapping_sub(share(self.end.since(to)) << SPREAD_SHIFT);
-        Run { end: to, sent_us, spread: share(to.since(from)) as u16, ..*self }
+        let share = |part: u32| (u64::from(self.spread_us) * u64::from(part) / bytes) as u32;
+        let sent_us = self.sent_us.wrapping_sub(share(self.end.since(to)));
+        Run { end: to, sent_us, spread_us: share(to.since(from)) as u16, ..*self }
     }
 
     /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it
@@ -67,7 +64,7 @@ impl Run {
         let is_in_order = is_sent_after((next.sent_us, next.end), (self.sent_us, self.end));
         let sent_us = if is_in_order { next.sent_us } else { self.sent_us };
         let spread_us = if is_in_order { sent_us.wrapping_sub(self.first_us()) } else { 0 };
-        Run { sent_us, spread: (spread_us >> SPREAD_SHIFT).min(u32::from(u16::MAX)) as u16, ..*next }
+        Run { sent_us, spread_us: spread_us.min(u32::from(u16::MAX)) as u16, ..*next }
     }
 }
 
@@ -112,7 +109,7 @@ impl Repair {
         if let Some(last) = self.last_run()
             && last.fate == FLYING
             && last.is_resent == 0
-            && sent_us.wrapping_sub(last.first_us()) <= nearby_us
+            && sent_us.wrapping_sub(last.first_us()) <= nearby_us.min(u32::from(u16::MAX))
         {
             *last = last.with_next(&Run { end, sent_us, ..*last });
         } else {
@@ -125,7 +122,7 @@ impl Repair {
     }
 
     fn append(&mut self, end: SeqNum, sent_us: u32) {
-        let run = Run { end, sent_us, fate: FLYING, is_resent: 0, spread: 0 };
+        let run = Run { end, sent_us, fate: FLYING, is_resent: 0, spread_us: 0 };
         if self.make_room(1) {
             self.runs[usize::from(self.run_count)] = run;
             self.run_count += 1;
@@ -326,7 +323,13 @@ impl Repair {
         // Where there is no room for two fates all of it counts as sent again: what was not is found lost once more.
         let to = if has_room { from.plus(bytes) } else { run.end };
         let to = if to.after(run.end) { run.end } else { to };
-        self.split(position, start, (start, to), |part| Run { sent_us, spread: 0, fate: FLYING, is_resent: 1, ..part });
+        self.split(position, start, (start, to), |part| Run {
+            sent_us,
+            spread_us: 0,
+            fate: FLYING,
+            is_resent: 1,
+            ..part
+        });
         self.join();
     }
 }
@@ -374,6 +377,41 @@ mod tests {
         repair.on_sent(at(300), 1_100, 50);
         let sent: Vec<u32> = repair.runs().iter().map(|run| run.sent_us).collect();
         assert_eq!(sent, [1_040, 1_100]);
+    }
+
+    /// A segment every 100 us: 25 share a run, and each is still known to have been sent about when it was.
+    #[test]
+    fn a_steady_stream_does_not_blur_when_it_was_sent() {
+        let mut repair = Repair::empty(0);
+        repair.begin_runs(START, START, 0);
+        for segment in 1..=100_u32 {
+            repair.on_sent(at(segment * 100), segment * 100, 2_500);
+        }
+        assert_eq!(repair.runs().len(), 4);
+        let mut delivery = Delivery::default();
+        repair.on_sacked(START, at(3_900), at(4_000), &mut delivery);
+        let (sent_us, end, is_first) = delivery.latest.expect("something has arrived");
+        assert!(sent_us.abs_diff(4_000) <= 100 && end == at(4_000) && is_first, "{sent_us}");
+        for segment in 1..=38_u32 {
+            let delivery = repair.on_acknowledged(at(segment * 100 - 100), at(segment * 100));
+            let (sent_us, ..) = delivery.latest.expect("something has arrived");
+            assert!(sent_us.abs_diff(segment * 100) <= 200, "segment {segment}: {sent_us}");
+        }
+    }
+
+    #[test]
+    fn what_has_arrived_grows_in_a_full_list() {
+        let mut repair = Repair::empty(0);
+        repair.begin_runs(START, at(30_000), 0);
+        for hole in 0..100_u32 {
+            repair.on_sacked(START, at(hole * 200 + 100), at(hole * 200 + 200), &mut Delivery::default());
+        }
+        assert!(!repair.make_room(2), "the list is full");
+        let last = repair.runs().iter().rposition(|run| run.fate == SACKED).expect("something has arrived");
+        let from = repair.runs()[last].end;
+        let mut delivery = Delivery::default();
+        repair.on_sacked(START, from, from.plus(500), &mut delivery);
+        assert_eq!((delivery.bytes, repair.runs()[last].end), (500, from.plus(500)));
     }
 
     /// Whatever is done in whatever order, the runs stay in order, cover what is in flight, and no byte counts as

@@ -10,7 +10,9 @@
 //!
 //! Invariant: only for the first slow start of a connection; later ones have a threshold to go by.
 
-use super::SeqNum;
+use super::recovery::OPEN;
+use super::runs::Delivery;
+use super::{Active, Flow, Repair, SeqNum, Time};
 
 /// What is remembered of round trips; all zero at first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -39,7 +41,7 @@ pub(super) struct Arrival {
     /// The furthest byte that has arrived: what comes late does not make a round longer.
     pub furthest: SeqNum,
     pub snd_nxt: SeqNum,
-    /// How long ago what it tells of was sent.
+    /// How long ago it was sent.
     pub round_trip_us: u32,
     /// The shortest round trip of the connection.
     pub min_rtt_us: u32,
@@ -66,6 +68,22 @@ const LONGER_US_MAX: u32 = 16_000;
 const SLOWER_ROUNDS: u16 = 5;
 /// Acknowledgments so close to each other are one train.
 const TRAIN_GAP_US: u32 = 2_000;
+
+impl Repair {
+    /// How fast slow start is after this delivery.
+    pub(super) fn pace(&mut self, flow: &Flow, active: &Active, delivery: &Delivery, now: Time) -> Pace {
+        let is_first = active.ssthresh == u32::MAX && self.phase == OPEN;
+        let Some((sent_us, _, true)) = delivery.latest.filter(|_| is_first) else { return Pace::Full };
+        let now_us = now.0 as u32;
+        self.slow_start.on_ack(Arrival {
+            furthest: self.furthest,
+            snd_nxt: flow.snd_nxt,
+            round_trip_us: now_us.wrapping_sub(sent_us),
+            min_rtt_us: self.min_rtt_us,
+            now_us,
+        })
+    }
+}
 
 impl SlowStart {
     /// A round trip has ended.
