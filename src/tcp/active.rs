@@ -160,10 +160,12 @@ impl Active {
 
     /// An ACK that waits shall wait no longer. Returns whether there was one.
     pub fn hurry_ack(&mut self) -> bool {
-        let is_waiting = self.ack_deadline_ms != 0;
-        self.is_ack_owed |= u8::from(is_waiting);
+        if self.ack_deadline_ms == 0 {
+            return false;
+        }
         self.ack_deadline_ms = 0;
-        is_waiting
+        self.is_ack_owed = 1;
+        true
     }
 
     /// A segment with this acknowledgment leaves.

@@ -90,13 +90,17 @@ impl Repair {
 
     /// The peer sends data up to here: a FIN that was held before that is one no longer.
     pub(super) fn note_data(&mut self, end: SeqNum) {
-        self.has_fin &= u8::from(!end.after(self.fin_seq));
+        if end.after(self.fin_seq) {
+            self.has_fin = 0;
+        }
     }
 
     /// Whether the FIN that was held is at RCV.NXT; then it is held no longer.
     pub fn take_fin(&mut self, rcv_nxt: SeqNum) -> bool {
         let is_there = self.has_fin == 1 && self.fin_seq == rcv_nxt;
-        self.has_fin &= u8::from(!is_there);
+        if is_there {
+            self.has_fin = 0;
+        }
         is_there
     }
 
@@ -136,7 +140,9 @@ impl Repair {
             self.held.copy_within(1..usize::from(self.held_count), 0);
             self.held_count -= 1;
         }
-        self.has_fin &= u8::from(!self.fin_seq.before(rcv_nxt));
+        if self.fin_seq.before(rcv_nxt) {
+            self.has_fin = 0;
+        }
     }
 
     /// Gives up everything that is held.
