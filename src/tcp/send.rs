@@ -226,8 +226,8 @@ pub(super) fn rearm(flow: &Flow, active: &mut Active, repair: &mut Repair, now: 
     active.arm_for(wait_ms, now);
 }
 
-/// The same after an acknowledgment of nothing new, which puts off no timer that runs (RFC 6298 §5.3): a peer that keeps
-/// sending would put it off for ever.
+/// The same after an acknowledgment of nothing new, which puts off no timer that runs (RFC 6298 §5.3): a peer that
+/// speaks all the time would put it off for ever.
 pub(super) fn rearm_as_needed(flow: &Flow, active: &mut Active, repair: &mut Repair, now: Time) {
     let (timer, _) = repair.next_timer(flow, active);
     // How long late segments may still be late is reckoned from when they were sent.
