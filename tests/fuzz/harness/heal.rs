@@ -2,7 +2,9 @@
 //!
 //! Each peer that is there becomes an honest receiver that has nothing of what is in flight: it acknowledges what it
 //! hears from now on, with SACK blocks where both ends have agreed on them. What it said before that it had, it has
-//! thrown away (RFC 2018 §8).
+//! thrown away (RFC 2018 §8). And it sends what it has sent once more, from the first gap on.
+
+use holdline::shard::FlowId;
 
 use super::application::Behaviour;
 use super::frame::Segment;
@@ -31,6 +33,11 @@ const ROUND_MS: u64 = 4_000;
 /// A connection that has something to send gets on in so many rounds: longer than the longest time-out between two
 /// sendings, shorter than the user timeout that would end it.
 const STUCK_ROUNDS_MAX: u32 = 20;
+/// What a peer sends again arrives at once, unless there is no room until others have got theirs.
+const DEAF_ROUNDS_MAX: u32 = 30;
+const PIECE_BYTES: u32 = 1_000;
+/// More than that is not sent again.
+const MISSING_BYTES_MAX: u32 = 50_000;
 /// Beside timestamps.
 const BLOCKS_MAX: usize = 3;
 
@@ -39,8 +46,11 @@ impl World {
     pub fn heal(&mut self) {
         self.shard().service_mut().behaviour = Behaviour::Hold;
         self.heard = Some(Vec::new());
+        self.resume_all();
         let mut unacked = [0; PEERS];
         let mut stuck_rounds = [0; PEERS];
+        let mut missing = [0; PEERS];
+        let mut deaf_rounds = [0; PEERS];
         for _ in 0..ROUNDS_MAX {
             let mut is_done = true;
             for peer in 0..PEERS as u8 {
@@ -52,9 +62,16 @@ impl World {
                 if stuck_rounds[at] > STUCK_ROUNDS_MAX {
                     self.fail(&format!("{bytes} bytes for peer {peer} do not get on"));
                 }
-                if bytes > 0 {
+                let gap = self.missing_bytes(peer);
+                deaf_rounds[at] = if gap == 0 || gap != missing[at] { 0 } else { deaf_rounds[at] + 1 };
+                missing[at] = gap;
+                if deaf_rounds[at] > DEAF_ROUNDS_MAX {
+                    self.fail(&format!("{gap} bytes of peer {peer} do not get on"));
+                }
+                is_done &= gap == 0;
+                if bytes > 0 || gap > 0 {
                     self.appear(peer);
-                    self.say_heard(peer);
+                    self.say_heard(peer, gap.min(PIECE_BYTES));
                 }
             }
             if is_done {
@@ -73,6 +90,27 @@ impl World {
         id.and_then(|id| self.shard().flow(now, id)).map_or(0, |view| view.unacked_bytes)
     }
 
+    /// What the peer has sent, at some time, and was not told to have arrived.
+    fn missing_bytes(&mut self, peer: u8) -> u32 {
+        let wire = self.wire_of(&ends_of_peer(peer));
+        let is_blurred = self.wires[wire].is_blurred;
+        // Behind its FIN there is nothing.
+        let is_open = self.book_of(wire).is_some_and(|book| !book.is_blurred && !book.is_peer_closed);
+        let missing = self.wires[wire].talk.map_or(0, |talk| talk.peer_nxt.wrapping_sub(talk.rcv_nxt));
+        if is_open && !is_blurred && missing <= MISSING_BYTES_MAX { missing } else { 0 }
+    }
+
+    /// Every connection reads.
+    fn resume_all(&mut self) {
+        let ids: Vec<FlowId> = self.books.iter().map(|book| book.id).collect();
+        for id in ids {
+            if let Some(book) = self.books.iter_mut().find(|book| book.id == id) {
+                book.is_paused = false;
+            }
+            self.perform(|shard, now| shard.resume(now, id));
+        }
+    }
+
     /// A segment has come out.
     pub fn hear(&mut self, wire: usize, segment: &Segment<'_>) {
         if let Some(heard) = &mut self.heard {
@@ -80,8 +118,8 @@ impl World {
         }
     }
 
-    /// The peer acknowledges what it has heard.
-    fn say_heard(&mut self, peer: u8) {
+    /// The peer acknowledges what it has heard, and sends so much from the first gap on.
+    fn say_heard(&mut self, peer: u8, bytes: u32) {
         let wire = self.wire_of(&ends_of_peer(peer));
         let Some(talk) = self.wires[wire].talk else { return };
         let mut ack = talk.snd_una;
@@ -94,6 +132,6 @@ impl World {
         }
         let beyond = heard.clone().rev().filter(|heard| talk.has_sack && is_after(heard.start, ack));
         let blocks: Vec<(u32, u32)> = beyond.map(|heard| (heard.start, heard.end)).take(BLOCKS_MAX).collect();
-        self.acknowledge_blocks(peer, ack, &blocks, u16::MAX);
+        self.say_blocks(peer, ack, &blocks, (bytes as u16, u16::MAX));
     }
 }

@@ -210,11 +210,11 @@ impl World {
         let (taken, count_max) = if talk.timestamps.is_some() { (TIMESTAMPS_BYTES, 3) } else { (0, 4) };
         let segment_bytes = u32::from(talk.mss.min(self.config.mtu - 40)).saturating_sub(taken as u32);
         let blocks = blocks.iter().take(count_max).map(|&block| aimed_block(&talk, segment_bytes, block));
-        self.acknowledge_blocks(peer, self.aimed_ack(wire, ack), &blocks.collect::<Vec<_>>(), window);
+        self.say_blocks(peer, self.aimed_ack(wire, ack), &blocks.collect::<Vec<_>>(), (0, window));
     }
 
-    /// An acknowledgment with these SACK blocks.
-    pub(super) fn acknowledge_blocks(&mut self, peer: u8, ack: u32, blocks: &[(u32, u32)], window: u16) {
+    /// What comes next in the peer's stream, with an acknowledgment and these SACK blocks.
+    pub(super) fn say_blocks(&mut self, peer: u8, ack: u32, blocks: &[(u32, u32)], (bytes, window): (u16, u16)) {
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let Some(seq) = self.wires[wire].talk.map(|talk| talk.rcv_nxt) else { return };
@@ -224,7 +224,7 @@ impl World {
             options.extend(end.to_be_bytes());
         }
         let segment = Segment { seq, ack, control: ACK, window, urgent: 0, options: &options, payload: &[] };
-        self.write_agreed(wire, &ends, segment, 0);
+        self.write_agreed(wire, &ends, segment, bytes);
         self.deliver();
     }
 
