@@ -111,6 +111,7 @@ impl<S: Service> Shard<S> {
         if !flow.has_peer_fin() && repair.take_fin(flow.rcv_nxt) {
             let payload = Payload { offered: 0, taken: 0, has_fin: true };
             tables.count(tcp::on_payload(flow, active, payload, offer, now));
+            repair.release_held(&mut tables.storage.payload);
         }
         let (has_bytes, has_fin) = (active.recv_bytes > 0, flow.has_peer_fin());
         if has_bytes {

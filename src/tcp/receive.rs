@@ -194,7 +194,7 @@ fn check_ack(
     if !is_new {
         if let Some(repair) = repair.filter(|repair| repair.is_flying()) {
             repair.on_ack(flow, active, segment, acknowledged, offer.congestion, now);
-            send::rearm(flow, active, repair, now);
+            send::rearm_as_needed(flow, active, repair, now);
         }
         return Continue(Effects::only(Rule::AckRepeats));
     }

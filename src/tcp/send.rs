@@ -9,7 +9,7 @@
 //! ```
 
 use super::open::Offer;
-use super::recovery::{TIMER_PROBE, TIMER_RETRANSMISSION};
+use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
 use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time};
 
@@ -224,6 +224,16 @@ pub(super) fn rearm(flow: &Flow, active: &mut Active, repair: &mut Repair, now: 
     let (timer, wait_ms) = repair.next_timer(flow, active);
     repair.timer = timer;
     active.arm_for(wait_ms, now);
+}
+
+/// The same after an acknowledgment of nothing new, which puts off no timer that runs (RFC 6298 §5.3): a peer that
+/// speaks all the time would put it off for ever.
+pub(super) fn rearm_as_needed(flow: &Flow, active: &mut Active, repair: &mut Repair, now: Time) {
+    let (timer, _) = repair.next_timer(flow, active);
+    // How long late segments may still be late is reckoned from when they were sent.
+    if timer != repair.timer || timer == TIMER_REORDERING || active.deadline_ms().is_none() {
+        rearm(flow, active, repair, now);
+    }
 }
 
 /// Whether more is to be in flight than one segment, whose loss a time-out finds soon enough.

@@ -3,9 +3,7 @@
 use holdline::shard::{CloseHow, FlowId, State};
 
 use super::application::Behaviour;
-use super::frame::ACK;
-use super::operation::PEERS;
-use super::peers::ends_of_peer;
+use super::heal::Healing;
 use super::world::World;
 
 /// How a world ends.
@@ -16,18 +14,6 @@ pub enum End {
     /// Every connection is closed, no peer ever speaks again, and time passes.
     Wait,
 }
-
-/// Whether everything becomes well first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Healing {
-    None,
-    /// Every peer acknowledges all that it sees, as often as it takes.
-    First,
-}
-
-/// Rounds in which a connection that has something to send gets on once at least: longer than two of the longest
-/// time-outs.
-const STUCK_ROUNDS_MAX: u32 = 40;
 
 /// Everything that repeats itself has been given up by then.
 const ROUNDS_MAX: u32 = 200;
@@ -68,43 +54,6 @@ impl World {
             true
         });
         ids
-    }
-
-    /// Demands that whatever was lost is found, and everything that is queued gets to peers that take it.
-    fn heal(&mut self) {
-        self.shard().service_mut().behaviour = Behaviour::Hold;
-        let mut unacked = [0; PEERS];
-        let mut stuck_rounds = [0; PEERS];
-        for _ in 0..ROUNDS_MAX {
-            let mut is_done = true;
-            for peer in 0..PEERS as u8 {
-                let at = usize::from(peer);
-                let bytes = self.unacked_bytes(peer);
-                is_done &= bytes == 0;
-                stuck_rounds[at] = if bytes == 0 || bytes < unacked[at] { 0 } else { stuck_rounds[at] + 1 };
-                unacked[at] = bytes;
-                if stuck_rounds[at] > STUCK_ROUNDS_MAX {
-                    self.fail(&format!("{bytes} bytes for peer {peer} do not get on"));
-                }
-                if bytes > 0 {
-                    self.appear(peer);
-                    self.say(peer, 0, ACK, u16::MAX);
-                }
-            }
-            if is_done {
-                return;
-            }
-            self.wait(self.now.plus_ms(ROUND_MS));
-        }
-    }
-
-    /// How much is queued for a peer that is there and knows what was said.
-    fn unacked_bytes(&mut self, peer: u8) -> u32 {
-        let wire = self.wire_of(&ends_of_peer(peer));
-        let is_blurred = self.wires[wire].is_blurred;
-        let id = self.book_of(wire).filter(|book| !book.is_blurred && !is_blurred).map(|book| book.id);
-        let now = self.now;
-        id.and_then(|id| self.shard().flow(now, id)).map_or(0, |view| view.unacked_bytes)
     }
 
     fn abort_all(&mut self) {

@@ -72,6 +72,7 @@ impl World {
             Some(false) => Standing::Open,
         };
         let offset = self.wires[wire].on_coming(&segment, standing)?;
+        self.hear(wire, &segment);
         let Some(offset) = offset else { return Ok(()) };
         // A connection that ended in the same operation has no book any more.
         match self.books.iter_mut().find(|book| book.peer == wire) {

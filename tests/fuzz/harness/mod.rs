@@ -12,6 +12,7 @@ mod book;
 mod death;
 mod finish;
 mod frame;
+mod heal;
 mod input;
 mod look;
 mod operation;
@@ -26,7 +27,8 @@ mod world;
 
 use holdline::shard::{Capacity, RuleSet, Storage, Time};
 
-use finish::{End, Healing};
+use finish::End;
+use heal::Healing;
 use input::Input;
 use operation::Operation;
 use profile::PROFILES;

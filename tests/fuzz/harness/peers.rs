@@ -69,11 +69,11 @@ fn aimed_block(talk: &Talk, segment_bytes: u32, block: Block) -> (u32, u32) {
     let (una, next) = (talk.snd_una, talk.snd_nxt);
     let flight = next.wrapping_sub(una);
     let segments = |count: u8| u32::from(count) * segment_bytes;
-    let eighths = |count: u8| flight / 8 * u32::from(count);
+    let eighths = |count: u8| (flight / 8).wrapping_mul(u32::from(count));
     match block {
         Block::Segments { skip, count } => {
             let start = segments(skip).min(flight);
-            (una.wrapping_add(start), una.wrapping_add(flight.min(start + segments(count))))
+            (una.wrapping_add(start), una.wrapping_add(flight.min(start.saturating_add(segments(count)))))
         }
         Block::Eighths { skip, count } => (una.wrapping_add(eighths(skip)), una.wrapping_add(eighths(skip + count))),
         Block::Duplicate { back, count } => {
@@ -209,16 +209,22 @@ impl World {
         let Some(talk) = self.wires[wire].talk else { return };
         let (taken, count_max) = if talk.timestamps.is_some() { (TIMESTAMPS_BYTES, 3) } else { (0, 4) };
         let segment_bytes = u32::from(talk.mss.min(self.config.mtu - 40)).saturating_sub(taken as u32);
-        let blocks = &blocks[..blocks.len().min(count_max)];
-        let mut options = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
-        for &block in blocks {
-            let (start, end) = aimed_block(&talk, segment_bytes, block);
+        let blocks = blocks.iter().take(count_max).map(|&block| aimed_block(&talk, segment_bytes, block));
+        self.say_blocks(peer, self.aimed_ack(wire, ack), &blocks.collect::<Vec<_>>(), (0, window));
+    }
+
+    /// What comes next in the peer's stream, with an acknowledgment and these SACK blocks.
+    pub(super) fn say_blocks(&mut self, peer: u8, ack: u32, blocks: &[(u32, u32)], (bytes, window): (u16, u16)) {
+        let ends = ends_of_peer(peer);
+        let wire = self.wire_of(&ends);
+        let Some(seq) = self.wires[wire].talk.map(|talk| talk.rcv_nxt) else { return };
+        let mut options = if blocks.is_empty() { Vec::new() } else { vec![1, 1, 5, 2 + 8 * blocks.len() as u8] };
+        for (start, end) in blocks {
             options.extend(start.to_be_bytes());
             options.extend(end.to_be_bytes());
         }
-        let (seq, ack) = (talk.rcv_nxt, self.aimed_ack(wire, ack));
         let segment = Segment { seq, ack, control: ACK, window, urgent: 0, options: &options, payload: &[] };
-        self.write_agreed(wire, &ends, segment, 0);
+        self.write_agreed(wire, &ends, segment, bytes);
         self.deliver();
     }
 

@@ -8,6 +8,7 @@ use super::application::Application;
 use super::book::{Book, Pushed};
 use super::death::Death;
 use super::frame::{self, Came, Ends, RST};
+use super::heal::Heard;
 use super::look::ends_of;
 use super::profile::Profile;
 use super::wire::Wire;
@@ -53,6 +54,8 @@ pub struct World {
     notices: Vec<Notice>,
     pub death: Option<Death>,
     last_ticket: u64,
+    /// What peers have heard since they began to acknowledge nothing else.
+    pub heard: Option<Vec<Heard>>,
     /// Peers send what `peer_bytes` says.
     pub is_true: bool,
     /// Rules that were counted by processes that died.
@@ -86,6 +89,7 @@ impl World {
             notices: Vec::with_capacity(16),
             death: None,
             last_ticket: 0,
+            heard: None,
             is_true: true,
             rules: RuleSet::default(),
         }
