@@ -116,17 +116,18 @@ impl Payload {
 
     /// Stores bytes that came out of order in a queue of their own and returns its first and last span; a quarter of
     /// all blocks is left to what is in order.
-    pub fn store_held(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
-        self.store_apart(bytes, self.taken_blocks.capacity() / 4)
+    /// `tail` is the span whose bytes they follow, or `NO_SPAN`: where its block has room they go there.
+    pub fn store_held(&mut self, bytes: &[u8], tail: u32) -> Option<(u32, u32)> {
+        self.store_apart(bytes, tail, self.taken_blocks.capacity() / 4)
     }
 
     /// Stores bytes in a queue of their own and returns its first and last span.
     pub fn store_shared(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
-        self.store_apart(bytes, 0)
+        self.store_apart(bytes, NO_SPAN, 0)
     }
 
-    fn store_apart(&mut self, bytes: &[u8], reserve: u32) -> Option<(u32, u32)> {
-        if !self.store(bytes, Label::default(), NO_SPAN, reserve) {
+    fn store_apart(&mut self, bytes: &[u8], tail: u32, reserve: u32) -> Option<(u32, u32)> {
+        if !self.store(bytes, Label::default(), tail, reserve) {
             return None;
         }
         let stored = std::mem::take(&mut self.stored);

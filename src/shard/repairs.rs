@@ -57,14 +57,17 @@ impl Batch {
         let repair = &mut self.repairs[borrowed.position];
         let payload = &mut self.tables.storage.payload;
         let end = seq.plus(bytes.len() as u32);
-        if !bytes.is_empty() && repair.first_missing(seq, end).is_none() {
+        let is_repeated = !bytes.is_empty() && repair.first_missing(seq, end).is_none();
+        if is_repeated && touched.flow.takes_sack() {
             repair.note_duplicate(seq, end);
         }
         let mut next = seq;
         let mut is_held = false;
         while let Some((from, to)) = repair.first_missing(next, end) {
             let piece = &bytes[from.since(seq) as usize..to.since(seq) as usize];
-            let Some((head, tail)) = payload.store_held(piece) else { break };
+            let tail_before = repair.tail_before(from);
+            let stored = repair.has_room_for_piece(payload).then(|| payload.store_held(piece, tail_before)).flatten();
+            let Some((head, tail)) = stored else { break };
             if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
                 payload.release_shared(head, tail);
                 break;

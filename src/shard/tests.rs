@@ -117,6 +117,39 @@ fn a_peer_that_sends_byte_by_byte_takes_no_more_than_its_window_stands_for() {
 }
 
 #[test]
+fn pieces_beyond_a_gap_take_no_block_each() {
+    for is_backwards in [false, true] {
+        let mut shard = shard(Hold);
+        let (mut client, _) = open(&mut shard, 1);
+        let start = client.seq.plus(10);
+        for at in 0..2_000 {
+            client.seq = start.plus(if is_backwards { 2_000 - at } else { at });
+            shard.receive(Time(0), &[&client.frame(Control::ACK, b"x")]);
+            sent(&mut shard);
+        }
+        let stats = shard.stats();
+        assert!(stats.spans <= 512, "{} spans", stats.spans);
+        assert!(is_backwards || stats.blocks <= 1, "{} blocks", stats.blocks);
+    }
+}
+
+#[test]
+fn what_came_twice_keeps_no_block_of_a_peer_without_sack() {
+    let mut shard = shard(Hold);
+    let (mut client, _) = open(&mut shard, 1);
+    let start = client.seq;
+    client.seq = start.plus(1);
+    shard.receive(Time(0), &[&client.frame(Control::ACK, b"b")]);
+    shard.receive(Time(0), &[&client.frame(Control::ACK, b"b")]);
+    client.seq = start;
+    shard.receive(Time(0), &[&client.frame(Control::ACK, b"ab")]);
+    shard.receive(Time(0), &[&client.frame(Control::ACK, b"ab")]);
+    shard.tick(Time::from_ms(1_000));
+    let stats = shard.stats();
+    assert_eq!((stats.actives, stats.repairs, stats.spans, stats.blocks), (0, 0, 0, 0));
+}
+
+#[test]
 fn next_hops_that_nobody_uses_are_used_again() {
     let mut shard = shard(Hold);
     for round in 0..3_000_u32 {

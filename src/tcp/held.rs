@@ -7,7 +7,10 @@
 
 use super::repair::{HELD_MAX, Held, Repair};
 use super::segment::SackBlocks;
-use super::{Flow, SeqNum, Spans};
+use super::{Flow, NO_SPAN, SeqNum, Spans};
+
+/// How many pieces are held at most: a window of full segments has fewer.
+const PIECES_MAX: usize = 512;
 
 impl Repair {
     /// The ranges, in order.
@@ -33,6 +36,25 @@ impl Repair {
             from = range.end;
         }
         from.before(end).then_some((from, end))
+    }
+
+    /// The span whose bytes end where a range begins; `NO_SPAN` where none do.
+    pub fn tail_before(&self, start: SeqNum) -> u32 {
+        self.held().iter().find(|range| range.end == start).map_or(NO_SPAN, |range| range.tail)
+    }
+
+    /// Whether another piece may be held: a peer that sends them byte by byte must not take a block for each.
+    pub fn has_room_for_piece(&self, spans: &impl Spans) -> bool {
+        let count_of = |range: &Held| {
+            let mut count = 1;
+            let mut index = range.head;
+            while index != range.tail && count <= PIECES_MAX {
+                index = spans.span(index).next;
+                count += 1;
+            }
+            count
+        };
+        self.held().iter().map(count_of).sum::<usize>() < PIECES_MAX
     }
 
     /// Holds a range that was missing. `false` where there is no room for it; then the caller gives its spans up.

@@ -124,6 +124,7 @@ fn check_sequence(
     if let Some(repair) = repair
         && segment.payload_bytes > 0
         && !segment.control.has(Control::SYN)
+        && flow.takes_sack()
         && end.at_or_before(flow.rcv_nxt)
     {
         repair.note_duplicate(segment.seq, end);
