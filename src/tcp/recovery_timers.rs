@@ -51,8 +51,10 @@ impl Repair {
 
     /// Which timer is to run, and for how long, in ms.
     pub(super) fn next_timer(&mut self, flow: &Flow, active: &Active) -> (u8, u32) {
-        if self.late_us > 0 {
-            return (TIMER_REORDERING, self.late_us.div_ceil(1_000).max(1));
+        let late_ms = self.late_us.div_ceil(1_000).max(1);
+        // Never in place of a time-out that comes sooner: after a long silence round trips say little.
+        if self.late_us > 0 && late_ms < active.rto_ms {
+            return (TIMER_REORDERING, late_ms);
         }
         let pipe = self.pipe(active.snd_una);
         let may_probe = self.phase == OPEN
