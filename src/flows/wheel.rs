@@ -30,7 +30,6 @@ pub struct Wheel {
     occupied: [u64; LEVELS],
     /// The tick that counts, for each block.
     entered: Vec<u64>,
-    entries: usize,
 }
 
 impl Wheel {
@@ -41,7 +40,6 @@ impl Wheel {
             slots: vec![Vec::new(); LEVELS * SLOTS],
             occupied: [0; LEVELS],
             entered: Vec::new(),
-            entries: 0,
         }
     }
 
@@ -69,18 +67,13 @@ impl Wheel {
         let slot = (reachable >> (6 * level)) as usize % SLOTS;
         self.slots[level * SLOTS + slot].push(Entry { active, tick: tick as u32 });
         self.occupied[level] |= 1 << slot;
-        self.entries += 1;
     }
 
     /// Moves on to a time and adds to `due` the blocks whose entries come up.
     pub fn advance(&mut self, now: Time, due: &mut Vec<u32>) {
         let target = now.ms() / TICK_MS;
-        while self.now < target {
-            if self.entries == 0 {
-                self.now = target;
-                return;
-            }
-            self.now += 1;
+        while let Some(tick) = self.next_tick().filter(|&tick| tick <= target) {
+            self.now = tick;
             for level in (1..LEVELS).rev() {
                 if self.now.is_multiple_of(1 << (6 * level)) {
                     for entry in self.empty_slot(level, (self.now >> (6 * level)) as usize % SLOTS) {
@@ -92,6 +85,7 @@ impl Wheel {
                 self.come_up(entry, due);
             }
         }
+        self.now = self.now.max(target);
     }
 
     fn empty_slot(&mut self, level: usize, slot: usize) -> Vec<Entry> {
@@ -99,9 +93,7 @@ impl Wheel {
             return Vec::new();
         }
         self.occupied[level] &= !(1 << slot);
-        let entries = std::mem::take(&mut self.slots[level * SLOTS + slot]);
-        self.entries -= entries.len();
-        entries
+        std::mem::take(&mut self.slots[level * SLOTS + slot])
     }
 
     fn come_up(&mut self, entry: Entry, due: &mut Vec<u32>) {
@@ -119,6 +111,11 @@ impl Wheel {
 
     /// A time by which `advance` should be called: no entry comes up before it. `None` while the wheel is empty.
     pub fn next(&self) -> Option<Time> {
+        self.next_tick().map(|tick| Time::from_ms(tick * TICK_MS))
+    }
+
+    /// The next tick at which a slot is to be emptied.
+    fn next_tick(&self) -> Option<u64> {
         let mut next = None;
         for level in 0..LEVELS {
             let shift = 6 * level;
@@ -129,7 +126,7 @@ impl Wheel {
                 next = Some(next.map_or(tick, |other: u64| other.min(tick)));
             }
         }
-        next.map(|tick| Time::from_ms(tick * TICK_MS))
+        next
     }
 }
 
