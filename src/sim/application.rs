@@ -40,6 +40,8 @@ pub(super) struct Application {
     pub(super) written_bytes: u64,
     /// Whether it has closed its direction.
     pub(super) is_closed: bool,
+    /// Since when nothing but its FIN is unacknowledged.
+    fin_since_us: Option<u64>,
     /// Whether it has aborted.
     pub(super) is_aborted: bool,
     /// Whether there is nothing left to happen on its side.
@@ -85,6 +87,7 @@ impl Application {
             local,
             written_bytes: 0,
             is_closed: false,
+            fin_since_us: None,
             is_aborted: false,
             is_over: false,
             parameters: parameters.clone(),
@@ -118,11 +121,18 @@ impl Application {
     /// smoltcp 0.14 forgets its timer when the retransmission timer fires while a window update that was overtaken by
     /// an older segment has left it with a window of zero: unacknowledged bytes, and nothing that will ever send
     /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does,
-    /// as it takes no window from a repeated acknowledgment there; then the application gives up by an abort. Returns
-    /// whether either was needed.
+    /// as it takes no window from a repeated acknowledgment there; then the application gives up by an abort. So it
+    /// does where the FIN alone is left and its timer went with a fast retransmission that had nothing to send.
+    /// Returns whether anything was needed.
     pub(super) fn rescue(&mut self, now_us: u64, sockets: &mut SocketSet<'static>, has_no_timer: bool) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         let queued_bytes = socket.send_queue();
+        if queued_bytes == 0 && matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck) {
+            let since_us = *self.fin_since_us.get_or_insert(now_us);
+            let is_stalled = has_no_timer || now_us - since_us >= 2 * STALLED_US;
+            return is_stalled && self.abort(socket);
+        }
+        self.fin_since_us = None;
         if queued_bytes != self.queued_bytes || queued_bytes == 0 {
             self.queued_bytes = queued_bytes;
             self.queued_since_us = now_us;
@@ -133,16 +143,20 @@ impl Application {
         }
         let is_stalled = has_no_timer || now_us - self.queued_since_us >= STALLED_US;
         if self.is_rescued && socket.state() == State::LastAck && now_us - self.queued_since_us >= 2 * STALLED_US {
-            socket.abort();
-            self.is_aborted = true;
-            self.is_over = true;
-            return true;
+            return self.abort(socket);
         }
         if self.is_rescued || !self.is_established || !socket.is_active() || !is_stalled {
             return false;
         }
         self.is_rescued = true;
         socket.set_keep_alive(Some(Duration::from_secs(1)));
+        true
+    }
+
+    fn abort(&mut self, socket: &mut Socket<'static>) -> bool {
+        socket.abort();
+        self.is_aborted = true;
+        self.is_over = true;
         true
     }
 
