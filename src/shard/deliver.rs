@@ -113,6 +113,10 @@ impl<S: Service> Shard<S> {
             tables.count(tcp::on_payload(flow, active, payload, offer, now));
             repair.release_held(&mut tables.storage.payload);
         }
+        active.end_gap();
+        if repair.is_holding() {
+            active.await_gap(now);
+        }
         let (has_bytes, has_fin) = (active.recv_bytes > 0, flow.has_peer_fin());
         if has_bytes {
             self.offer_again(position);

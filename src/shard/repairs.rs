@@ -40,6 +40,7 @@ impl Batch {
         if let Some(borrowed) = touched.repair.take() {
             self.freed_repairs.push(borrowed.index);
             touched.active.set_repair(None);
+            touched.active.end_gap();
             touched.active.resend_nxt = touched.active.resend_nxt.later_of(touched.active.snd_una);
         }
     }
@@ -52,7 +53,7 @@ impl Batch {
 
     /// Keeps what came beyond a gap, as far as there is room and it is not there already.
     pub(super) fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
-        let touched = &self.touched[position];
+        let touched = &mut self.touched[position];
         let Some(borrowed) = touched.repair.filter(|_| touched.flow.is_live()) else { return };
         let repair = &mut self.repairs[borrowed.position];
         let payload = &mut self.tables.storage.payload;
@@ -78,8 +79,21 @@ impl Batch {
         if has_fin && repair.first_missing(seq, end).is_none() {
             repair.hold_fin(end);
         }
+        if repair.is_holding() {
+            touched.active.await_gap(self.now);
+        }
         if is_held {
             self.tables.count(Rule::PayloadHeld);
         }
+    }
+
+    /// The peer has not filled the gap: what is held behind it is given up, and the block it is held by.
+    pub(super) fn give_up_held(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        touched.active.end_gap();
+        if let Some(borrowed) = touched.repair {
+            self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);
+        }
+        self.tables.count(Rule::HeldGivenUp);
     }
 }

@@ -85,6 +85,9 @@ impl<S: Service> Shard<S> {
         if touched.active.is_ack_due(now) && touched.active.hurry_ack() {
             self.batch.tables.count(Rule::DelayedAckSent);
         }
+        if self.batch.touched[position].active.is_gap_due(now) {
+            self.batch.give_up_held(position);
+        }
         let touched = &mut self.batch.touched[position];
         if !touched.active.is_due(now) {
             // Touched all the same: the commit enters its later deadline.

@@ -86,12 +86,17 @@ pub struct Active {
     repair: u32,
     /// Duplicate acknowledgments in a row, where there is no SACK.
     pub(super) duplicates: u32,
+    /// When what is held beyond a gap is given up.
+    gap_deadline_ms: u32,
     /// Zero.
-    reserved: [u32; 2],
+    reserved: u32,
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
 
+/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
+/// being a minute at most where they are as ours.
+const GAP_MS_MAX: u32 = 120_000;
 const RECEIVING_URGENT: u32 = 1 << 0;
 const SENDING_URGENT: u32 = 1 << 1;
 impl Active {
@@ -153,6 +158,23 @@ impl Active {
         }
     }
 
+    /// Something is held beyond a gap, which the peer has so long to fill.
+    pub fn await_gap(&mut self, now: Time) {
+        if self.gap_deadline_ms == 0 {
+            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
+        }
+    }
+
+    /// Nothing is held, or some of the gap is filled.
+    pub fn end_gap(&mut self) {
+        self.gap_deadline_ms = 0;
+    }
+
+    /// Whether the peer has had its time.
+    pub fn is_gap_due(&self, now: Time) -> bool {
+        is_past(self.gap_deadline_ms, now)
+    }
+
     /// Whether an ACK goes out at the end of the batch.
     pub fn is_ack_owed(&self) -> bool {
         self.is_ack_owed == 1
@@ -164,6 +186,7 @@ impl Active {
             return false;
         }
         self.ack_deadline_ms = 0;
+        // Stored plainly: rustc 1.95 drops the store of `|= u8::from(is_waiting)` where it inlines this into the timer.
         self.is_ack_owed = 1;
         true
     }
@@ -260,13 +283,13 @@ impl Active {
         (self.deadline_ms != 0).then_some(self.deadline_ms)
     }
 
-    /// When something expires, the timer or the delay of an ACK, in ms of the stack's clock.
+    /// When something expires, the timer, the delay of an ACK or the wait for a gap, in ms of the stack's clock.
     pub fn next_deadline(&self, now: Time) -> Option<u64> {
         let at = |deadline_ms: u32| {
             let ahead_ms = deadline_ms.wrapping_sub(now.ms() as u32) as i32;
             (deadline_ms != 0).then(|| now.ms().saturating_add_signed(i64::from(ahead_ms)))
         };
-        [at(self.deadline_ms), at(self.ack_deadline_ms)].into_iter().flatten().min()
+        [at(self.deadline_ms), at(self.ack_deadline_ms), at(self.gap_deadline_ms)].into_iter().flatten().min()
     }
 
     /// Whether the timer has expired.

@@ -18,9 +18,9 @@ impl Repair {
         &self.held[..usize::from(self.held_count)]
     }
 
-    /// How many bytes are held.
-    pub fn held_bytes(&self) -> u32 {
-        self.held().iter().map(|range| range.end.since(range.start)).sum()
+    /// Whether anything waits for a gap to be filled.
+    pub fn is_holding(&self) -> bool {
+        self.held_count > 0 || self.has_fin == 1
     }
 
     /// The first part of `start..end` that is not held.

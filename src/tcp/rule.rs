@@ -147,6 +147,8 @@ pub enum Rule {
     RetransmissionTimeout,
     /// Segments that were overtaken are late for longer than the path reorders: they are lost. RFC 8985 §6.3.
     LateSegmentsLost,
+    /// A peer has not filled a gap for two minutes: what is held behind it is given up. RFC 2018 §8.
+    HeldGivenUp,
     /// Nothing is heard of the end of what was sent: one more segment, to find out. RFC 8985 §7.3.
     TailProbed,
     /// The peer's window is closed and data waits: probe it. RFC 9293 §3.8.6.1.
