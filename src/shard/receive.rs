@@ -108,7 +108,10 @@ impl<S: Service> Shard<S> {
         if effects.is_ack_due {
             let payload = &packet.payload[..effects.payload_hold as usize];
             self.batch.hold(position, segment.seq, payload, effects.has_fin);
-            self.batch.reply(position, Reply::Ack);
+            // The service may have aborted the connection as it opened.
+            if self.batch.is_live(position) {
+                self.batch.reply(position, Reply::Ack);
+            }
         } else if effects.payload_take > 0 || effects.has_fin {
             let start = effects.payload_skip as usize;
             let payload = &packet.payload[start..start + effects.payload_take as usize];

@@ -87,7 +87,10 @@ impl Repair {
         if self.phase != OPEN && !una.before(self.recovery_end) {
             self.leave(active);
         }
-        let lost = self.detect(flow, active, now) + self.detect_without_sack(flow, active, &acknowledged);
+        let mut lost = self.detect(flow, active, now) + self.detect_without_sack(flow, active, &acknowledged);
+        if una != acknowledged.snd_una {
+            lost += self.lose_thrown_away(una);
+        }
         if lost > 0 && self.phase == OPEN {
             self.enter(flow, active, control, RECOVERING);
         }

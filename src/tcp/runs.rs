@@ -266,11 +266,34 @@ impl Repair {
     /// Everything that is not known to have arrived is lost (RFC 6675 §5.1). Where the first bytes were said to have
     /// arrived and are not acknowledged, the peer has thrown them away, and maybe more (RFC 2018 §8).
     pub(super) fn lose_all(&mut self) {
-        let is_reneging = self.runs().first().is_some_and(|run| run.fate == SACKED);
+        let is_reneging = self.is_reneging();
         for run in &mut self.runs[..usize::from(self.run_count)] {
             run.fate = if run.fate == SACKED && !is_reneging { SACKED } else { LOST };
         }
         self.join();
+    }
+
+    /// An acknowledgment ends before what it would reach over, had the peer kept it: that and all else that it has said
+    /// to hold is lost. Returns how many bytes are.
+    pub(super) fn lose_thrown_away(&mut self, snd_una: SeqNum) -> u32 {
+        if !self.is_reneging() {
+            return 0;
+        }
+        let mut bytes = 0;
+        let mut start = snd_una;
+        for run in &mut self.runs[..usize::from(self.run_count)] {
+            if run.fate == SACKED {
+                run.fate = LOST;
+                bytes += run.end.since(start);
+            }
+            start = run.end;
+        }
+        self.join();
+        bytes
+    }
+
+    fn is_reneging(&self) -> bool {
+        self.runs().first().is_some_and(|run| run.fate == SACKED)
     }
 
     /// Everything from `from` on is to be sent again.

@@ -30,8 +30,8 @@ pub struct Heard {
 
 const ROUNDS_MAX: u32 = 200;
 const ROUND_MS: u64 = 4_000;
-/// A connection that has something to send gets on in so many rounds: longer than the longest time-out between two
-/// sendings, shorter than the user timeout that would end it.
+/// A connection that has something to send gets on in so many rounds, be it by a probe that only shows what is lost:
+/// longer than the longest time-out between two sendings, shorter than the user timeout that would end it.
 const STUCK_ROUNDS_MAX: u32 = 20;
 /// What a peer sends again arrives at once, unless there is no room until others have got theirs.
 const DEAF_ROUNDS_MAX: u32 = 30;
@@ -47,7 +47,7 @@ impl World {
         self.shard().service_mut().behaviour = Behaviour::Hold;
         self.heard = Some(Vec::new());
         self.resume_all();
-        let mut unacked = [0; PEERS];
+        let mut unacked = [(0, 0); PEERS];
         let mut stuck_rounds = [0; PEERS];
         let mut missing = [0; PEERS];
         let mut deaf_rounds = [0; PEERS];
@@ -55,10 +55,11 @@ impl World {
             let mut is_done = true;
             for peer in 0..PEERS as u8 {
                 let at = usize::from(peer);
-                let bytes = self.unacked_bytes(peer);
+                let (bytes, heard) = (self.unacked_bytes(peer), self.heard_count(peer));
                 is_done &= bytes == 0;
-                stuck_rounds[at] = if bytes == 0 || bytes < unacked[at] { 0 } else { stuck_rounds[at] + 1 };
-                unacked[at] = bytes;
+                let is_stuck = bytes > 0 && bytes >= unacked[at].0 && heard == unacked[at].1;
+                stuck_rounds[at] = if is_stuck { stuck_rounds[at] + 1 } else { 0 };
+                unacked[at] = (bytes, heard);
                 if stuck_rounds[at] > STUCK_ROUNDS_MAX {
                     self.fail(&format!("{bytes} bytes for peer {peer} do not get on"));
                 }
@@ -111,10 +112,19 @@ impl World {
         }
     }
 
+    /// How many segments the peer has heard that told it something.
+    fn heard_count(&mut self, peer: u8) -> usize {
+        let wire = self.wire_of(&ends_of_peer(peer));
+        self.heard.iter().flatten().filter(|heard| heard.wire == wire).count()
+    }
+
     /// A segment has come out.
     pub fn hear(&mut self, wire: usize, segment: &Segment<'_>) {
-        if let Some(heard) = &mut self.heard {
-            heard.push(Heard { wire, start: segment.seq, end: segment.end() });
+        let Some(heard) = &mut self.heard else { return };
+        let (start, end) = (segment.seq, segment.end());
+        let has_it = |it: &Heard| it.wire == wire && !is_after(it.start, start) && !is_after(end, it.end);
+        if !heard.iter().any(has_it) {
+            heard.push(Heard { wire, start, end });
         }
     }
 
