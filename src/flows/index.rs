@@ -4,6 +4,8 @@
 //! a time. Hash and equality come from the caller, who has the flows; the table holds slots only. It is rebuilt at each
 //! start and never logged.
 
+use std::net::IpAddr;
+
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
@@ -12,14 +14,39 @@ const SUB_TABLES: usize = 256;
 /// Addresses and ports of one connection, as its own end sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
-    /// The peer's IPv4 address.
-    pub remote: u32,
+    /// The peer's address.
+    pub remote: IpAddr,
     /// The peer's port.
     pub remote_port: u16,
     /// Our port.
     pub local_port: u16,
     /// Which of our addresses.
     pub local_index: u8,
+}
+
+impl FlowKey {
+    /// Calls `take` with the key as bytes to be hashed: 9 over IPv4, 21 over IPv6, so that no two keys have the same.
+    #[inline]
+    pub fn with_bytes<R>(&self, take: impl FnOnce(&[u8]) -> R) -> R {
+        let mut rest = [0; 5];
+        rest[..2].copy_from_slice(&self.remote_port.to_le_bytes());
+        rest[2..4].copy_from_slice(&self.local_port.to_le_bytes());
+        rest[4] = self.local_index;
+        match self.remote {
+            IpAddr::V4(remote) => {
+                let mut bytes = [0; 9];
+                bytes[..4].copy_from_slice(&remote.to_bits().to_le_bytes());
+                bytes[4..].copy_from_slice(&rest);
+                take(&bytes)
+            }
+            IpAddr::V6(remote) => {
+                let mut bytes = [0; 21];
+                bytes[..16].copy_from_slice(&remote.octets());
+                bytes[16..].copy_from_slice(&rest);
+                take(&bytes)
+            }
+        }
+    }
 }
 
 /// A keyed hash of a [`FlowKey`]: a peer cannot choose addresses that collide (SipHash-1-3).
@@ -35,12 +62,7 @@ impl KeyHasher {
     /// The hash of a key.
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
-        let mut bytes = [0; 9];
-        bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
-        bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
-        bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
-        bytes[8] = key.local_index;
-        self.0.hash(&bytes)
+        key.with_bytes(|bytes| self.0.hash(bytes))
     }
 }
 
@@ -110,7 +132,12 @@ mod tests {
     #[test]
     fn what_was_inserted_is_found_until_it_is_removed() {
         let hasher = KeyHasher::new(&[7; 16]);
-        let key = |slot: u32| FlowKey { remote: slot * 3, remote_port: slot as u16, local_port: 80, local_index: 0 };
+        let remote = |slot: u32| match slot % 3 {
+            0 => IpAddr::from(std::net::Ipv4Addr::from_bits(slot * 3)),
+            _ => IpAddr::from(std::net::Ipv6Addr::from_bits(u128::from(slot) << (slot % 90))),
+        };
+        let key =
+            |slot: u32| FlowKey { remote: remote(slot), remote_port: slot as u16, local_port: 80, local_index: 0 };
         let hash_of = |slot: u32| hasher.hash(&key(slot));
         let mut index = Index::default();
         for slot in 0..50_000 {
@@ -129,14 +156,17 @@ mod tests {
     #[test]
     fn every_part_of_the_key_counts() {
         let hasher = KeyHasher::new(&[7; 16]);
-        let key = FlowKey { remote: 1, remote_port: 2, local_port: 3, local_index: 4 };
-        let others = [
-            FlowKey { remote: 9, ..key },
-            FlowKey { remote_port: 9, ..key },
-            FlowKey { local_port: 9, ..key },
-            FlowKey { local_index: 9, ..key },
-        ];
-        assert!(others.iter().all(|other| hasher.hash(other) != hasher.hash(&key)));
-        assert_ne!(KeyHasher::new(&[8; 16]).hash(&key), hasher.hash(&key), "and so does the secret");
+        for (remote, other) in [("1.0.0.0", "9.0.0.0"), ("fd00::1", "fd00:0:1::1"), ("1.0.0.0", "::ffff:1.0.0.0")] {
+            let [remote, other] = [remote, other].map(|text| text.parse().expect("is an address"));
+            let key = FlowKey { remote, remote_port: 2, local_port: 3, local_index: 4 };
+            let others = [
+                FlowKey { remote: other, ..key },
+                FlowKey { remote_port: 9, ..key },
+                FlowKey { local_port: 9, ..key },
+                FlowKey { local_index: 9, ..key },
+            ];
+            assert!(others.iter().all(|other| hasher.hash(other) != hasher.hash(&key)));
+            assert_ne!(KeyHasher::new(&[8; 16]).hash(&key), hasher.hash(&key), "and so does the secret");
+        }
     }
 }
