@@ -1,4 +1,5 @@
-# The stage of the scripts here, which they source: a namespace of their own, what they start and clean up, how they fail.
+# The stage of the scripts here, which they source: a namespace of their own, what they start and clean up, how they
+# fail.
 #
 # `$program` is the server, `$folder` is for what they write; it is gone when they end, and so is all that was started.
 
