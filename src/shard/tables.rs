@@ -150,6 +150,11 @@ impl Tables {
         is_broadcast || self.local_index(remote.into()).is_some()
     }
 
+    /// Whether there are so many half-open connections that those nobody answers for are given up early.
+    pub fn is_half_full(&self) -> bool {
+        self.in_state(State::SynReceived) > self.config.half_open_max / 2
+    }
+
     /// One of our addresses.
     #[inline]
     pub fn local(&self, index: u8) -> IpAddr {

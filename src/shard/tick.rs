@@ -2,7 +2,7 @@
 
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
-use crate::tcp::{self, Rule, State, Sweep, Time};
+use crate::tcp::{self, CloseReason, Rule, State, Sweep, Time};
 
 /// How often a next hop is asked for until it answers.
 const ARP_INTERVAL_MS: u64 = 1_000;
@@ -98,6 +98,12 @@ impl<S: Service> Shard<S> {
             // Touched all the same: the commit enters its later deadline.
             return;
         }
+        if tcp::is_doubtful(&touched.flow, &touched.active) && self.batch.tables.is_half_full() {
+            self.batch.tables.count(Rule::HandshakeCutShort);
+            self.close_flow(position, CloseReason::HandshakeFailed);
+            return;
+        }
+        let touched = &self.batch.touched[position];
         let user_timeout_s = touched.flow.user_timeout_s(default_s);
         let offer = self.batch.offer(position);
         let (flow, active, repair) = self.batch.parts(position);

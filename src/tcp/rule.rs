@@ -178,6 +178,8 @@ pub enum Rule {
     DelayedAckSent,
     /// A SYN or SYN-ACK was repeated as often as it may be: closed, or back to LISTEN. RFC 9293 §3.8.3 (MUST-23).
     HandshakeGivenUp,
+    /// Many connections are half open, and this one's SYN-ACK was repeated in vain: back to LISTEN. RFC 4987 §3.3.
+    HandshakeCutShort,
     /// TIME-WAIT is over. RFC 9293 §3.10.8.
     TimeWaitExpired,
     /// FIN-WAIT-2 has waited for the peer's FIN long enough.
