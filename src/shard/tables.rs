@@ -15,8 +15,8 @@ use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
-    Storage, Wheel,
+    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys,
+    NEXT_HOPS_MAX, Slots, Storage, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;

@@ -24,7 +24,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
 /// A veth pair: the clients' end `clients`, with an address, and ours, `ours`. Both are up.
 fn lay_veth() {
     veth::make_pair("clients", "ours").expect("root may make a veth pair");
-    interface::set_address("clients", CLIENT, 24).expect("it takes an address");
+    interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
     interface::bring_up("clients").expect("it comes up");
     interface::bring_up("ours").expect("it comes up");
 }

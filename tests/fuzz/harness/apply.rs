@@ -73,7 +73,8 @@ impl World {
     fn call(&mut self, peer: u8, has_any_port: bool, is_silent: bool) {
         let ends = ends_of_peer(peer);
         let remote = SocketAddr::new(self.family.on_wire(ends.remote), ends.remote_port);
-        let (local, port) = if has_any_port { (None, 0) } else { (Some(self.family.on_wire(ends.local)), ends.local_port) };
+        let (local, port) =
+            if has_any_port { (None, 0) } else { (Some(self.family.on_wire(ends.local)), ends.local_port) };
         if !has_any_port {
             // Before the SYN leaves with the call.
             let wire = self.wire_of(&ends);
