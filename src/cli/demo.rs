@@ -38,7 +38,7 @@ use holdline::shard::Config;
 use super::Outcome;
 use crew::{Crew, Plan};
 use drive::Drive;
-use namespace::Cable;
+use namespace::{Cable, Laid};
 use report::Report;
 
 /// The flags of `demo`.
@@ -68,7 +68,7 @@ pub struct Arguments {
 /// Runs the demo.
 pub fn run(arguments: &Arguments) -> Outcome {
     namespace::enter()?;
-    let (link, addresses) = namespace::lay_cable(arguments.link)?;
+    let Laid { link, addresses } = namespace::lay_cable(arguments.link)?;
     let descriptors_max = client::raise_descriptor_limit()?;
     let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
 

@@ -88,10 +88,16 @@ pub fn enter() -> Result<(), NamespaceError> {
     write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
+/// A cable: our end, and our addresses with their prefixes, at least one.
+pub struct Laid {
+    pub link: Box<dyn Link>,
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
 /// Makes the cable and sets up the kernel's side of it. Where nothing is wanted it is a TAP, or a veth pair where a TAP
-/// cannot be had, which is said on standard error. Returns our end, and our addresses with their prefixes: one of each
-/// family, or none of IPv6 where the kernel has none, which is said too.
-pub fn lay_cable(wanted: Option<Cable>) -> Result<(Box<dyn Link>, Vec<(IpAddr, u8)>), NamespaceError> {
+/// cannot be had, which is said on standard error. There is an address of each family, or none of IPv6 where the kernel
+/// has none, which is said too.
+pub fn lay_cable(wanted: Option<Cable>) -> Result<Laid, NamespaceError> {
     let link: Box<dyn Link> = match wanted {
         Some(Cable::Tap) => Box::new(Tap::open(NAME)?),
         Some(Cable::VethRaw) => Box::new(lay_veth()?),
@@ -114,7 +120,7 @@ pub fn lay_cable(wanted: Option<Cable>) -> Result<(Box<dyn Link>, Vec<(IpAddr, u
     }
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
     let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
-    Ok((link, addresses))
+    Ok(Laid { link, addresses })
 }
 
 /// A veth pair: the kernel has one end, our socket is on the other.
