@@ -262,7 +262,7 @@ impl Batch {
     pub fn end_flow(&mut self, position: usize) {
         let touched = &mut self.touched[position];
         let hash = self.tables.hash(&Tables::key_of(&touched.flow));
-        self.tables.index.remove(hash, touched.slot);
+        self.tables.remove(hash, touched.slot);
         tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
         if let Some(borrowed) = touched.repair {
             self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);

@@ -15,7 +15,7 @@ use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
     Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
-    Storage, Wheel,
+    Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
@@ -57,19 +57,20 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Over a storage whose content is not read yet.
-    pub fn new(config: Config, storage: Storage, now: Time) -> Tables {
+    /// Errors: the index cannot be had.
+    pub fn new(config: Config, storage: Storage, now: Time) -> Result<Tables, StorageError> {
         let secret = storage.head().secret;
         let (index_secret, isn_secret) = secret.split_at(16);
         let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
         let capacity = storage.capacity();
-        Tables {
+        Ok(Tables {
             offer: Offer {
                 mss: config.mtu.saturating_sub(40),
                 window_bytes: config.window_bytes,
                 delayed_ack_ms: config.delayed_ack_ms,
                 congestion: config.congestion,
             },
-            index: Index::default(),
+            index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
             repair_slots: Slots::new(capacity.repairs()),
@@ -91,7 +92,7 @@ impl Tables {
             asked_hops: Vec::new(),
             config,
             storage,
-        }
+        })
     }
 
     /// Counts a decision.
@@ -165,6 +166,13 @@ impl Tables {
         let flows = self.storage.flows.records();
         let hasher = self.hasher;
         self.index.insert(hash, slot, |slot| hasher.hash(&Tables::key_of(&flows[slot as usize])));
+    }
+
+    /// Takes out a slot whose record has the key still.
+    pub fn remove(&mut self, hash: u64, slot: u32) {
+        let flows = self.storage.flows.records();
+        let hasher = self.hasher;
+        self.index.remove(hash, slot, |slot| hasher.hash(&Tables::key_of(&flows[slot as usize])));
     }
 
     /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
