@@ -8,10 +8,10 @@
 //! apart from it and is never logged.
 
 mod arena;
-mod buckets;
 mod hand;
 mod id;
 mod index;
+mod key;
 mod layout;
 mod payload;
 mod records;
@@ -21,10 +21,10 @@ mod storage;
 mod wheel;
 
 pub use arena::{Arena, LINE_BYTES, Line};
-pub use buckets::Index;
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
-pub use index::{FlowKey, KeyHasher};
+pub use index::Index;
+pub use key::{FlowKey, KeyHasher};
 pub use layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
 pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};
 pub use records::{
