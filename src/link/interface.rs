@@ -6,7 +6,7 @@
 //! Invariant: nothing here touches an interface that the caller did not name.
 
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -61,9 +61,12 @@ pub fn is_ethernet(name: &str) -> Result<bool, InterfaceError> {
 }
 
 /// The interface on which the kernel has this address itself.
-pub fn owner_of(address: Ipv4Addr) -> io::Result<Option<String>> {
+pub fn owner_of(address: IpAddr) -> io::Result<Option<String>> {
     let is_owner = |it: &InterfaceAddress| {
-        it.address.as_ref().and_then(|address| address.as_sockaddr_in()).is_some_and(|known| known.ip() == address)
+        it.address.as_ref().is_some_and(|known| match address {
+            IpAddr::V4(address) => known.as_sockaddr_in().is_some_and(|known| known.ip() == address),
+            IpAddr::V6(address) => known.as_sockaddr_in6().is_some_and(|known| known.ip() == address),
+        })
     };
     Ok(getifaddrs()?.find(is_owner).map(|owner| owner.interface_name))
 }
@@ -226,10 +229,10 @@ mod tests {
     #[test]
     fn the_loopback_owns_its_address_and_is_no_ethernet() {
         assert!(!is_ethernet("lo").expect("every machine has it"));
-        let owner = owner_of(Ipv4Addr::LOCALHOST).expect("interfaces can be listed");
+        let owner = owner_of(Ipv4Addr::LOCALHOST.into()).expect("interfaces can be listed");
         // A namespace of its own may have its loopback down, which then has no address.
         assert!(owner.is_none_or(|name| name == "lo"));
-        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77)).expect("interfaces can be listed"), None);
+        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77).into()).expect("interfaces can be listed"), None);
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //!
 //! In: segments, pushes, closes, expired timers. They step the copies; the tables stay as they are until the batch is
 //! committed (see `commit`). What is written to the tables before that is only what nothing committed names: payload in
-//! free blocks, new active blocks, the key of a free flow slot.
+//! free blocks, new active blocks and addresses of peers, the key of a free flow slot.
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
+
+use std::net::IpAddr;
 
 use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
+use super::neighbors::ProblemBudget;
 use super::positions::Positions;
 use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::PushError;
-use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Outgoing, Repair, Reply, State, Time, Timestamps};
+use crate::flows::{FlowId, FlowKey, LoggedLine};
+use crate::tcp::{self, Active, Flow, Offer, Outgoing, Repair, Reply, State, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -54,6 +57,7 @@ pub(crate) struct Batch {
     pub(super) freed_flows: Vec<u32>,
     pub(super) freed_actives: Vec<u32>,
     pub(super) freed_repairs: Vec<u32>,
+    pub(super) freed_peers: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
@@ -66,6 +70,7 @@ pub(crate) struct Batch {
     /// that found no room for a push: `STARVED_ROUNDS` from when one begins to wait.
     pub(super) starved_rounds: u8,
     pub(super) service_tickets: u64,
+    pub(super) problems: ProblemBudget,
     pub(super) interrupt: Option<Interrupt>,
 }
 
@@ -87,6 +92,8 @@ impl Batch {
             freed_flows: Vec::new(),
             freed_actives: Vec::new(),
             freed_repairs: Vec::new(),
+            freed_peers: Vec::new(),
+            problems: ProblemBudget::default(),
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
@@ -115,7 +122,7 @@ impl Batch {
         }
         let flow = self.tables.storage.flows.records()[slot as usize];
         let active = self.tables.active_of(slot, &flow);
-        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&Tables::key_of(&flow)) } else { 0 };
+        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&self.tables.key_of(&flow)) } else { 0 };
         let repair = flow.active().and(active.repair()).map(|index| self.copy_repair(index));
         self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, repair, ts_offset })
     }
@@ -146,12 +153,21 @@ impl Batch {
         touched.flow.is_live() && touched.active.recv_bytes > 0 && !touched.flow.is_paused()
     }
 
-    /// Takes a free slot for a new connection whose key `flow` has. `None` where there is none.
-    pub fn add_flow(&mut self, hash: u64, mut flow: Flow) -> Option<usize> {
+    /// What we offer to the peer of a touched flow.
+    pub(super) fn offer(&self, position: usize) -> Offer {
+        self.tables.offer(self.touched[position].flow.local_index())
+    }
+
+    /// Takes a free slot for a new connection with this key and its hash. `None` where there is none.
+    pub fn add_flow(&mut self, key: &FlowKey, hash: u64, mut flow: Flow) -> Option<usize> {
         if self.touched.len() == TOUCHED_MAX {
             return None;
         }
         let slot = self.tables.flow_slots.take_lowest()?;
+        flow.remote_address = self.add_peer(key.remote);
+        flow.remote_port = key.remote_port;
+        flow.local_port = key.local_port;
+        flow.set_local_index(key.local_index);
         let storage = &mut self.tables.storage;
         storage.flows.touch(slot);
         let end = storage.head().flows_end.max(slot + 1);
@@ -173,6 +189,19 @@ impl Batch {
             repair: None,
             ts_offset: 0,
         }))
+    }
+
+    /// What stands in a flow for the address of its peer. That of IPv6 is written where it belongs: no committed flow
+    /// names it yet.
+    fn add_peer(&mut self, remote: IpAddr) -> u32 {
+        let IpAddr::V4(remote) = remote else {
+            let index = self.tables.peer_slots.take_lowest().expect("there is a record for each flow");
+            let peers = &mut self.tables.storage.peers;
+            peers.touch(index);
+            peers.records_mut()[index as usize] = remote.into();
+            return index;
+        };
+        remote.to_bits()
     }
 
     /// Makes sure that the flow has an active block. Returns false where none is free.
@@ -221,7 +250,7 @@ impl Batch {
             source_mac: self.tables.config.mac,
             destination_mac: hop.mac,
             local: self.tables.local(touched.flow.local_index()),
-            remote: touched.flow.remote_address,
+            remote: self.tables.remote(&touched.flow),
             local_port: touched.flow.local_port,
             remote_port: touched.flow.remote_port,
             ttl: self.tables.config.ttl,
@@ -243,7 +272,7 @@ impl Batch {
 
     /// Sends the control segment that effects ask for, on a touched flow.
     pub fn reply(&mut self, position: usize, reply: Reply) {
-        let offer = self.tables.offer;
+        let offer = self.offer(position);
         let outgoing = match reply {
             Reply::None => return,
             Reply::Ack => {
@@ -261,7 +290,10 @@ impl Batch {
     /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
     pub fn end_flow(&mut self, position: usize) {
         let touched = &mut self.touched[position];
-        let hash = self.tables.hash(&Tables::key_of(&touched.flow));
+        let hash = self.tables.hash(&self.tables.key_of(&touched.flow));
+        if self.tables.is_ipv6(touched.flow.local_index()) {
+            self.freed_peers.push(touched.flow.remote_address);
+        }
         self.tables.remove(hash, touched.slot);
         tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
         if let Some(borrowed) = touched.repair {
@@ -323,7 +355,7 @@ impl Batch {
     }
 
     fn send_all(&mut self, position: usize) {
-        let (offer, now) = (self.tables.offer, self.now);
+        let (offer, now) = (self.offer(position), self.now);
         loop {
             let (flow, active, repair) = self.parts(position);
             let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
@@ -370,6 +402,7 @@ impl Batch {
         self.freed_flows.clear();
         self.freed_actives.clear();
         self.freed_repairs.clear();
+        self.freed_peers.clear();
         self.repairs.clear();
     }
 }

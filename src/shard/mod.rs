@@ -25,11 +25,13 @@ mod connect;
 mod deliver;
 mod gate;
 mod hops;
+mod neighbors;
 mod positions;
 mod receive;
 mod records;
 mod repairs;
 mod resume;
+mod routers;
 mod service;
 mod tables;
 mod tick;
@@ -159,7 +161,7 @@ impl<S: Service> Shard<S> {
     }
 
     /// How much of each arena is used.
-    pub fn memory(&self) -> [ArenaUse; 6] {
+    pub fn memory(&self) -> [ArenaUse; 7] {
         self.batch.tables.memory()
     }
 

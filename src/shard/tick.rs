@@ -10,7 +10,7 @@ const ARP_INTERVAL_MS: u64 = 1_000;
 const TRIM_INTERVAL_MS: u64 = 10_000;
 
 impl<S: Service> Shard<S> {
-    /// Fires what is due: timers, the clock hand, ARP requests. Call it at `next_deadline`, or at any other time.
+    /// Fires what is due: timers, the clock hand, questions for next hops and routers. Call it at `next_deadline`, or at any other time.
     pub fn tick(&mut self, now: Time) {
         self.ask_for_hops(now);
         self.fire_timers(now);
@@ -31,7 +31,7 @@ impl<S: Service> Shard<S> {
         let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
-        [tables.wheel.next(), hand, arp, trim, job].into_iter().flatten().min()
+        [tables.wheel.next(), hand, arp, tables.routers.next(), trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
@@ -44,6 +44,11 @@ impl<S: Service> Shard<S> {
     }
 
     fn ask_for_hops(&mut self, now: Time) {
+        if self.batch.tables.routers.next().is_some_and(|due| due <= now) && self.batch.tables.tick_routers(now) {
+            self.batch.begin(now);
+            self.batch.ask_for_routers();
+            self.batch.commit();
+        }
         if now < self.arp_at || !self.batch.tables.has_hops_to_ask() {
             return;
         }
@@ -100,7 +105,7 @@ impl<S: Service> Shard<S> {
         }
         let touched = &self.batch.touched[position];
         let user_timeout_s = touched.flow.user_timeout_s(default_s);
-        let offer = self.batch.tables.offer;
+        let offer = self.batch.offer(position);
         let (flow, active, repair) = self.batch.parts(position);
         let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);
         self.batch.tables.count(effects.rule);
@@ -175,6 +180,8 @@ impl<S: Service> Shard<S> {
         tables.storage.actives.release_from(end);
         let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());
         tables.storage.repairs.release_from(end);
+        let end = tables.peer_slots.end_of_used(tables.storage.peers.touched_end());
+        tables.storage.peers.release_from(end);
         self.has_untrimmed = tables.active_slots.used() > 0;
     }
 }

@@ -6,8 +6,11 @@
 //!           [no mss|wscale|sack-ok|ts|sack|psh]
 //! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
 //! only <<   [iss N]: this sequence number is called N from now on; [dscp N] [ttl N] of its IPv4 header
-//! arp       arp who-has ADDRESS | arp is-at ADDRESS
+//! arp       arp who-has ADDRESS | arp is-at ADDRESS; over IPv6 the same by neighbour discovery
+//! neighbour solicit ADDRESS | advertise ADDRESS [solicited] [override];  [nobody] [no-link] [link-elsewhere]
+//! router    router SECONDS [prefix ADDRESS/BITS SECONDS] [no-link];  only <<  routers?: somebody asks for them
 //! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
+//! only <<   problem CODE POINTER: an ICMPv6 parameter problem
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
@@ -16,7 +19,7 @@
 //! its first one.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::reader::Reader;
 use super::script::CLIENT_PORT;
@@ -26,14 +29,36 @@ use super::script::CLIENT_PORT;
 pub enum Packet {
     /// A TCP segment.
     Tcp(Tcp),
-    /// An ARP packet about `address`: a question, or its answer.
-    Arp { is_request: bool, address: Ipv4Addr, faults: Vec<Fault> },
+    /// Somebody asks who has `address`, or it is answered: by ARP or, over IPv6, by neighbour discovery.
+    Arp { is_request: bool, address: IpAddr, faults: Vec<Fault> },
+    /// A message of neighbour discovery, in every detail.
+    Neighbor(Neighbor),
+    /// A router's advertisement, its lifetime in seconds, with a network on the link and how long it is.
+    Router { lifetime_s: u16, network: Option<(IpAddr, u8, u32)>, has_link: bool, faults: Vec<Fault> },
+    /// A question for routers.
+    RouterQuestion,
+    /// An ICMPv6 parameter problem.
+    Problem { code: u8, pointer: u32 },
     /// An ICMP echo request or reply.
     Echo { is_request: bool, id: u16, sequence: u16, bytes: u16, faults: Vec<Fault> },
     /// An ICMP error that quotes the header of a segment of ours which began at `quotes`.
     Icmp { kind: u8, code: u8, quotes: u32, port: u16, faults: Vec<Fault> },
     /// A frame as it is, from its Ethernet header on.
     Bytes(Vec<u8>),
+}
+
+/// A message of neighbour discovery about `target`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Neighbor {
+    pub is_question: bool,
+    pub target: IpAddr,
+    pub is_solicited: bool,
+    pub is_override: bool,
+    /// From no address, as a machine asks that is about to take the target itself.
+    pub is_from_nobody: bool,
+    /// The last byte of the Ethernet address that it tells, if any.
+    pub link: Option<u8>,
+    pub faults: Vec<Fault>,
 }
 
 /// A TCP segment. `None` and `false` are "not written".
@@ -131,10 +156,23 @@ pub enum Fault {
     /// `ethertype N`
     EtherType(u16),
     /// `from-ip ADDRESS`
-    FromIp(Ipv4Addr),
+    FromIp(IpAddr),
     /// `to-ip ADDRESS`
-    ToIp(Ipv4Addr),
-    /// `to-mac broadcast` or `to-mac other`
+    ToIp(IpAddr),
+    /// `hop-limit N`
+    HopLimit(u8),
+    /// `icmp-code N`
+    IcmpCode(u8),
+    /// `payload-length N`: the IPv6 header says that so many bytes follow it.
+    PayloadLength(u16),
+    /// `next-header N`: what follows the IPv6 header and its extensions is said to be this.
+    NextHeader(u8),
+    /// `extension KIND HEX`: an IPv6 extension header of this kind behind those before, with what follows its own next
+    /// header and length.
+    Extension(u8, Vec<u8>),
+    /// `ndp-option HEX`: an option behind those of a message of neighbour discovery, as it is.
+    NdpOption(Vec<u8>),
+    /// `to-mac us`, `to-mac broadcast`, `to-mac group` (all nodes of IPv6) or `to-mac other`
     ToMac([u8; 6]),
 }
 
@@ -167,7 +205,11 @@ impl Packet {
                 &tcp.faults
             }
             Packet::Arp { faults, .. } | Packet::Echo { faults, .. } => faults,
-            Packet::Icmp { .. } | Packet::Bytes(_) => return Err("this packet stands only after `>>`".into()),
+            Packet::Neighbor(neighbor) => &neighbor.faults,
+            Packet::RouterQuestion | Packet::Problem { .. } => return Ok(packet),
+            Packet::Icmp { .. } | Packet::Bytes(_) | Packet::Router { .. } => {
+                return Err("this packet stands only after `>>`".into());
+            }
         };
         match faults.is_empty() {
             true => Ok(packet),
@@ -204,8 +246,56 @@ impl Packet {
                 reader.word()?;
                 Ok(Packet::Bytes(reader.hex()?))
             }
+            Some("solicit" | "advertise") => Neighbor::parse(reader).map(Packet::Neighbor),
+            Some("router") => {
+                reader.word()?;
+                let lifetime_s = reader.number()?;
+                let network = match reader.has("prefix") {
+                    true => {
+                        let (address, bits) = reader.network()?;
+                        Some((address, bits, reader.number()?))
+                    }
+                    false => None,
+                };
+                let has_link = !reader.has("no-link");
+                Ok(Packet::Router { lifetime_s, network, has_link, faults: parse_faults(reader)? })
+            }
+            Some("routers?") => {
+                reader.word()?;
+                Ok(Packet::RouterQuestion)
+            }
+            Some("problem") => {
+                reader.word()?;
+                Ok(Packet::Problem { code: reader.number()?, pointer: reader.number()? })
+            }
             _ => Tcp::parse(reader).map(Packet::Tcp),
         }
+    }
+}
+
+impl Neighbor {
+    fn parse(reader: &mut Reader) -> Result<Neighbor, String> {
+        let is_question = reader.word()? == "solicit";
+        let mut neighbor = Neighbor {
+            is_question,
+            target: reader.address()?,
+            is_solicited: false,
+            is_override: false,
+            is_from_nobody: false,
+            link: Some(2),
+            faults: Vec::new(),
+        };
+        while let Some(word) = reader.next_word() {
+            match word.as_str() {
+                "solicited" => neighbor.is_solicited = true,
+                "override" => neighbor.is_override = true,
+                "nobody" => neighbor.is_from_nobody = true,
+                "no-link" => neighbor.link = None,
+                "link-elsewhere" => neighbor.link = Some(0x66),
+                other => neighbor.faults.push(parse_fault(other, reader)?),
+            }
+        }
+        Ok(neighbor)
     }
 }
 
@@ -347,10 +437,18 @@ fn parse_fault(word: &str, reader: &mut Reader) -> Result<Fault, String> {
         "ethertype" => Fault::EtherType(reader.number()?),
         "from-ip" => Fault::FromIp(reader.address()?),
         "to-ip" => Fault::ToIp(reader.address()?),
+        "hop-limit" => Fault::HopLimit(reader.number()?),
+        "icmp-code" => Fault::IcmpCode(reader.number()?),
+        "payload-length" => Fault::PayloadLength(reader.number()?),
+        "next-header" => Fault::NextHeader(reader.number()?),
+        "extension" => Fault::Extension(reader.number()?, reader.hex()?),
+        "ndp-option" => Fault::NdpOption(reader.hex()?),
         "to-mac" => match reader.word()?.as_str() {
             "broadcast" => Fault::ToMac([0xff; 6]),
             "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),
-            other => return Err(format!("a frame goes `to-mac` broadcast or other, not `{other}`")),
+            "us" => Fault::ToMac([2, 0, 0, 0, 0, 1]),
+            "group" => Fault::ToMac([0x33, 0x33, 0, 0, 0, 1]),
+            other => return Err(format!("a frame goes `to-mac` us, broadcast, group or other, not `{other}`")),
         },
         other => return Err(format!("`{other}` says nothing about a packet")),
     })
@@ -368,6 +466,14 @@ impl fmt::Display for Packet {
             }
             Packet::Icmp { kind, code, quotes, .. } => write!(f, "icmp {kind} {code} quotes {quotes}"),
             Packet::Bytes(bytes) => write!(f, "bytes {bytes:02x?}"),
+            Packet::Neighbor(Neighbor { is_question: true, target, .. }) => write!(f, "solicit {target}"),
+            Packet::Neighbor(Neighbor { target, is_solicited, is_override, .. }) => {
+                let solicited = if *is_solicited { " solicited" } else { "" };
+                write!(f, "advertise {target}{solicited}{}", if *is_override { " override" } else { "" })
+            }
+            Packet::Router { lifetime_s, .. } => write!(f, "router {lifetime_s}"),
+            Packet::RouterQuestion => f.write_str("routers?"),
+            Packet::Problem { code, pointer } => write!(f, "problem {code} {pointer}"),
         }
     }
 }

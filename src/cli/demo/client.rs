@@ -255,15 +255,12 @@ fn connecting_stream(server: SocketAddrV4) -> io::Result<TcpStream> {
 }
 
 /// The local address of a connection, or why there is none.
-fn established(stream: &TcpStream) -> io::Result<SocketAddrV4> {
+fn established(stream: &TcpStream) -> io::Result<SocketAddr> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
     stream.peer_addr()?;
-    match stream.local_addr()? {
-        SocketAddr::V4(local) => Ok(local),
-        SocketAddr::V6(_) => Err(ErrorKind::Unsupported.into()),
-    }
+    stream.local_addr()
 }
 
 fn say(line: &Line) -> io::Result<()> {

@@ -3,8 +3,6 @@
 //! One seat for each slot of the shard's table. All of it is allocated and touched before the first measurement of
 //! memory, so that it is no part of what a connection costs.
 
-use std::net::SocketAddrV4;
-
 use holdline::flows::FlowId;
 
 use super::namespace::SERVER_ADDRESS;
@@ -46,7 +44,7 @@ impl Seats {
     pub fn new(slots: u32, clients: u32) -> Seats {
         let nobody = Seat {
             flow: FlowId::new(0, 0, 0),
-            payload: Payload::new(SocketAddrV4::new(SERVER_ADDRESS, 1), 1),
+            payload: Payload::new((SERVER_ADDRESS, 1).into(), 1),
             pushed_at_us: 0,
             state: SeatState::Empty,
         };

@@ -239,8 +239,8 @@ impl<'a> Editor<'a> {
     }
 
     fn pseudo_header(&self, tcp_bytes: usize) -> Sum {
-        let (source, destination) = (self.segment.source.ip().to_bits(), self.segment.destination.ip().to_bits());
-        Sum::default().add_pseudo_header(source, destination, tcp_bytes)
+        let (source, destination) = (*self.segment.source.ip(), *self.segment.destination.ip());
+        Sum::default().add_pseudo_header(source.into(), destination.into(), 6, tcp_bytes)
     }
 
     fn tcp(&self) -> &[u8] {

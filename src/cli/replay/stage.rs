@@ -7,7 +7,7 @@
 //! Invariant: the time is the capture's and the secret is fixed: the same capture gives the same lines.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::service::{Context, Service};
@@ -293,6 +293,7 @@ impl<'a> Stage<'a> {
         let (parts, flows, current) = (&mut self.parts, &mut self.flows, &self.current);
         self.shard.drain_notices(|notice| match notice {
             Notice::Opened { flow, local, remote } => {
+                let SocketAddr::V4(remote) = remote else { return };
                 if let Some(&index) = current.get(&(remote, local.port())) {
                     parts[index].flow = Some(flow);
                     flows.insert(flow, index);
