@@ -67,7 +67,7 @@ impl Profile {
         config.window_bytes = self.window_bytes;
         config.send_queue_bytes = self.send_queue_bytes;
         config.half_open_max = self.half_open_max;
-        config.user_timeout_s = 90;
+        config.user_timeout_s = 160;
         config.time_wait_s = 20;
         config.fin_wait_2_s = 25;
         config.keepalive_s = self.keepalive_s;
