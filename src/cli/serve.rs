@@ -37,8 +37,8 @@ pub struct Arguments {
     /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
     #[arg(long, value_name = "tap:NAME|raw:IFACE", value_parser = parse_link)]
     link: LinkName,
-    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of its
-    /// network.
+    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of
+    /// its network.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
     addresses: Vec<(IpAddr, u8)>,
     /// The router for peers outside these networks, once for each family. Where there is none for IPv6, routers are

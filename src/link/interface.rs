@@ -1,7 +1,8 @@
 //! Interfaces of the kernel: their address, size and state, read and set without external commands.
 //!
 //! Comes in: an interface's name and what it shall have. Goes out: ioctls on a datagram socket that is never used for
-//! data, and netlink for IPv6. `demo` and the tests set up their private network namespaces with it; `serve` only reads.
+//! data, and netlink for IPv6. `demo` and the tests set up their private network namespaces with it; `serve` only
+//! reads.
 //!
 //! Invariant: nothing here touches an interface that the caller did not name.
 

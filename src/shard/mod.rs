@@ -26,6 +26,7 @@ mod deliver;
 mod gate;
 mod hops;
 mod neighbors;
+mod peers;
 mod positions;
 mod receive;
 mod records;

@@ -19,7 +19,6 @@ use crate::flows::{
     NEXT_HOPS_MAX, Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
-use crate::wire::TcpPacket;
 
 /// See the module.
 pub(super) struct Tables {
@@ -191,17 +190,6 @@ impl Tables {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         self.hasher.hash(key)
-    }
-
-    /// The key of a segment, if it is for one of our addresses.
-    #[inline]
-    pub fn key_of_packet(&self, packet: &TcpPacket<'_>) -> Option<FlowKey> {
-        Some(FlowKey {
-            remote: packet.remote,
-            remote_port: packet.remote_port,
-            local_port: packet.local_port,
-            local_index: self.local_index(packet.local)?,
-        })
     }
 
     /// The slot of the connection with this key.

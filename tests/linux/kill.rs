@@ -1,9 +1,9 @@
 //! `holdline serve --state` under checked echo traffic, killed by SIGKILL again and again.
 //!
-//! 200 kernel sockets, half of them over IPv6, send streams of their own to an echo service and compare what comes back, while the process is
-//! killed at random moments and, through its fault switch, in the middle of a commit. Afterwards no connection may be
-//! lost, no byte wrong, missing or doubled, and none may have seen a RST. `cargo test` kills a few times;
-//! `cargo bench --bench kill -- 50` as often as is asked for.
+//! 200 kernel sockets, half of them over IPv6, send streams of their own to an echo service and compare what comes
+//! back, while the process is killed at random moments and, through its fault switch, in the middle of a commit.
+//! Afterwards no connection may be lost, no byte wrong, missing or doubled, and none may have seen a RST. `cargo test`
+//! kills a few times; `cargo bench --bench kill -- 50` as often as is asked for.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};

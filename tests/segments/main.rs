@@ -8,6 +8,7 @@ mod application;
 mod client;
 mod deaths;
 mod expect;
+mod fault;
 mod frame;
 mod ipv6;
 mod matrix;
@@ -17,6 +18,7 @@ mod reader;
 mod requirements;
 mod script;
 mod stage;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

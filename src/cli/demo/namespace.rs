@@ -1,8 +1,9 @@
 //! The demo's private network: a namespace of its own, and a virtual cable in it.
 //!
 //! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16 and fd77::1/64: a
-//! TAP, or a veth pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the processes in it.
-//! Root needs a network namespace only; a plain user takes a user namespace along, where it counts as root.
+//! TAP, or a veth pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the
+//! processes in it. Root needs a network namespace only; a plain user takes a user namespace along, where it counts as
+//! root.
 //!
 //! Invariant: called before the process has a second thread, because a user namespace is for whole processes.
 

@@ -93,8 +93,8 @@ pub struct Talk {
     pub is_over: bool,
 }
 
-const MSS_DEFAULT: u16 = 536;
-const MSS_DEFAULT_IPV6: u16 = 1_220;
+/// Over IPv4 and over IPv6.
+const MSS_DEFAULTS: [u16; 2] = [536, 1_220];
 /// The stack makes no segments smaller than this for a peer that asks for it.
 const MSS_MIN: u16 = 64;
 const SHIFT_MAX: u8 = 14;
@@ -126,7 +126,7 @@ impl Wire {
             let options = Options::read(segment.options);
             self.syns.push(Syn {
                 seq: segment.seq,
-                mss: options.mss.unwrap_or(if self.is_over_ipv6 { MSS_DEFAULT_IPV6 } else { MSS_DEFAULT }).max(MSS_MIN),
+                mss: options.mss.unwrap_or(MSS_DEFAULTS[usize::from(self.is_over_ipv6)]).max(MSS_MIN),
                 shift: options.shift,
                 has_timestamps: options.timestamps.is_some(),
                 has_sack: options.has_sack_permitted,
