@@ -1,7 +1,7 @@
 //! What does a shard cost for each handshake, push and echo?
 //!
-//! `cargo bench --bench shard -- [--state DIR] [--ipv6] [FLOWS ...]`, by default 1000, 100000 and 10000000 flows in memory. With
-//! `--state` the arenas and the log are files in DIR, as with `holdline serve --state`.
+//! `cargo bench --bench shard -- [--state DIR] [--ipv6] [FLOWS ...]`, by default 1000, 100000 and 10000000 flows in
+//! memory. With `--state` the arenas and the log are files in DIR, as with `holdline serve --state`.
 //!
 //! The shard's time alone (see `generator`); flows are visited at random, 64 to a batch. A figure is the median over
 //! rounds of nanoseconds for each handshake (SYN to the completing ACK), push (with its acknowledgment), or echo (with

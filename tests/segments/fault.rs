@@ -48,6 +48,8 @@ pub enum Fault {
     /// `extension KIND HEX`: an IPv6 extension header of this kind behind those before, with what follows its own next
     /// header and length.
     Extension(u8, Vec<u8>),
+    /// `extensions N`: so many headers of destination options, of padding each.
+    Extensions(usize),
     /// `ndp-option HEX`: an option behind those of a message of neighbour discovery, as it is.
     NdpOption(Vec<u8>),
     /// `to-mac us`, `to-mac broadcast`, `to-mac group` (all nodes of IPv6) or `to-mac other`
@@ -81,7 +83,8 @@ impl Fault {
             "payload-length" => Fault::PayloadLength(reader.number()?),
             "next-header" => Fault::NextHeader(reader.number()?),
             "extension" => Fault::Extension(reader.number()?, reader.hex()?),
-            "ndp-option" => Fault::NdpOption(reader.hex()?),
+            "extensions" => Fault::Extensions(reader.number()?),
+        "ndp-option" => Fault::NdpOption(reader.hex()?),
             "to-mac" => match reader.word()?.as_str() {
                 "broadcast" => Fault::ToMac([0xff; 6]),
                 "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),

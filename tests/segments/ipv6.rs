@@ -28,6 +28,7 @@ pub fn packet(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u
             Fault::Version(other) => version = *other,
             Fault::NextHeader(other) | Fault::Protocol(other) => protocol = *other,
             Fault::Extension(kind, bytes) => extensions.push((*kind, bytes)),
+            Fault::Extensions(count) => extensions.extend(vec![(60, &[1, 4, 0, 0, 0, 0][..]); *count]),
             _ => {}
         }
     }

@@ -12,6 +12,7 @@ mod fault;
 mod frame;
 mod ipv6;
 mod matrix;
+mod neighbor;
 mod packet;
 mod play;
 mod reader;

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 
 pub use super::fault::Fault;
 use super::fault::parse_faults;
+pub use super::neighbor::Neighbor;
 use super::reader::Reader;
 use super::script::CLIENT_PORT;
 
@@ -47,20 +48,6 @@ pub enum Packet {
     Icmp { kind: u8, code: u8, quotes: u32, port: u16, faults: Vec<Fault> },
     /// A frame as it is, from its Ethernet header on.
     Bytes(Vec<u8>),
-}
-
-/// A message of neighbour discovery about `target`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Neighbor {
-    pub is_question: bool,
-    pub target: IpAddr,
-    pub is_solicited: bool,
-    pub is_override: bool,
-    /// From no address, as a machine asks that is about to take the target itself.
-    pub is_from_nobody: bool,
-    /// The last byte of the Ethernet address that it tells, if any.
-    pub link: Option<u8>,
-    pub faults: Vec<Fault>,
 }
 
 /// A TCP segment. `None` and `false` are "not written".
@@ -225,32 +212,6 @@ impl Packet {
     }
 }
 
-impl Neighbor {
-    fn parse(reader: &mut Reader) -> Result<Neighbor, String> {
-        let is_question = reader.word()? == "solicit";
-        let mut neighbor = Neighbor {
-            is_question,
-            target: reader.address()?,
-            is_solicited: false,
-            is_override: false,
-            is_from_nobody: false,
-            link: Some(2),
-            faults: Vec::new(),
-        };
-        while let Some(word) = reader.next_word() {
-            match word.as_str() {
-                "solicited" => neighbor.is_solicited = true,
-                "override" => neighbor.is_override = true,
-                "nobody" => neighbor.is_from_nobody = true,
-                "no-link" => neighbor.link = None,
-                "link-elsewhere" => neighbor.link = Some(0x66),
-                other => neighbor.faults.push(Fault::parse(other, reader)?),
-            }
-        }
-        Ok(neighbor)
-    }
-}
-
 impl Tcp {
     fn parse(reader: &mut Reader) -> Result<Tcp, String> {
         let mut tcp = Tcp::default();
@@ -373,11 +334,7 @@ impl fmt::Display for Packet {
             }
             Packet::Icmp { kind, code, quotes, .. } => write!(f, "icmp {kind} {code} quotes {quotes}"),
             Packet::Bytes(bytes) => write!(f, "bytes {bytes:02x?}"),
-            Packet::Neighbor(Neighbor { is_question: true, target, .. }) => write!(f, "solicit {target}"),
-            Packet::Neighbor(Neighbor { target, is_solicited, is_override, .. }) => {
-                let solicited = if *is_solicited { " solicited" } else { "" };
-                write!(f, "advertise {target}{solicited}{}", if *is_override { " override" } else { "" })
-            }
+            Packet::Neighbor(neighbor) => neighbor.fmt(f),
             Packet::Router { lifetime_s, .. } => write!(f, "router {lifetime_s}"),
             Packet::RouterQuestion => f.write_str("routers?"),
             Packet::Problem { code, pointer } => write!(f, "problem {code} {pointer}"),

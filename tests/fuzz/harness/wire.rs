@@ -57,7 +57,6 @@ pub struct Wire {
     /// The stack was asked to open a connection here.
     pub is_called: bool,
     /// What a process that died had sent never arrived.
-    /// Which family is on the wire decides what a SYN without an MSS means.
     pub is_over_ipv6: bool,
     pub is_blurred: bool,
 }
@@ -93,7 +92,6 @@ pub struct Talk {
     pub is_over: bool,
 }
 
-/// Over IPv4 and over IPv6.
 const MSS_DEFAULTS: [u16; 2] = [536, 1_220];
 /// The stack makes no segments smaller than this for a peer that asks for it.
 const MSS_MIN: u16 = 64;
