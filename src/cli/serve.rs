@@ -28,7 +28,7 @@ use signal_hook::iterator::Signals;
 use strum::IntoEnumIterator;
 
 use super::Outcome;
-use super::capacity::{Attachments, capacity, parse_size};
+use super::capacity::{Beside, capacity, parse_size};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -130,8 +130,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
     let link = open_link(arguments)?;
-    let attachments = if arguments.service == ServiceName::Names { Attachments::Some } else { Attachments::None };
-    let capacity = capacity(arguments.max_connections, arguments.max_memory, attachments)?;
+    let beside = Beside {
+        has_attachment: arguments.service == ServiceName::Names,
+        has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
+    };
+    let capacity = capacity(arguments.max_connections, arguments.max_memory, beside)?;
     let storage = match &arguments.state {
         Some(directory) => Storage::in_directory(directory, 0, capacity)?,
         None => Storage::in_memory(capacity)?,

@@ -84,7 +84,7 @@ impl Fault {
             "next-header" => Fault::NextHeader(reader.number()?),
             "extension" => Fault::Extension(reader.number()?, reader.hex()?),
             "extensions" => Fault::Extensions(reader.number()?),
-        "ndp-option" => Fault::NdpOption(reader.hex()?),
+            "ndp-option" => Fault::NdpOption(reader.hex()?),
             "to-mac" => match reader.word()?.as_str() {
                 "broadcast" => Fault::ToMac([0xff; 6]),
                 "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),
