@@ -1,10 +1,10 @@
 //! How much memory does an idle connection cost?
 //!
-//! `cargo bench --bench memory -- [--ipv6] [CONNECTIONS ...]`, by default 100000 over IPv4. Prints the growth of VmRSS
-//! + HugetlbPages of this process over its value before any connection, divided by the number of connections: with all
-//! of them idle, and 60 seconds of the stack's time after a push to all, when the blocks of the peak are given back.
-//! The generator's own memory of its clients is allocated and touched before; the frames in flight are not counted,
-//! they are the link's.
+//! `cargo bench --bench memory -- [--ipv6] [CONNECTIONS ...]`, by default 100000 over IPv4. Prints by how much VmRSS
+//! and HugetlbPages of this process grow over their values before any connection, divided by the number of connections:
+//! with all of them idle, and 60 seconds of the stack's time after a push to all, when the blocks of the peak are given
+//! back. The generator's own memory of its clients is allocated and touched before; the frames in flight are not
+//! counted, they are the link's.
 
 // Each benchmark uses a part of it.
 #[allow(dead_code)]
