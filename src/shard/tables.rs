@@ -196,7 +196,20 @@ impl Tables {
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let flows = self.storage.flows.records();
-        self.index.find(hash, |slot| self.key_of(&flows[slot as usize]) == *key)
+        self.index.find(hash, |slot| self.has_key(&flows[slot as usize], key))
+    }
+
+    /// Whether a flow has this key. Of IPv4 it takes fewer steps than to make the flow's own key.
+    #[inline]
+    fn has_key(&self, flow: &Flow, key: &FlowKey) -> bool {
+        let has_ports = flow.remote_port == key.remote_port && flow.local_port == key.local_port;
+        // One address of ours has peers of one family.
+        has_ports
+            && flow.local_index() == key.local_index
+            && match key.remote {
+                IpAddr::V4(remote) => flow.remote_address == remote.to_bits(),
+                IpAddr::V6(_) => self.remote(flow) == key.remote,
+            }
     }
 
     /// Enters a slot whose record has the key already.
