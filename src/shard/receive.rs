@@ -82,13 +82,17 @@ impl<S: Service> Shard<S> {
         if let Some(timestamps) = &mut segment.timestamps {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
-        let offer = self.batch.offer(position);
+        let offer = match touched.flow.state() {
+            State::SynSent => self.batch.tables.offer_to(touched.flow.local_index(), packet.remote, now),
+            _ => self.batch.offer(position),
+        };
         let (flow, active, repair) = self.batch.parts(position);
         let effects = match flow.state() {
             State::SynSent => tcp::on_syn_sent(flow, active, &segment, offer, now),
             _ => tcp::on_segment(flow, active, repair, &segment, offer, now),
         };
         self.batch.tables.count(effects.rule);
+        self.batch.note_path(position, effects.path_mtu);
         if matches!(effects.rule, Rule::HandshakeAckRejected | Rule::SynSentAckRejected) {
             // To where the segment came from, which need not be where the SYN came from.
             self.batch.reply_unmatched(packet, effects.reply);
@@ -150,10 +154,14 @@ impl<S: Service> Shard<S> {
             let touched = &self.batch.touched[position];
             error.seq.within(touched.active.snd_una, touched.active.in_flight(&touched.flow))
         });
-        let Some(position) = found.filter(|_| error.trouble != Trouble::TooBig) else {
+        let Some(position) = found else {
             self.batch.tables.count(Rule::IcmpIgnored);
             return;
         };
+        if let Trouble::TooBig(claim) = error.trouble {
+            self.batch.receive_too_big(position, error.seq, claim);
+            return;
+        }
         if error.trouble == Trouble::Refused && self.batch.touched[position].flow.state() == State::SynSent {
             let effects = tcp::on_unreachable();
             self.batch.tables.count(effects.rule);
@@ -164,7 +172,7 @@ impl<S: Service> Shard<S> {
         self.tell_soft_error(
             position,
             match error.trouble {
-                Trouble::Unreachable | Trouble::Refused | Trouble::TooBig => SoftError::Unreachable,
+                Trouble::Unreachable | Trouble::Refused | Trouble::TooBig(_) => SoftError::Unreachable,
                 Trouble::TimeExceeded => SoftError::TimeExceeded,
                 Trouble::Parameter => SoftError::ParameterProblem,
             },

@@ -20,7 +20,7 @@ impl<S: Service> Shard<S> {
         }
         if now >= self.trim_at && self.has_untrimmed {
             self.trim_at = now.plus_ms(TRIM_INTERVAL_MS);
-            self.trim();
+            self.trim(now);
         }
     }
 
@@ -109,6 +109,7 @@ impl<S: Service> Shard<S> {
         let (flow, active, repair) = self.batch.parts(position);
         let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);
         self.batch.tables.count(effects.rule);
+        self.batch.note_path(position, effects.path_mtu);
         if let Some(probe) = probe {
             self.batch.emit(position, &probe);
         }
@@ -173,9 +174,10 @@ impl<S: Service> Shard<S> {
         true
     }
 
-    fn trim(&mut self) {
+    fn trim(&mut self, now: Time) {
         let tables = &mut self.batch.tables;
         tables.storage.payload.trim();
+        tables.destinations.trim(now.seconds());
         let end = tables.active_slots.end_of_used(tables.storage.actives.touched_end());
         tables.storage.actives.release_from(end);
         let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());

@@ -58,6 +58,15 @@ pub enum Rule {
     /// An ICMP error about a connection: the application is told, the connection stays. RFC 5927 §5.2, MUST-54,
     /// MUST-56.
     IcmpSoftError,
+    /// An ICMP message says that a segment in flight was too large for its path: segments become smaller and what is in
+    /// flight goes again. RFC 1191 §6.4, RFC 8201 §5.4.
+    PathMtuLowered,
+    /// The same, but segments of that size have arrived: it waits for a time-out. RFC 5927 §7.2.
+    PathMtuDoubted,
+    /// A path MTU below what every path takes, or none: not believed. RFC 8201 §4, RFC 5927 §7.2.
+    PathMtuTooSmall,
+    /// A path MTU that the segment would have fitted in: not believed. RFC 5927 §7.2.
+    PathMtuNotSmaller,
     /// An ICMP error about a connection that we have asked for: it cannot be had. RFC 9293 §3.9.2.2 (SHLD-26).
     IcmpAbortsOpen,
 
@@ -162,6 +171,10 @@ pub enum Rule {
     // Timers.
     /// The retransmission timer has expired: the oldest segment again, one segment in flight. RFC 6298 §5.4 to 5.6.
     RetransmissionTimeout,
+    /// The same while a path MTU was doubted: it is believed now. RFC 5927 §7.2.
+    PathMtuConfirmed,
+    /// The third in a row, and what is in flight is large: smaller segments may get through. RFC 4821 §7.7.
+    BlackHoleSuspected,
     /// Segments that were overtaken are late for longer than the path reorders: they are lost. RFC 8985 §6.3.
     LateSegmentsLost,
     /// A peer has not filled a gap for two minutes: what is held behind it is given up. RFC 2018 §8.

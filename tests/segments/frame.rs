@@ -57,6 +57,7 @@ impl Ends {
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const TCP_BYTES: usize = 20;
+const MORE_OF_IPV6: u16 = 20;
 
 /// The Internet checksum of `parts`, each of an even length but for the last (RFC 1071).
 pub fn checksum(parts: &[&[u8]]) -> u16 {
@@ -114,9 +115,12 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
             icmp.extend((0..*bytes).map(|at| at as u8));
             icmp_frame(icmp, faults, ends)
         }
-        Packet::Icmp { kind, code, quotes, port, faults } => {
-            let mut icmp = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
-            icmp.extend(quoted(*quotes, *port, ends));
+        Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults } => {
+            // What both families say is by what the headers of IPv6 take more longer over IPv6.
+            let more_bytes = if ends.server.is_ipv4() || *mtu == 0 { 0 } else { MORE_OF_IPV6 };
+            let mut icmp = vec![*kind, *code, 0, 0, 0, 0];
+            icmp.extend((mtu + more_bytes).to_be_bytes());
+            icmp.extend(quoted(*quotes, *port, of_bytes + more_bytes, ends));
             icmp_frame(icmp, faults, ends)
         }
         Packet::Bytes(bytes) => bytes.clone(),
@@ -222,12 +226,13 @@ pub fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
 }
 
 /// The header and the first eight bytes of a segment of ours, as an ICMP error quotes them (RFC 792).
-fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
+fn quoted(seq: u32, port: u16, packet_bytes: u16, ends: &Ends) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend(ends.server_port.to_be_bytes());
     tcp.extend(port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
-    ip(6, &tcp, &[], &ends.reversed())[ETHERNET_BYTES..].to_vec()
+    let lengths = [Fault::TotalLength(packet_bytes), Fault::PayloadLength(packet_bytes.saturating_sub(40))];
+    ip(6, &tcp, &lengths, &ends.reversed())[ETHERNET_BYTES..].to_vec()
 }
 
 fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {

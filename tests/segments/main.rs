@@ -43,6 +43,7 @@ const TOPICS: &[&str] = &[
     "malformed",
     "ndp",
     "open",
+    "path-mtu",
     "push",
     "recovery",
     "reset",
@@ -117,6 +118,10 @@ const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
     ("arp/gateway.seg", "a new process asks for the gateway at once"),
     ("ndp/router.seg", "a new process asks for routers at once"),
     ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
+    ("path-mtu/black-hole-is-remembered.seg", "a new process knows no path yet"),
+    ("path-mtu/of-connections-that-are-accepted.seg", "a new process knows no path yet"),
+    ("path-mtu/of-connections-that-we-open.seg", "a new process knows no path yet"),
+    ("path-mtu/of-cookies.seg", "a new process knows no path yet"),
 ];
 
 #[test]
