@@ -269,7 +269,9 @@ impl<S: Service> Bench<S> {
             }
             let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("TCP is sent") };
             // What goes to somebody else answers an attack.
-            let Some(address) = number(packet.local).checked_sub(FIRST_ADDRESS).filter(|&at| at < 1 << 16) else { continue };
+            let Some(address) = number(packet.local).checked_sub(FIRST_ADDRESS).filter(|&at| at < 1 << 16) else {
+                continue;
+            };
             let index = address * PORTS_PER_ADDRESS + u32::from(packet.local_port) - u32::from(FIRST_PORT);
             let segment = packet.segment;
             read.push((index as usize, segment.seq.plus(segment.length()), segment.payload_bytes));

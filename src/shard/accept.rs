@@ -67,13 +67,8 @@ impl Batch {
         let iss = cookie.sequence_number(self.tables.cookie_hash(key, irs, cookie));
         let value = (self.now.ms() as u32).wrapping_add(self.tables.ts_offset(key));
         let timestamps = packet.segment.timestamps.map(|its| Timestamps { value, echo: its.value });
-        let syn_ack = tcp::syn_ack(
-            iss,
-            irs,
-            packet.segment.window_shift.is_some(),
-            packet.segment.sack_permitted,
-            offer,
-        );
+        let syn_ack =
+            tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), packet.segment.sack_permitted, offer);
         self.emit_unmatched(packet, &Outgoing { timestamps, ..syn_ack });
         self.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
         Some(())

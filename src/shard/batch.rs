@@ -294,7 +294,7 @@ impl Batch {
         if self.tables.is_ipv6(touched.flow.local_index()) {
             self.freed_peers.push(touched.flow.remote_address);
         }
-        self.tables.index.remove(hash, touched.slot);
+        self.tables.remove(hash, touched.slot);
         tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
         if let Some(borrowed) = touched.repair {
             self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);

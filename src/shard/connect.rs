@@ -52,12 +52,7 @@ impl<S: Service> Shard<S> {
 }
 
 impl Batch {
-    fn connect(
-        &mut self,
-        local: Option<IpAddr>,
-        local_port: u16,
-        remote: SocketAddr,
-    ) -> Result<FlowId, ConnectError> {
+    fn connect(&mut self, local: Option<IpAddr>, local_port: u16, remote: SocketAddr) -> Result<FlowId, ConnectError> {
         let address = remote.ip();
         if !is_host(address) || remote.port() == 0 || self.tables.is_no_peer(address) {
             return Err(ConnectError::Remote);

@@ -32,8 +32,7 @@ impl ProblemBudget {
 impl Batch {
     pub(super) fn receive_arp(&mut self, message: &ArpMessage) {
         let is_for_us = self.tables.local_index(message.target.into()).is_some();
-        let learnt =
-            is_for_us.then(|| self.tables.learn_hop(message.sender.into(), message.sender_mac)).flatten();
+        let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender.into(), message.sender_mac)).flatten();
         if let Some(hop) = learnt {
             self.send_waiting_syns(hop);
         }

@@ -36,7 +36,7 @@ impl<S: Service> Shard<S> {
         enter_locals(&config, &mut storage, is_fresh)?;
         enter_gateways(&config, &mut storage, is_fresh);
         storage.head_mut().starts += 1;
-        let mut tables = Tables::new(config, storage, now);
+        let mut tables = Tables::new(config, storage, now)?;
         let connections = if is_fresh { 0 } else { rebuild(&mut tables, now)? };
         tables.rebuild_hops();
         let resumption = Resumption {

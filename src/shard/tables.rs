@@ -16,8 +16,8 @@ use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
-    Storage, Wheel,
+    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys,
+    NEXT_HOPS_MAX, Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 use crate::wire::TcpPacket;
@@ -69,7 +69,8 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Over a storage whose content is not read yet.
-    pub fn new(config: Config, storage: Storage, now: Time) -> Tables {
+    /// Errors: the index cannot be had.
+    pub fn new(config: Config, storage: Storage, now: Time) -> Result<Tables, StorageError> {
         let secret = storage.head().secret;
         let (index_secret, isn_secret) = secret.split_at(16);
         let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
@@ -88,14 +89,14 @@ impl Tables {
             delayed_ack_ms: config.delayed_ack_ms,
             congestion: config.congestion,
         };
-        Tables {
+        Ok(Tables {
             offers: [offer(40, 536, 552), offer(60, 1_220, 1_280)],
             ipv6_locals: ipv6_bits.sum(),
             locals,
             link_local: config.link_local(),
             routers: Routers::new(&config, now),
             destinations: Destinations::default(),
-            index: Index::default(),
+            index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
             repair_slots: Slots::new(capacity.repairs()),
@@ -118,7 +119,7 @@ impl Tables {
             asked_hops: Vec::new(),
             config,
             storage,
-        }
+        })
     }
 
     /// Counts a decision.
@@ -221,6 +222,13 @@ impl Tables {
         let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
         let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
         self.index.insert(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
+    }
+
+    /// Takes out a slot whose record has the key still.
+    pub fn remove(&mut self, hash: u64, slot: u32) {
+        let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
+        let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
+        self.index.remove(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
     }
 
     /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.

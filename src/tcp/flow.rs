@@ -311,8 +311,7 @@ impl Flow {
         let PathMemory { srtt_ms, rttvar_ms, has_taken_full } = memory;
         let rttvar_ms = rttvar_ms.min(PathMemory::RTTVAR_MS_MAX);
         self.set_flag(Flow::HAS_ACTIVE, false);
-        self.active_or_memory =
-            u32::from(srtt_ms) | u32::from(rttvar_ms) << 16 | u32::from(has_taken_full) << 31;
+        self.active_or_memory = u32::from(srtt_ms) | u32::from(rttvar_ms) << 16 | u32::from(has_taken_full) << 31;
     }
 
     /// Whether a challenge ACK may be sent now; if so it counts as sent. At most one a second and connection

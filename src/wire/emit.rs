@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_emitted_is_parsed_to_the_same() {
-        for (ends, payload_bytes) in both_families().iter().flat_map(|ends| [0usize, 1, 2, 7, 1448].map(|it| (ends, it)))
+        for (ends, payload_bytes) in
+            both_families().iter().flat_map(|ends| [0usize, 1, 2, 7, 1448].map(|it| (ends, it)))
         {
             let payload: Vec<u8> = (0..payload_bytes).map(|i| i as u8).collect();
             let outgoing = Outgoing {

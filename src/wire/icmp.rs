@@ -200,13 +200,7 @@ pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], ttl: u8, echo: &E
 }
 
 /// Appends the parameter problem that answers a refused packet (RFC 4443 §3.4), from one of our addresses.
-pub fn emit_parameter_problem(
-    out: &mut Vec<u8>,
-    source_mac: [u8; 6],
-    local: Ipv6Addr,
-    ttl: u8,
-    refused: &Refused<'_>,
-) {
+pub fn emit_parameter_problem(out: &mut Vec<u8>, source_mac: [u8; 6], local: Ipv6Addr, ttl: u8, refused: &Refused<'_>) {
     let ends = Addressing {
         source_mac,
         destination_mac: refused.source_mac,
@@ -236,9 +230,7 @@ pub(super) fn emit_icmp(out: &mut Vec<u8>, ends: &Addressing, fill: impl FnOnce(
     let icmp_bytes = icmp.len();
     let (protocol, sum) = match ends.local {
         IpAddr::V4(_) => (ICMPV4, Sum::default()),
-        IpAddr::V6(_) => {
-            (ICMPV6, Sum::default().add_pseudo_header(ends.local, ends.remote, ICMPV6, icmp_bytes))
-        }
+        IpAddr::V6(_) => (ICMPV6, Sum::default().add_pseudo_header(ends.local, ends.remote, ICMPV6, icmp_bytes)),
     };
     let checksum = sum.add_bytes(icmp).finish();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());

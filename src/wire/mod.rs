@@ -20,7 +20,7 @@ pub use checksum::Sum;
 pub use emit::{Addressing, emit_tcp};
 pub use icmp::{Echo, IcmpError, Refused, Trouble, emit_echo_reply, emit_parameter_problem};
 pub use ndp::{
-    Advertisement, NeighborMessage, ON_LINK_MAX, OnLink, RouterAdvertisement, emit_advertisement, emit_solicitation,
-    emit_router_solicitation,
+    Advertisement, NeighborMessage, ON_LINK_MAX, OnLink, RouterAdvertisement, emit_advertisement,
+    emit_router_solicitation, emit_solicitation,
 };
 pub use parse::{Packet, TcpPacket, parse};

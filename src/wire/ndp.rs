@@ -100,9 +100,7 @@ pub(super) fn parse_ndp<'a>(bytes: &'a [u8], lower: &Lower) -> Result<Packet<'a>
     let link_address = link_address(options, wanted);
     let is_sound = match advertisement {
         // One without an address of its own asks the group of the target, and has no link address to tell.
-        None if lower.source.is_unspecified() => {
-            lower.destination == solicited_node(target) && link_address.is_none()
-        }
+        None if lower.source.is_unspecified() => lower.destination == solicited_node(target) && link_address.is_none(),
         None => true,
         Some(advertisement) => {
             let is_answer_to_many = lower.destination.is_multicast() && advertisement.is_solicited;

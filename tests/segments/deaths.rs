@@ -9,9 +9,9 @@ use strum::IntoEnumIterator;
 
 use super::application::Application;
 use super::frame::{Ends, build, parse};
-use super::script::Family;
 use super::packet::{Packet, Tcp};
 use super::script::Behaviour;
+use super::script::Family;
 
 const ENDS: Ends = Ends::new(Family::Ipv4, 80);
 const PUSHED: &[u8] = b"to each of them";

@@ -57,7 +57,6 @@ impl Ends {
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const TCP_BYTES: usize = 20;
-const MORE_OF_IPV6: u16 = 20;
 
 /// The Internet checksum of `parts`, each of an even length but for the last (RFC 1071).
 pub fn checksum(parts: &[&[u8]]) -> u16 {
@@ -116,11 +115,9 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
             icmp_frame(icmp, faults, ends)
         }
         Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults } => {
-            // What both families say is by what the headers of IPv6 take more longer over IPv6.
-            let more_bytes = if ends.server.is_ipv4() || *mtu == 0 { 0 } else { MORE_OF_IPV6 };
             let mut icmp = vec![*kind, *code, 0, 0, 0, 0];
-            icmp.extend((mtu + more_bytes).to_be_bytes());
-            icmp.extend(quoted(*quotes, *port, of_bytes + more_bytes, ends));
+            icmp.extend(mtu.to_be_bytes());
+            icmp.extend(quoted(*quotes, *port, *of_bytes, ends));
             icmp_frame(icmp, faults, ends)
         }
         Packet::Bytes(bytes) => bytes.clone(),

@@ -119,6 +119,7 @@ const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
     ("ndp/router.seg", "a new process asks for routers at once"),
     ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
     ("path-mtu/black-hole-is-remembered.seg", "a new process knows no path yet"),
+    ("path-mtu/black-hole-over-ipv6.seg", "a new process asks for routers at once"),
     ("path-mtu/of-connections-that-are-accepted.seg", "a new process knows no path yet"),
     ("path-mtu/of-connections-that-we-open.seg", "a new process knows no path yet"),
     ("path-mtu/of-cookies.seg", "a new process knows no path yet"),
@@ -153,6 +154,8 @@ const NOT_OVER_IPV6: &[(&str, &str)] = &[
     ("open/impossible-sources.seg", "there is no broadcast; ipv6/impossible-sources.seg"),
     ("open/mss-default.seg", "it is 1,220; ipv6/mss-default.seg"),
     ("open/mss-of-the-peer.seg", "no link has so small an MTU; ipv6/mss-of-the-peer.seg"),
+    ("path-mtu/black-hole-is-remembered.seg", "the sizes are others; path-mtu/black-hole-over-ipv6.seg"),
+    ("path-mtu/black-hole.seg", "the sizes are others; path-mtu/black-hole-over-ipv6.seg"),
 ];
 
 #[test]

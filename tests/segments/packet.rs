@@ -208,7 +208,9 @@ impl Packet {
             Packet::Arp { faults, .. } | Packet::Echo { faults, .. } => faults,
             Packet::Neighbor(neighbor) => &neighbor.faults,
             Packet::RouterQuestion | Packet::Problem { .. } => return Ok(packet),
-            Packet::Icmp { .. } | Packet::Bytes(_) | Packet::Router { .. } => return Err("this packet stands only after `>>`".into()),
+            Packet::Icmp { .. } | Packet::Bytes(_) | Packet::Router { .. } => {
+                return Err("this packet stands only after `>>`".into());
+            }
         };
         match faults.is_empty() {
             true => Ok(packet),

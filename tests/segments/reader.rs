@@ -105,7 +105,8 @@ impl Reader {
     /// Takes `ADDRESS/BITS`.
     pub fn network(&mut self) -> Result<(IpAddr, u8), String> {
         let word = self.word()?;
-        let network = word.split_once('/').and_then(|(address, bits)| Some((address.parse().ok()?, bits.parse().ok()?)));
+        let network =
+            word.split_once('/').and_then(|(address, bits)| Some((address.parse().ok()?, bits.parse().ok()?)));
         network.ok_or_else(|| format!("`{word}` is not an address with a prefix length"))
     }
 

@@ -67,7 +67,7 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.mtu = listen.mtu.unwrap_or(config.mtu);
     if listen.family == Family::Ipv4AsIpv6 {
         // So that segments are as long as the script has them.
-        config.mtu += 20;
+        config.mtu += MORE_OF_IPV6;
     }
     config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
     config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
@@ -104,6 +104,9 @@ pub(super) fn start_shard(
     }
     Ok(shard)
 }
+
+/// How much longer the header of IPv6 is.
+const MORE_OF_IPV6: u16 = 20;
 
 impl Stage {
     pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
@@ -221,7 +224,10 @@ impl Stage {
                 tcp.timestamps = tcp.timestamps.map(|(value, echo)| (value, echo.wrapping_add(client.ts_start)));
                 payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
             }
-            Packet::Icmp { quotes, port, .. } => {
+            Packet::Icmp { quotes, port, mtu, of_bytes, .. } => {
+                if self.listen.family == Family::Ipv4AsIpv6 && *mtu > 0 {
+                    (*mtu, *of_bytes) = (mtu.saturating_add(MORE_OF_IPV6), *of_bytes + MORE_OF_IPV6);
+                }
                 *quotes = self.clients.entry(*port).or_default().real(*quotes);
             }
             Packet::Arp { .. }

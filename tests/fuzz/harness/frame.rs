@@ -51,13 +51,14 @@ impl Segment<'_> {
 }
 
 /// Adds words of the Internet checksum (RFC 1071).
-fn sum(bytes: &[u8]) -> u32 {
+pub fn sum(bytes: &[u8]) -> u32 {
     let (pairs, rest) = bytes.as_chunks::<2>();
     let whole: u32 = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
     whole + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
 }
 
-fn folded(mut sum: u32) -> u16 {
+/// The sum as a checksum.
+pub fn folded(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -129,7 +130,8 @@ pub fn write_arp(out: &mut Vec<u8>, ends: &Ends, is_request: bool, target: [u8; 
     out.extend_from_slice(&target);
 }
 
-fn word_at(bytes: &[u8], at: usize) -> u16 {
+/// A field of 16 bits.
+pub fn word_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 

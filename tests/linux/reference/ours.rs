@@ -158,7 +158,7 @@ impl Stack for Ours {
         let now = self.now;
         for shard in self.shards() {
             shard.flows(now, 0, |view| {
-                if *view.remote.ip() == CLIENT {
+                if view.remote.ip() == CLIENT {
                     states.push((view.remote.port(), view.state.to_string()));
                 }
                 true

@@ -7,9 +7,9 @@ use holdline::shard::{CloseHow, Config, Context, FlowView, Push, Service, Shard,
 use holdline::tcp::Time;
 
 use super::super::frame::{Ends, build, parse};
-use super::super::script::Family;
 use super::super::packet::{Packet, Tcp};
 use super::super::script::CLIENT_PORT;
+use super::super::script::Family;
 use super::connection::{Answer, Seg, State, Tcb};
 use super::setting::{Setting, Start, Window};
 
