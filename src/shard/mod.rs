@@ -24,6 +24,8 @@ mod config;
 mod connect;
 mod deliver;
 mod destinations;
+mod echo;
+mod fragments;
 mod gate;
 mod hops;
 mod neighbors;

@@ -30,12 +30,17 @@ impl<S: Service> Shard<S> {
 
     fn receive_batch(&mut self, frames: &[&[u8]]) {
         let mut prepared = [const { None }; BATCH_MAX];
+        let mut whole = Vec::new();
         self.batch.tables.frames_in += frames.len() as u64;
         for (index, (place, frame)) in prepared.iter_mut().zip(frames).enumerate() {
             self.batch.tables.trace_frame(Some(index));
             *place = match wire::parse(frame, &self.batch.tables.config.mac) {
                 Ok(Packet::Error(error)) => {
                     self.receive_error(&error);
+                    None
+                }
+                Ok(Packet::Fragment(fragment)) => {
+                    whole.extend(self.batch.receive_fragment(&fragment).map(|frame| (index, frame)));
                     None
                 }
                 parsed => self.batch.prepare(parsed),
@@ -46,6 +51,22 @@ impl<S: Service> Shard<S> {
             if let Some(segment) = segment {
                 self.batch.tables.trace_frame(Some(index));
                 self.receive_segment(segment);
+            }
+        }
+        for (index, frame) in &whole {
+            self.batch.tables.trace_frame(Some(*index));
+            self.receive_whole(frame);
+        }
+    }
+
+    /// A packet that came in fragments, as one frame.
+    fn receive_whole(&mut self, frame: &[u8]) {
+        match wire::parse(frame, &self.batch.tables.config.mac) {
+            Ok(Packet::Error(error)) => self.receive_error(&error),
+            parsed => {
+                if let Some(segment) = self.batch.prepare(parsed) {
+                    self.receive_segment(&segment);
+                }
             }
         }
     }
@@ -197,22 +218,13 @@ impl Batch {
     /// Deals with all that is not TCP, and finds the key of what is.
     fn prepare<'a>(&mut self, parsed: Result<Packet<'a>, Rule>) -> Option<Prepared<'a>> {
         match parsed {
-            Ok(Packet::Error(_)) => {}
+            Ok(Packet::Error(_) | Packet::Fragment(_)) => {}
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
             Ok(Packet::Neighbor(message)) => self.receive_neighbor(&message),
             Ok(Packet::Router(advertisement)) => self.receive_router(&advertisement),
             Ok(Packet::Refused(refused)) => self.receive_refused(&refused),
-            Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
-                self.tables.count(Rule::SourceAddressInvalid);
-            }
-            Ok(Packet::Echo(echo)) if self.tables.is_ours(echo.local) => {
-                self.tables.count(Rule::IcmpEchoAnswers);
-                let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
-                self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, ttl, &echo));
-                self.count_frame(None);
-            }
-            Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
+            Ok(Packet::Echo(echo)) => self.receive_echo(&echo),
             Ok(Packet::Tcp(packet)) => {
                 let Some(key) = self.tables.key_of_packet(&packet) else {
                     self.tables.count(Rule::FrameNotForUs);

@@ -12,6 +12,7 @@ use strum::EnumCount;
 
 use super::config::{Config, is_in_network};
 use super::destinations::Destinations;
+use super::fragments::Fragments;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
@@ -56,6 +57,7 @@ pub(super) struct Tables {
     pub link_local: Option<Ipv6Addr>,
     pub routers: Routers,
     pub destinations: Destinations,
+    pub fragments: Fragments,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
@@ -96,6 +98,7 @@ impl Tables {
             link_local: config.link_local(),
             routers: Routers::new(&config, now),
             destinations: Destinations::default(),
+            fragments: Fragments::default(),
             index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),

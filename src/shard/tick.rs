@@ -15,6 +15,11 @@ impl<S: Service> Shard<S> {
         self.ask_for_hops(now);
         self.fire_timers(now);
         self.sweep(now);
+        if self.batch.tables.fragments.next_expiry().is_some_and(|due| due <= now) {
+            self.batch.begin(now);
+            self.batch.expire_fragments();
+            self.batch.commit();
+        }
         if self.batch.tables.job_times.iter().flatten().any(|&due| due <= now) {
             self.drive_jobs(now);
         }
@@ -31,7 +36,8 @@ impl<S: Service> Shard<S> {
         let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
-        [tables.wheel.next(), hand, arp, tables.routers.next(), trim, job].into_iter().flatten().min()
+        let fragments = tables.fragments.next_expiry();
+        [tables.wheel.next(), hand, arp, tables.routers.next(), fragments, trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.

@@ -22,10 +22,24 @@ pub enum Rule {
     FrameNotForUs,
     /// An IPv4 packet with a source route: dropped. RFC 7126 §4.3 and §4.4.
     Ipv4SourceRoute,
-    /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
-    Ipv4Fragment,
-    /// An IPv6 fragment: dropped and counted, there is no reassembly yet.
-    Ipv6Fragment,
+    /// A fragment is kept until its packet is whole. RFC 791 §3.2, RFC 8200 §4.5.
+    FragmentHeld,
+    /// A fragment makes its packet whole, which is taken as if it had come so. RFC 791 §3.2, RFC 8200 §4.5.
+    FragmentCompletes,
+    /// A fragment that is here already: dropped. RFC 8200 §4.5.
+    FragmentRepeated,
+    /// A fragment that overlaps another, or lies beyond the last: the packet is refused, and what still comes of it.
+    /// RFC 5722 §4, RFC 1858 §5.
+    FragmentOverlaps,
+    /// A first fragment without all of the TCP header, or one that lies in it: dropped. RFC 1858 §3, RFC 3128, RFC 7112
+    /// §5.
+    FragmentTiny,
+    /// A packet in more than 64 fragments: it is refused. Policy, on RFC 791 §3.2.
+    FragmentTooMany,
+    /// A packet that is not whole makes room for another. Policy, on RFC 791 §3.2.
+    FragmentEvicted,
+    /// A packet that was not whole after 30 seconds is given up. RFC 1122 §3.3.2, RFC 8200 §4.5.
+    FragmentExpired,
     /// An IPv6 packet with a header that may not be skipped, or too many of them, whose sender is not told: dropped.
     /// RFC 8200 §4.2, RFC 8504 §5.3.
     Ipv6HeaderRefused,

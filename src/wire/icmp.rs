@@ -74,7 +74,7 @@ pub struct Refused<'a> {
 
 const ICMP_BYTES: usize = 8;
 const TCP: u8 = 6;
-const ICMPV4: u8 = 1;
+pub(super) const ICMPV4: u8 = 1;
 pub(super) const ICMPV6: u8 = 58;
 const IPV6_BYTES: usize = 40;
 /// An error is no longer than a packet that every link takes (RFC 4443 §3.4).

@@ -137,6 +137,33 @@ pub fn addresses(faults: &[Fault], ends: &Ends) -> (IpAddr, IpAddr) {
     (from, to)
 }
 
+/// The part of a packet that a fragment is of.
+pub struct Piece {
+    pub start: usize,
+    pub end: usize,
+    pub of: u32,
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// The one that the faults speak of, of a packet with so many bytes behind its IP header.
+    pub fn of(faults: &[Fault], bytes: usize) -> Option<Piece> {
+        let mut piece = None;
+        let (mut of, mut is_last) = (1, None);
+        for fault in faults {
+            match fault {
+                Fault::Piece(start, end) => piece = Some((*start, *end)),
+                Fault::PieceOf(number) => of = *number,
+                Fault::Last(said) => is_last = Some(*said),
+                _ => {}
+            }
+        }
+        let (start, end) = piece?;
+        assert!(start <= end && end <= bytes, "a piece is of what there is: {bytes} bytes");
+        Some(Piece { start, end, of, is_last: is_last.unwrap_or(end == bytes) })
+    }
+}
+
 /// An IP packet in its frame.
 fn ip(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     match ends.server {
@@ -234,6 +261,8 @@ fn quoted(seq: u32, port: u16, packet_bytes: u16, ends: &Ends) -> Vec<u8> {
 
 fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
+    let piece = Piece::of(faults, body.len());
+    let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
     let mut options = Vec::new();
     for fault in faults {
         if let Fault::Ipv4Options(bytes) = fault {
@@ -244,7 +273,12 @@ fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let total = (IPV4_BYTES + options.len() + body.len()) as u16;
     let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
     header.extend(total.to_be_bytes());
-    header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    let (number, fragment) = piece.map_or((0, 0x4000), |piece| {
+        (piece.of as u16, (piece.start / 8) as u16 | if piece.is_last { 0 } else { 0x2000 })
+    });
+    header.extend(number.to_be_bytes());
+    header.extend(fragment.to_be_bytes());
+    header.extend([64, protocol, 0, 0]);
     header.extend(octets(from));
     header.extend(octets(to));
     header.extend(options);

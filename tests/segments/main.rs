@@ -17,6 +17,7 @@ mod reader;
 mod requirements;
 mod script;
 mod stage;
+mod together;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ const TOPICS: &[&str] = &[
     "connect",
     "data",
     "delayed-ack",
+    "fragments",
     "icmp",
     "idle",
     "ipv6",
@@ -118,6 +120,9 @@ const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
     ("arp/gateway.seg", "a new process asks for the gateway at once"),
     ("ndp/router.seg", "a new process asks for routers at once"),
     ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
+    ("fragments/bounded.seg", "a new process has no fragments"),
+    ("fragments/expire.seg", "a new process has no fragments"),
+    ("fragments/too-many.seg", "a new process has no fragments"),
     ("path-mtu/black-hole-is-remembered.seg", "a new process knows no path yet"),
     ("path-mtu/black-hole-over-ipv6.seg", "a new process asks for routers at once"),
     ("path-mtu/of-connections-that-are-accepted.seg", "a new process knows no path yet"),
@@ -144,7 +149,6 @@ fn every_script_holds_with_a_death_in_each_batch() {
 /// Scripts that are not about what both families have, each with the reason.
 const NOT_OVER_IPV6: &[(&str, &str)] = &[
     ("icmp/ping-of-others.seg", "there is no broadcast; ndp/ping-of-others.seg has the rest"),
-    ("malformed/fragments.seg", "fragments have a header of their own; ipv6/fragments.seg"),
     ("malformed/ipv4-checksum.seg", "the header has no checksum"),
     ("malformed/ipv4-options.seg", "options have headers of their own; ipv6/options.seg"),
     ("malformed/ipv4-source-route.seg", "routing has a header of its own; ipv6/routing.seg"),

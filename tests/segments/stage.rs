@@ -22,6 +22,7 @@ use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
 use super::packet::{Fault, Packet};
 use super::script::{Family, Listen, Step};
+use super::together::Together;
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -316,7 +317,10 @@ impl Stage {
             frames.push(frame.to_vec());
             true
         });
+        let mut together = Together::default();
         for frame in frames {
+            let mtu = usize::from(config(&self.listen, &self.ends).mtu);
+            let Some(frame) = together.take(frame, mtu)? else { continue };
             let came = parse(&frame, &self.ends).map_err(|what| format!("out came {what}: {frame:02x?}"))?;
             if came.0 == Packet::RouterQuestion && self.listen.family == Family::Ipv4AsIpv6 {
                 continue;
