@@ -1,5 +1,7 @@
-//! Echo requests answered, in fragments where the answer is larger than a packet of the link (RFC 1122 §3.2.2.6, RFC
-//! 4443 §4.2).
+//! Echo requests answered (RFC 1122 §3.2.2.6, RFC 4443 §4.2).
+//!
+//! In: a request, which may have come in fragments. Out: its answer, in fragments where it is larger than a packet of
+//! the link.
 
 use super::batch::Batch;
 use crate::tcp::Rule;

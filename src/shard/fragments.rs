@@ -1,7 +1,7 @@
 //! Fragments: kept until a packet is whole, within bounds (RFC 791 §3.2, RFC 8200 §4.5).
 //!
-//! In: fragments for addresses of ours, whose form `wire` has checked. Out: whole packets, as the frames they would have
-//! been, whose checksums are still to be verified. It is rebuilt state: what a death loses is sent again.
+//! In: fragments for addresses of ours, whose form `wire` has checked. Out: whole packets, as the frames they would
+//! have been, whose checksums are still to be verified. It is rebuilt state: what a death loses is sent again.
 //!
 //! ```text
 //! 64 sets, which a keyed hash chooses, of 4 packets, of at most 64 fragments each; a mebibyte in all; 30 seconds

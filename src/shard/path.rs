@@ -1,7 +1,7 @@
 //! Paths: claims that a segment was too large for its way, and what is remembered of the way to a peer.
 //!
-//! What a claim is worth is decided in `tcp::path`; here it finds its connection, and what a connection finds is kept for
-//! those that are opened next.
+//! What a claim is worth is decided in `tcp::path`; here it finds its connection, and what a connection finds is kept
+//! for those that are opened next.
 
 use std::net::IpAddr;
 

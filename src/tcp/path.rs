@@ -1,5 +1,6 @@
-//! The path: how large a packet may be on its way to the peer (RFC 1191, RFC 8201), what to make of claims about that
-//! (RFC 5927 §7), and of silence (RFC 4821 §7.7).
+//! The path: how large a packet may be on its way to the peer (RFC 1191, RFC 8201).
+//!
+//! What to make of claims about that (RFC 5927 §7), and of silence (RFC 4821 §7.7), is decided here.
 //!
 //! In: a claim that a segment was too large, or a time-out. Out: `Flow::mss` lowered, and what is in flight to be sent
 //! again in smaller pieces. That says nothing of congestion: the window stays as it is.

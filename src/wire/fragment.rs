@@ -74,8 +74,8 @@ pub(super) fn parse_ipv4_fragment<'a>(
     check(Fragment { id, source_mac, offset: view.frag_offset(), is_last: !view.more_frags(), bytes })
 }
 
-/// Reads a fragment header of IPv6, with the bytes behind it, of a packet whose addresses were checked. Its sender is not
-/// told what is wrong with it, which RFC 8200 §4.5 only recommends.
+/// Reads a fragment header of IPv6, with the bytes behind it, of a packet whose addresses were checked. Its sender is
+/// not told what is wrong with it, which RFC 8200 §4.5 only recommends.
 pub(super) fn parse_ipv6_fragment<'a>(
     header_and_rest: &'a [u8],
     (remote, local): (IpAddr, IpAddr),

@@ -17,8 +17,8 @@ pub struct Together {
 }
 
 impl Together {
-    /// Takes a frame. Returns it, or the whole that it completes; `None` while something is missing. The error says what
-    /// is wrong with a fragment.
+    /// Takes a frame. Returns it, or the whole that it completes; `None` while something is missing. The error says
+    /// what is wrong with a fragment.
     pub fn take(&mut self, frame: Vec<u8>, mtu: usize) -> Result<Option<Vec<u8>>, String> {
         let Some((headers_bytes, number, offset, is_last)) = fields(&frame) else { return Ok(Some(frame)) };
         if frame.len() > mtu + ETHERNET_BYTES {

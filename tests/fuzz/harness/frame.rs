@@ -201,7 +201,11 @@ pub fn read_coming(frame: &[u8], mtu: u16) -> Result<Came<'_>, &'static str> {
         return Err("a wrong checksum of IPv4");
     }
     let body = &packet[IPV4_BYTES..];
+    let is_part = word_at(packet, 6) & 0x3fff != 0;
     match packet[9] {
+        // A part of the answer to a large echo request.
+        1 if is_part && packet.len() <= usize::from(mtu) => return Ok(Came::Other),
+        _ if is_part => return Err("a fragment"),
         1 if folded(sum(body)) == 0 => return Ok(Came::Other),
         6 => {}
         _ => return Err("neither TCP nor a good ICMP message"),
