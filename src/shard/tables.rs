@@ -11,6 +11,8 @@ use siphasher::sip128::Hasher128;
 use strum::EnumCount;
 
 use super::config::{Config, is_in_network};
+use super::destinations::Destinations;
+use super::fragments::Fragments;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
@@ -53,6 +55,8 @@ pub(super) struct Tables {
     /// Our link-local address, where there is any IPv6; nothing listens on it unless it was given.
     pub link_local: Option<Ipv6Addr>,
     pub routers: Routers,
+    pub destinations: Destinations,
+    pub fragments: Fragments,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
@@ -76,19 +80,24 @@ impl Tables {
         let locals: Vec<IpAddr> =
             head.locals[..head.locals_count as usize].iter().filter_map(|local| local.ip()).collect();
         let ipv6_bits = locals.iter().enumerate().map(|(index, local)| u64::from(local.is_ipv6()) << index);
-        let offer = |headers_bytes, mss_default| Offer {
+        let offer = |headers_bytes, mss_default, mtu_min| Offer {
             mss: config.mtu.saturating_sub(headers_bytes),
+            path_mss: config.mtu.saturating_sub(headers_bytes),
             mss_default,
+            headers_bytes,
+            mtu_min,
             window_bytes: config.window_bytes,
             delayed_ack_ms: config.delayed_ack_ms,
             congestion: config.congestion,
         };
         Ok(Tables {
-            offers: [offer(40, 536), offer(60, 1_220)],
+            offers: [offer(40, 536, 552), offer(60, 1_220, 1_280)],
             ipv6_locals: ipv6_bits.sum(),
             locals,
             link_local: config.link_local(),
             routers: Routers::new(&config, now),
+            destinations: Destinations::default(),
+            fragments: Fragments::default(),
             index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),

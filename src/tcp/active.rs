@@ -16,7 +16,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Flow, NO_SPAN, SeqNum, State, Time};
+use super::flow::PathMemory;
+use super::{Flow, NO_SPAN, SeqNum, State, Time, path};
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -81,15 +82,19 @@ pub struct Active {
     /// One past the last urgent byte in the send queue.
     snd_up: SeqNum,
     /// Which of `rcv_up` and `snd_up` say something.
-    urgent: u32,
+    urgent: u8,
+    /// What is known of the size of segments that arrive: see `path`.
+    pub(super) path: u8,
+    /// A path MTU that was claimed and is not believed yet; 0 for none.
+    pub(super) doubted_mtu: u16,
     /// The repair block that is borrowed, plus one; 0 for none.
     repair: u32,
     /// Duplicate acknowledgments in a row, where there is no SACK.
     pub(super) duplicates: u32,
     /// When what is held beyond a gap is given up.
     gap_deadline_ms: u32,
-    /// Zero.
-    reserved: u32,
+    /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
+    pub(super) path_seq: SeqNum,
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -97,12 +102,12 @@ const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache 
 /// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
 /// being a minute at most where they are as ours.
 const GAP_MS_MAX: u32 = 120_000;
-const RECEIVING_URGENT: u32 = 1 << 0;
-const SENDING_URGENT: u32 = 1 << 1;
+const RECEIVING_URGENT: u8 = 1 << 0;
+const SENDING_URGENT: u8 = 1 << 1;
 impl Active {
     /// The block of a quiet flow, with what the flow remembers of its path.
     pub fn quiet(slot: u32, flow: &Flow) -> Active {
-        let (srtt_ms, rttvar_ms) = flow.path_memory();
+        let PathMemory { srtt_ms, rttvar_ms, has_taken_full } = flow.path_memory();
         let mss = u32::from(flow.mss);
         let mut active = Active {
             flow: slot,
@@ -119,6 +124,7 @@ impl Active {
             ssthresh: u32::MAX,
             srtt_us: u32::from(srtt_ms) * 1_000,
             rttvar_us: u32::from(rttvar_ms) * 1_000,
+            path: if has_taken_full { path::ARRIVED } else { path::UNTRIED },
             ..Active::zeroed()
         };
         if flow.has_our_fin() {
@@ -234,10 +240,14 @@ impl Active {
             || is_half_open
     }
 
-    /// What the flow is to remember of the path: smoothed round-trip time and variation in ms, at least 1 once known.
-    pub fn path_memory(&self) -> (u16, u16) {
+    /// What the flow is to remember of the path; times are at least 1 ms once known.
+    pub fn path_memory(&self) -> PathMemory {
         let to_ms = |us: u32| us.div_ceil(1_000).min(u32::from(u16::MAX)) as u16;
-        (to_ms(self.srtt_us), to_ms(self.rttvar_us))
+        PathMemory {
+            srtt_ms: to_ms(self.srtt_us),
+            rttvar_ms: to_ms(self.rttvar_us),
+            has_taken_full: self.path == path::ARRIVED,
+        }
     }
 
     /// The smoothed round-trip time, once there was a sample.

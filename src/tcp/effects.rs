@@ -91,6 +91,8 @@ pub struct Effects {
     pub urgent_end: Option<SeqNum>,
     /// Trouble for the application to know.
     pub soft_error: Option<SoftError>,
+    /// The largest packet that gets through to the peer, in bytes, which is news.
+    pub path_mtu: Option<u16>,
     /// The connection is over and its flow free.
     pub closed: Option<CloseReason>,
 }
@@ -110,6 +112,7 @@ impl Effects {
             is_ack_due: false,
             urgent_end: None,
             soft_error: None,
+            path_mtu: None,
             closed: None,
         }
     }

@@ -4,6 +4,7 @@
 //! leaves with the next [`poll_segment`](super::poll_segment).
 
 use super::open::Offer;
+use super::path;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::send::rearm;
 use super::{
@@ -48,7 +49,7 @@ pub fn on_timer(
 fn on_retransmission_timer(
     flow: &mut Flow,
     active: &mut Active,
-    repair: Option<&mut Repair>,
+    mut repair: Option<&mut Repair>,
     offer: Offer,
     user_timeout_s: u32,
     now: Time,
@@ -63,6 +64,10 @@ fn on_retransmission_timer(
         }
         active.arm(now);
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
+    }
+    let of_path = path::on_time_out(flow, active, repair.as_deref_mut(), offer);
+    if let Some(effects) = of_path.filter(|effects| effects.rule == Rule::PathMtuConfirmed) {
+        return (effects, None);
     }
     let mss = u32::from(flow.mss);
     match repair {
@@ -81,7 +86,8 @@ fn on_retransmission_timer(
     active.abandon_round_trip();
     active.back_off();
     let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);
-    (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
+    let effects = of_path.unwrap_or(Effects::only(Rule::RetransmissionTimeout));
+    (Effects { soft_error, ..effects }, None)
 }
 
 /// Whether the SYN-ACK of a connection was sent twice and nobody has answered: under a flood its SYN was forged.

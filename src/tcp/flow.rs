@@ -99,6 +99,21 @@ pub struct Flow {
     pub word: [u32; 2],
 }
 
+/// What an idle connection remembers of its path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathMemory {
+    /// Smoothed round-trip time, 0 for unknown.
+    pub srtt_ms: u16,
+    /// Its variation, 15 bits.
+    pub rttvar_ms: u16,
+    /// Whether a segment as large as they are now has arrived.
+    pub has_taken_full: bool,
+}
+
+impl PathMemory {
+    const RTTVAR_MS_MAX: u16 = 0x7fff;
+}
+
 const _: () = assert!(size_of::<Flow>() == 64, "an idle connection is one cache line");
 
 impl Flow {
@@ -281,18 +296,22 @@ impl Flow {
         self.active_or_memory = index;
     }
 
-    /// What is remembered of the path: smoothed round-trip time and its variation, in ms, 0 for unknown.
-    pub fn path_memory(&self) -> (u16, u16) {
-        if self.active().is_some() {
-            return (0, 0);
+    /// What is remembered of the path, while there is no active block.
+    pub fn path_memory(&self) -> PathMemory {
+        let word = if self.active().is_some() { 0 } else { self.active_or_memory };
+        PathMemory {
+            srtt_ms: word as u16,
+            rttvar_ms: (word >> 16) as u16 & PathMemory::RTTVAR_MS_MAX,
+            has_taken_full: word >> 31 == 1,
         }
-        (self.active_or_memory as u16, (self.active_or_memory >> 16) as u16)
     }
 
     /// Gives the active block back and remembers this of the path.
-    pub fn set_path_memory(&mut self, srtt_ms: u16, rttvar_ms: u16) {
+    pub fn set_path_memory(&mut self, memory: PathMemory) {
+        let PathMemory { srtt_ms, rttvar_ms, has_taken_full } = memory;
+        let rttvar_ms = rttvar_ms.min(PathMemory::RTTVAR_MS_MAX);
         self.set_flag(Flow::HAS_ACTIVE, false);
-        self.active_or_memory = u32::from(srtt_ms) | u32::from(rttvar_ms) << 16;
+        self.active_or_memory = u32::from(srtt_ms) | u32::from(rttvar_ms) << 16 | u32::from(has_taken_full) << 31;
     }
 
     /// Whether a challenge ACK may be sent now; if so it counts as sent. At most one a second and connection

@@ -201,6 +201,7 @@ fn check_ack(
     }
     let mut effects = Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
     advance(flow, active, repair, segment, acknowledged, offer, now);
+    effects.path_mtu = active.note_progress(flow, offer);
     if flow.snd_nxt == active.snd_una && flow.has_our_fin() {
         effects.closed = on_fin_acknowledged(flow, now);
     }

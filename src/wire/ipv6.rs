@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 
 use smoltcp::wire::Ipv6Packet;
 
+use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
 use super::parse::{Addresses, Lower, Packet, parse_tcp};
 use crate::tcp::Rule;
@@ -46,6 +47,8 @@ enum Stop {
     Drop(Rule),
     /// And its sender is told, as long as it was not sent to many.
     Tell { code: u8, pointer: usize },
+    /// It is one of several fragments, whose header begins here.
+    Fragment { at: usize },
     /// And its sender is told in any case.
     TellAlways { code: u8, pointer: usize },
 }
@@ -77,6 +80,12 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
     let (protocol, next_header_at, at) = match upper_layer(packet) {
         Ok(found) => found,
         Err(Stop::Drop(rule)) => return Err(rule),
+        Err(Stop::Fragment { .. }) if is_to_many => return Err(Rule::FrameNotForUs),
+        Err(Stop::Fragment { .. }) if source.is_unspecified() => return Err(Rule::SourceAddressInvalid),
+        Err(Stop::Fragment { at }) => {
+            let ends = (source.into(), destination.into());
+            return parse_ipv6_fragment(&packet[at..], ends, source_mac).map(Packet::Fragment);
+        }
         Err(Stop::Tell { .. }) if is_to_many => return Err(Rule::Ipv6HeaderRefused),
         Err(Stop::Tell { code, pointer } | Stop::TellAlways { code, pointer }) => return refused(code, pointer),
     };
@@ -110,7 +119,7 @@ fn upper_layer(packet: &[u8]) -> Result<(u8, usize, usize), Stop> {
         let extension = &packet[at..end];
         match next_header {
             ROUTING => check_routing(extension, at)?,
-            FRAGMENT => check_fragment(extension)?,
+            FRAGMENT => check_fragment(extension, at)?,
             _ => check_options(extension, at)?,
         }
         (next_header_at, at) = (at, end);
@@ -132,9 +141,9 @@ fn check_routing(extension: &[u8], at: usize) -> Result<(), Stop> {
 }
 
 /// A packet whose only fragment is the whole of it is taken (RFC 6946 §4).
-fn check_fragment(extension: &[u8]) -> Result<(), Stop> {
+fn check_fragment(extension: &[u8], at: usize) -> Result<(), Stop> {
     let is_whole = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 == 0;
-    if is_whole { Ok(()) } else { Err(Stop::Drop(Rule::Ipv6Fragment)) }
+    if is_whole { Ok(()) } else { Err(Stop::Fragment { at }) }
 }
 
 /// Options are skipped, or the packet refused, as the upper two bits of their type say (RFC 8200 §4.2).
