@@ -3,10 +3,14 @@
 //! It makes their frames before, and reads the shard's frames after the clock runs. What is timed is the shard alone:
 //! frames or pushes in, batches committed, frames handed out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod ends;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Instant;
 
+pub use ends::Family;
+use ends::{OURS_IPV6, address, ends_of, index_of};
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{Config, Notice, Push, Service, Shard, Ticket};
 use holdline::tcp::{Control, Outgoing, SeqNum, Time};
@@ -16,10 +20,7 @@ use holdline::wire::{Addressing, Packet, emit_tcp, parse};
 pub const BATCH: usize = 64;
 const PAYLOAD: [u8; 64] = [0x5a; 64];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const PORTS_PER_ADDRESS: u32 = 50_000;
 const FIRST_SEQ: u32 = 1_000;
-const FIRST_ADDRESS: u32 = 0x0a01_0000;
-const FIRST_PORT: u16 = 1_024;
 
 /// One client of the generator: what it sends and acknowledges next.
 #[derive(Clone, Copy)]
@@ -60,38 +61,6 @@ pub struct Bench<S> {
 fn config() -> Config {
     // ACKs at once: a bench has no time in which they could wait.
     Config { delayed_ack_ms: 0, ..Config::new(Ipv4Addr::new(10, 0, 0, 1), 8, &[7000]) }
-}
-
-/// What the clients speak over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-/// The shard's address over IPv6; those of clients over IPv6 end with what they would be over IPv4.
-const OURS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
-
-/// Number of the address, and port, of a client.
-fn ends_of(index: usize) -> (u32, u16) {
-    let index = index as u32;
-    (FIRST_ADDRESS + index / PORTS_PER_ADDRESS, FIRST_PORT + (index % PORTS_PER_ADDRESS) as u16)
-}
-
-/// The address of this number.
-fn address(family: Family, number: u32) -> IpAddr {
-    match family {
-        Family::Ipv4 => Ipv4Addr::from_bits(number).into(),
-        Family::Ipv6 => Ipv6Addr::from_bits(OURS_IPV6.to_bits() & !0xffff_ffff | u128::from(number)).into(),
-    }
-}
-
-/// The number of an address.
-fn number(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => address.to_bits() as u32,
-    }
 }
 
 impl<S: Service> Bench<S> {
@@ -269,12 +238,9 @@ impl<S: Service> Bench<S> {
             }
             let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("TCP is sent") };
             // What goes to somebody else answers an attack.
-            let Some(address) = number(packet.local).checked_sub(FIRST_ADDRESS).filter(|&at| at < 1 << 16) else {
-                continue;
-            };
-            let index = address * PORTS_PER_ADDRESS + u32::from(packet.local_port) - u32::from(FIRST_PORT);
+            let Some(index) = index_of(packet.addresses.local(), packet.local_port) else { continue };
             let segment = packet.segment;
-            read.push((index as usize, segment.seq.plus(segment.length()), segment.payload_bytes));
+            read.push((index, segment.seq.plus(segment.length()), segment.payload_bytes));
         }
         read
     }

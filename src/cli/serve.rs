@@ -28,7 +28,7 @@ use signal_hook::iterator::Signals;
 use strum::IntoEnumIterator;
 
 use super::Outcome;
-use super::capacity::{Attachments, capacity, parse_size};
+use super::capacity::{Beside, capacity, parse_size};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -37,8 +37,8 @@ pub struct Arguments {
     /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
     #[arg(long, value_name = "tap:NAME|raw:IFACE", value_parser = parse_link)]
     link: LinkName,
-    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of its
-    /// network.
+    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of
+    /// its network.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
     addresses: Vec<(IpAddr, u8)>,
     /// The router for peers outside these networks, once for each family. Where there is none for IPv6, routers are
@@ -130,8 +130,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
     let link = open_link(arguments)?;
-    let attachments = if arguments.service == ServiceName::Names { Attachments::Some } else { Attachments::None };
-    let capacity = capacity(arguments.max_connections, arguments.max_memory, attachments)?;
+    let beside = Beside {
+        has_attachment: arguments.service == ServiceName::Names,
+        has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
+    };
+    let capacity = capacity(arguments.max_connections, arguments.max_memory, beside)?;
     let storage = match &arguments.state {
         Some(directory) => Storage::in_directory(directory, 0, capacity)?,
         None => Storage::in_memory(capacity)?,

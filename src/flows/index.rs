@@ -82,7 +82,7 @@ impl Home {
     /// beginning on.
     #[inline]
     fn bucket(&self, step: u64) -> usize {
-        let first = u64::from(self.tag) * self.buckets >> 16;
+        let first = (u64::from(self.tag) * self.buckets) >> 16;
         let at = first + step;
         (self.base + if at >= self.buckets { at - self.buckets } else { at }) as usize
     }

@@ -1,17 +1,24 @@
 //! Interfaces of the kernel: their address, size and state, read and set without external commands.
 //!
 //! Comes in: an interface's name and what it shall have. Goes out: ioctls on a datagram socket that is never used for
-//! data. `demo` and the tests set up their private network namespaces with it; `serve` only reads.
+//! data, and netlink for IPv6. `demo` and the tests set up their private network namespaces with it; `serve` only
+//! reads.
 //!
 //! Invariant: nothing here touches an interface that the caller did not name.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::libc;
+use nix::net::if_::if_nametoindex;
+
+use super::netlink::ask;
 
 /// Why an interface could not be read or set.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +105,30 @@ pub fn raise_queue_frames(name: &str, frames: u16) -> Result<(), InterfaceError>
 }
 
 /// Gives the kernel's side of the interface an address in a network of `prefix` bits.
-pub fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), InterfaceError> {
+pub fn set_address(name: &str, address: IpAddr, prefix: u8) -> Result<(), InterfaceError> {
+    match address {
+        IpAddr::V4(address) => set_ipv4_address(name, address, prefix),
+        IpAddr::V6(address) => set_ipv6_address(name, address, prefix),
+    }
+}
+
+/// An address that is used at once: nobody is asked whether it is taken already.
+fn set_ipv6_address(name: &str, address: Ipv6Addr, prefix: u8) -> Result<(), InterfaceError> {
+    check_name(name)?;
+    let failed = |source| InterfaceError::System { name: name.to_owned(), action: "set the IPv6 address", source };
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.prefix_len = prefix;
+    message.header.index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
+    message.attributes = vec![
+        AddressAttribute::Local(address.into()),
+        AddressAttribute::Address(address.into()),
+        AddressAttribute::Flags(AddressFlags::Nodad),
+    ];
+    ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE).map_err(failed)
+}
+
+fn set_ipv4_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), InterfaceError> {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     let mut request = InterfaceRequest::new(name)?;
     request.set_address(address);

@@ -51,13 +51,13 @@ impl Batch {
         let mut flow = Flow::free(0);
         flow.set_nagle(self.tables.config.nagle);
         flow.set_dscp(self.tables.config.dscp);
-        flow.next_hop = self.tables.next_hop_for(packet.remote, packet.source_mac)?;
+        flow.next_hop = self.tables.next_hop_for(packet.addresses.remote(), packet.source_mac)?;
         Some(flow)
     }
 
     /// Answers a SYN by a cookie and keeps nothing. `None` where its ACK would find no room, and so is not asked for.
     fn send_cookie(&mut self, prepared: &Prepared<'_>) -> Option<()> {
-        let Prepared { packet, key, .. } = prepared;
+        let (packet, key) = (&prepared.packet, &prepared.key());
         if self.tables.flow_slots.free() == 0 || !self.tables.config.syn_cookies {
             return None;
         }
@@ -77,7 +77,8 @@ impl Batch {
     /// The connection that a segment opens by bringing back a cookie; it is still to be stepped over the segment.
     /// `None` where it brings none, or there is no room: then it is like any other ACK to a listener.
     pub(super) fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
-        let Prepared { packet, key, hash } = prepared;
+        let Prepared { packet, hash, .. } = prepared;
+        let key = &prepared.key();
         let (segment, control) = (&packet.segment, packet.segment.control);
         let is_plain_ack = control.has(Control::ACK) && !control.has(Control::SYN) && !control.has(Control::RST);
         let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.is_draining;
@@ -109,7 +110,8 @@ impl Batch {
 
     /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
     fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
-        let Prepared { packet, key, hash } = prepared;
+        let Prepared { packet, hash, .. } = prepared;
+        let key = &prepared.key();
         let flow = self.flow_for(prepared)?;
         let mut iss = self.tables.initial_sequence_number(key, self.now);
         if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
@@ -137,8 +139,8 @@ impl Batch {
         let ends = Addressing {
             source_mac: self.tables.config.mac,
             destination_mac: packet.source_mac,
-            local: packet.local,
-            remote: packet.remote,
+            local: packet.addresses.local(),
+            remote: packet.addresses.remote(),
             local_port: packet.local_port,
             remote_port: packet.remote_port,
             ttl: self.tables.config.ttl,

@@ -26,14 +26,17 @@ const DOUBTED_ASKS_MAX: u8 = 3;
 impl Tables {
     /// The entry of the gateway that a peer is reached through; `None` for a neighbour.
     fn gateway_to(&self, remote: IpAddr) -> Option<u16> {
-        let gateway = match remote {
-            IpAddr::V4(_) => GATEWAY_IPV4,
-            IpAddr::V6(remote) if remote.is_unicast_link_local() || self.routers.is_on_link(remote) => return None,
-            IpAddr::V6(_) => GATEWAY_IPV6,
+        let gateway = if remote.is_ipv4() { GATEWAY_IPV4 } else { GATEWAY_IPV6 };
+        if self.next_hop(gateway).asked == Address::NONE {
+            return None;
+        }
+        let is_on_link = match remote {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(remote) => remote.is_unicast_link_local() || self.routers.is_on_link(remote),
         };
         let mut networks = self.config.addresses.iter();
-        let is_neighbour = networks.any(|&(address, prefix)| is_in_network(address, remote, prefix));
-        (!is_neighbour && self.next_hop(gateway).asked != Address::NONE).then_some(gateway)
+        let is_neighbour = is_on_link || networks.any(|&(address, prefix)| is_in_network(address, remote, prefix));
+        (!is_neighbour).then_some(gateway)
     }
 
     /// The next hop for a peer whose frame came from `mac`; `None` where the table is full.

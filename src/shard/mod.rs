@@ -30,6 +30,7 @@ mod gate;
 mod hops;
 mod neighbors;
 mod path;
+mod peers;
 mod positions;
 mod receive;
 mod records;

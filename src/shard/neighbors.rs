@@ -1,5 +1,6 @@
-//! Neighbours: questions for Ethernet addresses answered and asked, by ARP and by neighbour discovery, and what else of
-//! IPv6 is answered below TCP.
+//! Neighbours: questions for Ethernet addresses answered and asked.
+//!
+//! By ARP and by neighbour discovery; and what else of IPv6 is answered below TCP.
 
 use std::net::IpAddr;
 
@@ -86,7 +87,7 @@ impl Batch {
         Some(hop)
     }
 
-    pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement) {
+    pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {
         let is_wanted = self.tables.learn_router(advertisement, self.now);
         self.tables.count(if is_wanted { Rule::RouterLearns } else { Rule::NeighborIgnored });
         if is_wanted && self.tables.next_hop(super::hops::GATEWAY_IPV6).is_known == 1 {

@@ -13,8 +13,26 @@ use crate::wire::{self, IcmpError, Packet, TcpPacket, Trouble};
 /// A segment on its way to its flow.
 pub(super) struct Prepared<'a> {
     pub(super) packet: TcpPacket<'a>,
-    pub(super) key: FlowKey,
+    pub(super) local_index: u8,
     pub(super) hash: u64,
+}
+
+impl Prepared<'_> {
+    /// The key of its flow. It is made anew rather than kept: a batch of segments is moved about less for it.
+    #[inline]
+    pub(super) fn key(&self) -> FlowKey {
+        key_of(&self.packet, self.local_index)
+    }
+}
+
+#[inline]
+fn key_of(packet: &TcpPacket<'_>, local_index: u8) -> FlowKey {
+    FlowKey {
+        remote: packet.addresses.remote(),
+        remote_port: packet.remote_port,
+        local_port: packet.local_port,
+        local_index,
+    }
 }
 
 impl<S: Service> Shard<S> {
@@ -72,7 +90,7 @@ impl<S: Service> Shard<S> {
     }
 
     fn receive_segment(&mut self, prepared: &Prepared<'_>) {
-        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key) else {
+        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key()) else {
             match self.batch.take_cookie(prepared) {
                 Some(position) => self.step(position, &prepared.packet),
                 None => self.batch.receive_unmatched(prepared, None),
@@ -104,7 +122,7 @@ impl<S: Service> Shard<S> {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
         let offer = match touched.flow.state() {
-            State::SynSent => self.batch.tables.offer_to(touched.flow.local_index(), packet.remote, now),
+            State::SynSent => self.batch.tables.offer_to(touched.flow.local_index(), packet.addresses.remote(), now),
             _ => self.batch.offer(position),
         };
         let (flow, active, repair) = self.batch.parts(position);
@@ -226,15 +244,15 @@ impl Batch {
             Ok(Packet::Refused(refused)) => self.receive_refused(&refused),
             Ok(Packet::Echo(echo)) => self.receive_echo(&echo),
             Ok(Packet::Tcp(packet)) => {
-                let Some(key) = self.tables.key_of_packet(&packet) else {
+                let Some(local_index) = self.tables.local_index(packet.addresses.local()) else {
                     self.tables.count(Rule::FrameNotForUs);
                     return None;
                 };
-                if self.tables.is_no_peer(packet.remote) {
+                if self.tables.is_no_peer(packet.addresses.remote()) {
                     self.tables.count(Rule::SourceAddressInvalid);
                     return None;
                 }
-                return Some(Prepared { hash: self.tables.hash(&key), key, packet });
+                return Some(Prepared { hash: self.tables.hash(&key_of(&packet, local_index)), local_index, packet });
             }
         }
         None
@@ -275,7 +293,7 @@ impl Batch {
         if self.tables.next_hop(next_hop).mac == packet.source_mac {
             return;
         }
-        if let Some(next_hop) = self.tables.next_hop_for(packet.remote, packet.source_mac) {
+        if let Some(next_hop) = self.tables.next_hop_for(packet.addresses.remote(), packet.source_mac) {
             self.touched[position].flow.next_hop = next_hop;
         }
     }

@@ -73,12 +73,12 @@ impl Routers {
 
 impl Tables {
     /// A router has spoken. Returns whether that was wanted.
-    pub fn learn_router(&mut self, advertisement: &RouterAdvertisement, now: Time) -> bool {
+    pub fn learn_router(&mut self, advertisement: &RouterAdvertisement<'_>, now: Time) -> bool {
         if !self.routers.is_wanted {
             return false;
         }
-        for network in advertisement.on_link.iter().flatten() {
-            self.routers.learn_network(*network, now);
+        for network in advertisement.on_link() {
+            self.routers.learn_network(network, now);
         }
         let asked = Address::from(IpAddr::V6(advertisement.router));
         let present = self.next_hop(GATEWAY_IPV6).asked;

@@ -21,7 +21,6 @@ use crate::flows::{
     NEXT_HOPS_MAX, Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
-use crate::wire::TcpPacket;
 
 /// See the module.
 pub(super) struct Tables {
@@ -202,22 +201,24 @@ impl Tables {
         self.hasher.hash(key)
     }
 
-    /// The key of a segment, if it is for one of our addresses.
-    #[inline]
-    pub fn key_of_packet(&self, packet: &TcpPacket<'_>) -> Option<FlowKey> {
-        Some(FlowKey {
-            remote: packet.remote,
-            remote_port: packet.remote_port,
-            local_port: packet.local_port,
-            local_index: self.local_index(packet.local)?,
-        })
-    }
-
     /// The slot of the connection with this key.
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let flows = self.storage.flows.records();
-        self.index.find(hash, |slot| self.key_of(&flows[slot as usize]) == *key)
+        self.index.find(hash, |slot| self.has_key(&flows[slot as usize], key))
+    }
+
+    /// Whether a flow has this key. Of IPv4 it takes fewer steps than to make the flow's own key.
+    #[inline]
+    fn has_key(&self, flow: &Flow, key: &FlowKey) -> bool {
+        let has_ports = flow.remote_port == key.remote_port && flow.local_port == key.local_port;
+        // One address of ours has peers of one family.
+        has_ports
+            && flow.local_index() == key.local_index
+            && match key.remote {
+                IpAddr::V4(remote) => flow.remote_address == remote.to_bits(),
+                IpAddr::V6(_) => self.remote(flow) == key.remote,
+            }
     }
 
     /// Enters a slot whose record has the key already.

@@ -1,5 +1,6 @@
 //! The shard against a hand-made client.
 
+mod ipv6;
 mod requirements;
 
 use std::net::Ipv4Addr;

@@ -10,7 +10,8 @@ const ARP_INTERVAL_MS: u64 = 1_000;
 const TRIM_INTERVAL_MS: u64 = 10_000;
 
 impl<S: Service> Shard<S> {
-    /// Fires what is due: timers, the clock hand, questions for next hops and routers. Call it at `next_deadline`, or at any other time.
+    /// Fires what is due: timers, the clock hand, questions for next hops and routers. Call it at `next_deadline`, or
+    /// at any other time.
     pub fn tick(&mut self, now: Time) {
         self.ask_for_hops(now);
         self.fire_timers(now);

@@ -3,7 +3,7 @@
 //! Sums are kept in 64 bits and folded at the end; eight bytes are added at a time, in the machine's own byte order,
 //! which the final swap puts right.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A sum that is not folded yet.
 #[derive(Clone, Copy, Default)]
@@ -39,11 +39,21 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn add_pseudo_header(self, source: IpAddr, destination: IpAddr, protocol: u8, bytes: usize) -> Sum {
-        let sum = self.add_words(&[u16::from(protocol), bytes as u16]);
-        sum.add_address(source).add_address(destination)
+        let rest = [u16::from(protocol), bytes as u16];
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.add_words(&rest).add_ipv4(source, destination),
+            (source, destination) => self.add_words(&rest).add_address(source).add_address(destination),
+        }
     }
 
+    /// Adds two addresses of IPv4.
+    #[must_use]
     #[inline]
+    pub fn add_ipv4(self, one: Ipv4Addr, other: Ipv4Addr) -> Sum {
+        let ([one_high, one_low], [other_high, other_low]) = (words_of(one.to_bits()), words_of(other.to_bits()));
+        self.add_words(&[one_high, one_low, other_high, other_low])
+    }
+
     fn add_address(self, address: IpAddr) -> Sum {
         match address {
             IpAddr::V4(address) => self.add_words(&words_of(address.to_bits())),

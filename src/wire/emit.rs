@@ -237,7 +237,7 @@ mod tests {
             emit_tcp(&mut frame, ends, &outgoing, |out| out.extend_from_slice(&payload));
             let Ok(Packet::Tcp(packet)) = parse(&frame, &[2, 0, 0, 0, 0, 2]) else { panic!("is a TCP packet") };
             assert_eq!((packet.local_port, packet.remote_port), (40_000, 7000));
-            assert_eq!((packet.local, packet.remote), (ends.remote, ends.local));
+            assert_eq!((packet.addresses.local(), packet.addresses.remote()), (ends.remote, ends.local));
             assert_eq!((packet.segment.seq, packet.segment.ack), (outgoing.seq, outgoing.ack));
             assert_eq!(packet.segment.urgent, 5);
             assert_eq!(packet.segment.timestamps, outgoing.timestamps);

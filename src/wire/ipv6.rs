@@ -13,7 +13,7 @@ use smoltcp::wire::Ipv6Packet;
 
 use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Lower, Packet, parse_tcp};
+use super::parse::{Addresses, Lower, Packet, parse_tcp};
 use crate::tcp::Rule;
 
 const IPV6_BYTES: usize = 40;
@@ -94,7 +94,10 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         // Only neighbour discovery speaks for nobody, and to many.
         _ if source.is_unspecified() => Err(Rule::SourceAddressInvalid),
         _ if is_to_many => Err(Rule::FrameNotForUs),
-        TCP => parse_tcp(&packet[at..], source_mac, source.into(), destination.into()).map(Packet::Tcp),
+        TCP => {
+            let both = packet[8..].first_chunk().ok_or(Rule::FrameMalformed)?;
+            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both)).map(Packet::Tcp)
+        }
         _ => refused(NEXT_HEADER, next_header_at),
     }
 }

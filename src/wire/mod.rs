@@ -1,5 +1,4 @@
-//! Bytes to values and back: Ethernet, ARP, IPv4, IPv6 with its extension headers, neighbour discovery, ICMP, TCP with
-//! its options.
+//! Bytes to values and back: Ethernet, IP of both versions, what finds neighbours, ICMP, TCP with its options.
 //!
 //! In: a received frame. Out: a [`Packet`] or the [`Rule`](crate::tcp::Rule) by which it was dropped; and the other way
 //! round, frames appended to a buffer. Headers are read and written through smoltcp's packet views, the walks over
@@ -22,7 +21,7 @@ pub use emit::{Addressing, emit_tcp};
 pub use fragment::{Fragment, FragmentId, emit_fragment, emit_whole};
 pub use icmp::{Echo, IcmpError, Refused, Trouble, emit_echo_reply, emit_parameter_problem};
 pub use ndp::{
-    Advertisement, NeighborMessage, ON_LINK_MAX, OnLink, RouterAdvertisement, emit_advertisement,
-    emit_router_solicitation, emit_solicitation,
+    Advertisement, NeighborMessage, OnLink, RouterAdvertisement, emit_advertisement, emit_router_solicitation,
+    emit_solicitation,
 };
-pub use parse::{Packet, TcpPacket, parse};
+pub use parse::{Addresses, Packet, TcpPacket, parse};

@@ -49,20 +49,23 @@ pub struct OnLink {
     pub valid_s: u32,
 }
 
-/// How many networks are read of one advertisement.
-pub const ON_LINK_MAX: usize = 4;
-
 /// A router says that it is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RouterAdvertisement {
+pub struct RouterAdvertisement<'a> {
     /// Its link-local address.
     pub router: Ipv6Addr,
     /// Its Ethernet address, if it tells it.
     pub link_address: Option<[u8; 6]>,
     /// For how long it forwards what is sent to it, in seconds; 0 for not any more.
     pub lifetime_s: u16,
+    options: &'a [u8],
+}
+
+impl RouterAdvertisement<'_> {
     /// The networks that it says are on the link.
-    pub on_link: [Option<OnLink>; ON_LINK_MAX],
+    pub fn on_link(&self) -> impl Iterator<Item = OnLink> {
+        options_of(self.options).filter(|&(kind, _)| kind == PREFIX).filter_map(|(_, body)| read_prefix(body))
+    }
 }
 
 /// What crosses no router has come with this hop limit (§3.1).
@@ -114,20 +117,19 @@ pub(super) fn parse_ndp<'a>(bytes: &'a [u8], lower: &Lower) -> Result<Packet<'a>
     Ok(Packet::Neighbor(NeighborMessage { source_mac, source, target, link_address, advertisement }))
 }
 
-fn parse_router(view: &Icmpv6Packet<&[u8]>, options: &[u8], lower: &Lower) -> Result<RouterAdvertisement, Rule> {
+fn parse_router<'a>(
+    view: &Icmpv6Packet<&[u8]>,
+    options: &'a [u8],
+    lower: &Lower,
+) -> Result<RouterAdvertisement<'a>, Rule> {
     if !lower.source.is_unicast_link_local() {
         return Err(Rule::NeighborIgnored);
-    }
-    let mut on_link = [None; ON_LINK_MAX];
-    let prefixes = options_of(options).filter(|&(kind, _)| kind == PREFIX).filter_map(|(_, body)| read_prefix(body));
-    for (place, prefix) in on_link.iter_mut().zip(prefixes) {
-        *place = Some(prefix);
     }
     Ok(RouterAdvertisement {
         router: lower.source,
         link_address: link_address(options, SOURCE_LINK_ADDRESS),
         lifetime_s: view.router_lifetime().secs() as u16,
-        on_link,
+        options,
     })
 }
 

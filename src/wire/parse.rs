@@ -1,6 +1,6 @@
 //! Received frames as values.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket as TcpView};
 
@@ -26,7 +26,7 @@ pub enum Packet<'a> {
     /// A neighbour asks for an address or says that it has one.
     Neighbor(NeighborMessage),
     /// A router says that it is there.
-    Router(RouterAdvertisement),
+    Router(RouterAdvertisement<'a>),
     /// A part of a TCP segment or of an ICMP message.
     Fragment(Fragment<'a>),
     /// An IPv6 packet that we may not take and whose sender is to be told.
@@ -38,10 +38,8 @@ pub enum Packet<'a> {
 pub struct TcpPacket<'a> {
     /// Ethernet address that the frame came from.
     pub source_mac: [u8; 6],
-    /// The peer's address.
-    pub remote: IpAddr,
-    /// The address that the segment was sent to, of the same family.
-    pub local: IpAddr,
+    /// The peer's address, and the one that the segment was sent to.
+    pub addresses: Addresses<'a>,
     /// The peer's port.
     pub remote_port: u16,
     /// The port that the segment was sent to.
@@ -50,6 +48,45 @@ pub struct TcpPacket<'a> {
     pub segment: Segment<'a>,
     /// Payload; as long as the segment says.
     pub payload: &'a [u8],
+}
+
+/// Both addresses of a packet. Those of IPv6 stay in the frame: whoever looks at many packets moves them often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addresses<'a> {
+    /// Of IPv4.
+    Ipv4 {
+        /// The peer's.
+        remote: Ipv4Addr,
+        /// Where it was sent to.
+        local: Ipv4Addr,
+    },
+    /// Of IPv6, in this order.
+    Ipv6(&'a [u8; 32]),
+}
+
+impl Addresses<'_> {
+    /// The peer's.
+    #[inline]
+    pub fn remote(&self) -> IpAddr {
+        match self {
+            Addresses::Ipv4 { remote, .. } => IpAddr::V4(*remote),
+            Addresses::Ipv6(both) => ipv6_of(both.first_chunk()),
+        }
+    }
+
+    /// Where the packet was sent to.
+    #[inline]
+    pub fn local(&self) -> IpAddr {
+        match self {
+            Addresses::Ipv4 { local, .. } => IpAddr::V4(*local),
+            Addresses::Ipv6(both) => ipv6_of(both.last_chunk()),
+        }
+    }
+}
+
+#[inline]
+fn ipv6_of(half: Option<&[u8; 16]>) -> IpAddr {
+    Ipv6Addr::from(*half.expect("32 bytes have two halves of 16")).into()
 }
 
 /// The headers below an ICMPv6 message.
@@ -103,7 +140,7 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return parse_ipv4_fragment(&view, payload, source_mac).map(Packet::Fragment);
     }
     match view.next_header() {
-        IpProtocol::Tcp => parse_tcp(payload, source_mac, source.into(), local.into()).map(Packet::Tcp),
+        IpProtocol::Tcp => parse_tcp(payload, source_mac, Addresses::Ipv4 { remote: source, local }).map(Packet::Tcp),
         IpProtocol::Icmp => parse_icmpv4(payload, source_mac, source, local),
         _ => Err(Rule::FrameNotForUs),
     }
@@ -136,16 +173,20 @@ fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
     Ok(())
 }
 
-/// Reads a TCP segment. Both addresses are of one family.
+/// Reads a TCP segment.
 #[inline]
-pub(super) fn parse_tcp(
-    bytes: &[u8],
+pub(super) fn parse_tcp<'a>(
+    bytes: &'a [u8],
     source_mac: [u8; 6],
-    remote: IpAddr,
-    local: IpAddr,
-) -> Result<TcpPacket<'_>, Rule> {
+    addresses: Addresses<'a>,
+) -> Result<TcpPacket<'a>, Rule> {
     let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    if Sum::default().add_pseudo_header(remote, local, TCP, bytes.len()).add_bytes(bytes).finish() != 0 {
+    let pseudo = Sum::default().add_words(&[u16::from(TCP), bytes.len() as u16]);
+    let pseudo = match addresses {
+        Addresses::Ipv4 { remote, local } => pseudo.add_ipv4(remote, local),
+        Addresses::Ipv6(both) => pseudo.add_bytes(both),
+    };
+    if pseudo.add_bytes(bytes).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
     let payload = &bytes[usize::from(view.header_len())..];
@@ -163,15 +204,7 @@ pub(super) fn parse_tcp(
         sack: &[],
     };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
-    Ok(TcpPacket {
-        source_mac,
-        remote,
-        local,
-        remote_port: view.src_port(),
-        local_port: view.dst_port(),
-        segment,
-        payload,
-    })
+    Ok(TcpPacket { source_mac, addresses, remote_port: view.src_port(), local_port: view.dst_port(), segment, payload })
 }
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends

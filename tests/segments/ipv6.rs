@@ -1,12 +1,14 @@
-//! IPv6 on the wire: packets with their extension headers, neighbour discovery, ICMPv6, and what comes out of them
-//! taken apart again.
+//! IPv6 on the wire: packets with their extension headers, neighbour discovery, ICMPv6.
+//!
+//! They are built for what goes in, and taken apart when they come out.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::frame::{
-    Ends, Piece, addresses, checksum, corrupt, ethernet, parse_echo, parse_tcp, pseudo_header, resized, u16_at, u32_at,
+    Ends, Piece, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, u16_at, u32_at,
 };
 use super::packet::{Fault, Neighbor, Packet};
+use super::tcp::parse_tcp;
 
 const IPV6_BYTES: usize = 40;
 const ICMPV6: u8 = 58;
@@ -35,6 +37,7 @@ pub fn packet(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u
             Fault::Version(other) => version = *other,
             Fault::NextHeader(other) | Fault::Protocol(other) => protocol = *other,
             Fault::Extension(kind, bytes) => extensions.push((*kind, bytes)),
+            Fault::Extensions(count) => extensions.extend(vec![(60, &[1, 4, 0, 0, 0, 0][..]); *count]),
             _ => {}
         }
     }

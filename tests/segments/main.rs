@@ -8,15 +8,18 @@ mod application;
 mod client;
 mod deaths;
 mod expect;
+mod fault;
 mod frame;
 mod ipv6;
 mod matrix;
+mod neighbor;
 mod packet;
 mod play;
 mod reader;
 mod requirements;
 mod script;
 mod stage;
+mod tcp;
 mod together;
 
 use std::collections::BTreeSet;

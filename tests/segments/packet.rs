@@ -22,6 +22,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+pub use super::fault::Fault;
+use super::fault::parse_faults;
+pub use super::neighbor::Neighbor;
 use super::reader::Reader;
 use super::script::CLIENT_PORT;
 
@@ -46,20 +49,6 @@ pub enum Packet {
     Icmp { kind: u8, code: u8, quotes: u32, of_bytes: u16, mtu: u16, port: u16, faults: Vec<Fault> },
     /// A frame as it is, from its Ethernet header on.
     Bytes(Vec<u8>),
-}
-
-/// A message of neighbour discovery about `target`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Neighbor {
-    pub is_question: bool,
-    pub target: IpAddr,
-    pub is_solicited: bool,
-    pub is_override: bool,
-    /// From no address, as a machine asks that is about to take the target itself.
-    pub is_from_nobody: bool,
-    /// The last byte of the Ethernet address that it tells, if any.
-    pub link: Option<u8>,
-    pub faults: Vec<Fault>,
 }
 
 /// A TCP segment. `None` and `false` are "not written".
@@ -125,62 +114,6 @@ impl Default for Tcp {
             faults: Vec::new(),
         }
     }
-}
-
-/// What is wrong with, or unusual about, a frame that goes in.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Fault {
-    /// `corrupt checksum`: one bit of the TCP or ICMP checksum is flipped.
-    Checksum,
-    /// `corrupt ip-checksum`
-    Ipv4Checksum,
-    /// `corrupt data`: one bit of the last byte is flipped.
-    Data,
-    /// `truncate N`: the frame ends N bytes early.
-    Truncate(usize),
-    /// `pad N`: N bytes of Ethernet padding follow the packet.
-    Pad(usize),
-    /// `data-offset N`: the TCP header says it has N words.
-    DataOffset(u8),
-    /// `header-length N`: the IPv4 header says it has N words.
-    HeaderLength(u8),
-    /// `total-length N`: the IPv4 header says that the packet has N bytes.
-    TotalLength(u16),
-    /// `version N`: the IPv4 header says that it is version N.
-    Version(u8),
-    /// `fragment N`: the IPv4 flags and fragment offset field.
-    Fragment(u16),
-    /// `piece A..B`: of what lies behind the IP header only these bytes, as a fragment.
-    Piece(usize, usize),
-    /// `piece-of N`: the fragment is of the packet with this number, 1 where it is not written.
-    PieceOf(u32),
-    /// `last` or `more`: the fragment says that it is the last, or not; what is not written is true.
-    Last(bool),
-    /// `ip-options HEX`: options behind the IPv4 header, filled up with zeros.
-    Ipv4Options(Vec<u8>),
-    /// `protocol N`
-    Protocol(u8),
-    /// `ethertype N`
-    EtherType(u16),
-    /// `from-ip ADDRESS`
-    FromIp(IpAddr),
-    /// `to-ip ADDRESS`
-    ToIp(IpAddr),
-    /// `hop-limit N`
-    HopLimit(u8),
-    /// `icmp-code N`
-    IcmpCode(u8),
-    /// `payload-length N`: the IPv6 header says that so many bytes follow it.
-    PayloadLength(u16),
-    /// `next-header N`: what follows the IPv6 header and its extensions is said to be this.
-    NextHeader(u8),
-    /// `extension KIND HEX`: an IPv6 extension header of this kind behind those before, with what follows its own next
-    /// header and length.
-    Extension(u8, Vec<u8>),
-    /// `ndp-option HEX`: an option behind those of a message of neighbour discovery, as it is.
-    NdpOption(Vec<u8>),
-    /// `to-mac us`, `to-mac broadcast`, `to-mac group` (all nodes of IPv6) or `to-mac other`
-    ToMac([u8; 6]),
 }
 
 impl Packet {
@@ -282,32 +215,6 @@ impl Packet {
     }
 }
 
-impl Neighbor {
-    fn parse(reader: &mut Reader) -> Result<Neighbor, String> {
-        let is_question = reader.word()? == "solicit";
-        let mut neighbor = Neighbor {
-            is_question,
-            target: reader.address()?,
-            is_solicited: false,
-            is_override: false,
-            is_from_nobody: false,
-            link: Some(2),
-            faults: Vec::new(),
-        };
-        while let Some(word) = reader.next_word() {
-            match word.as_str() {
-                "solicited" => neighbor.is_solicited = true,
-                "override" => neighbor.is_override = true,
-                "nobody" => neighbor.is_from_nobody = true,
-                "no-link" => neighbor.link = None,
-                "link-elsewhere" => neighbor.link = Some(0x66),
-                other => neighbor.faults.push(parse_fault(other, reader)?),
-            }
-        }
-        Ok(neighbor)
-    }
-}
-
 impl Tcp {
     fn parse(reader: &mut Reader) -> Result<Tcp, String> {
         let mut tcp = Tcp::default();
@@ -346,7 +253,7 @@ impl Tcp {
                     other => return Err(format!("nothing is sent with `{other}` anyway")),
                 },
                 "option" => tcp.option_bytes.extend(reader.hex()?),
-                other => tcp.faults.push(parse_fault(other, reader)?),
+                other => tcp.faults.push(Fault::parse(other, reader)?),
             }
         }
         Ok(tcp)
@@ -418,58 +325,6 @@ impl Tcp {
     }
 }
 
-fn parse_faults(reader: &mut Reader) -> Result<Vec<Fault>, String> {
-    let mut faults = Vec::new();
-    while let Some(word) = reader.next_word() {
-        faults.push(parse_fault(&word, reader)?);
-    }
-    Ok(faults)
-}
-
-fn parse_fault(word: &str, reader: &mut Reader) -> Result<Fault, String> {
-    Ok(match word {
-        "corrupt" => match reader.word()?.as_str() {
-            "checksum" => Fault::Checksum,
-            "ip-checksum" => Fault::Ipv4Checksum,
-            "data" => Fault::Data,
-            other => return Err(format!("`{other}` cannot be corrupted")),
-        },
-        "truncate" => Fault::Truncate(reader.number()?),
-        "pad" => Fault::Pad(reader.number()?),
-        "data-offset" => Fault::DataOffset(reader.number()?),
-        "header-length" => Fault::HeaderLength(reader.number()?),
-        "total-length" => Fault::TotalLength(reader.number()?),
-        "version" => Fault::Version(reader.number()?),
-        "fragment" => Fault::Fragment(reader.number()?),
-        "piece" => {
-            let (start, bytes) = reader.range()?;
-            Fault::Piece(start as usize, (start + bytes) as usize)
-        }
-        "piece-of" => Fault::PieceOf(reader.number()?),
-        "last" => Fault::Last(true),
-        "more" => Fault::Last(false),
-        "ip-options" => Fault::Ipv4Options(reader.hex()?),
-        "protocol" => Fault::Protocol(reader.number()?),
-        "ethertype" => Fault::EtherType(reader.number()?),
-        "from-ip" => Fault::FromIp(reader.address()?),
-        "to-ip" => Fault::ToIp(reader.address()?),
-        "hop-limit" => Fault::HopLimit(reader.number()?),
-        "icmp-code" => Fault::IcmpCode(reader.number()?),
-        "payload-length" => Fault::PayloadLength(reader.number()?),
-        "next-header" => Fault::NextHeader(reader.number()?),
-        "extension" => Fault::Extension(reader.number()?, reader.hex()?),
-        "ndp-option" => Fault::NdpOption(reader.hex()?),
-        "to-mac" => match reader.word()?.as_str() {
-            "broadcast" => Fault::ToMac([0xff; 6]),
-            "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),
-            "us" => Fault::ToMac([2, 0, 0, 0, 0, 1]),
-            "group" => Fault::ToMac([0x33, 0x33, 0, 0, 0, 1]),
-            other => return Err(format!("a frame goes `to-mac` us, broadcast, group or other, not `{other}`")),
-        },
-        other => return Err(format!("`{other}` says nothing about a packet")),
-    })
-}
-
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -482,11 +337,7 @@ impl fmt::Display for Packet {
             }
             Packet::Icmp { kind, code, quotes, .. } => write!(f, "icmp {kind} {code} quotes {quotes}"),
             Packet::Bytes(bytes) => write!(f, "bytes {bytes:02x?}"),
-            Packet::Neighbor(Neighbor { is_question: true, target, .. }) => write!(f, "solicit {target}"),
-            Packet::Neighbor(Neighbor { target, is_solicited, is_override, .. }) => {
-                let solicited = if *is_solicited { " solicited" } else { "" };
-                write!(f, "advertise {target}{solicited}{}", if *is_override { " override" } else { "" })
-            }
+            Packet::Neighbor(neighbor) => neighbor.fmt(f),
             Packet::Router { lifetime_s, .. } => write!(f, "router {lifetime_s}"),
             Packet::RouterQuestion => f.write_str("routers?"),
             Packet::Problem { code, pointer } => write!(f, "problem {code} {pointer}"),

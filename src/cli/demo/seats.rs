@@ -5,7 +5,6 @@
 
 use holdline::flows::FlowId;
 
-use super::namespace::SERVER_ADDRESS;
 use super::payload::Payload;
 
 /// One connection.
@@ -42,12 +41,8 @@ pub struct Seats {
 impl Seats {
     /// Room for slots up to `slots` and for `clients` connections over the whole time.
     pub fn new(slots: u32, clients: u32) -> Seats {
-        let nobody = Seat {
-            flow: FlowId::new(0, 0, 0),
-            payload: Payload::new((SERVER_ADDRESS, 1).into(), 1),
-            pushed_at_us: 0,
-            state: SeatState::Empty,
-        };
+        let nobody =
+            Seat { flow: FlowId::new(0, 0, 0), payload: Payload::shared(), pushed_at_us: 0, state: SeatState::Empty };
         Seats { seats: vec![nobody; slots as usize], order: vec![u32::MAX; clients as usize], taken: 0 }
     }
 

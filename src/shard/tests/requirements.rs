@@ -62,7 +62,7 @@ fn a_connection_keeps_the_address_that_it_was_opened_to() {
         shard.transmit(|frame| {
             let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("only TCP is sent here") };
             answers.push(crate::tcp::Segment { sack: &[], ..packet.segment });
-            assert_eq!(packet.remote, second, "{:?}", packet.segment);
+            assert_eq!(packet.addresses.remote(), second, "{:?}", packet.segment);
             true
         });
         answers.last().map_or(SeqNum(0), |segment| segment.seq.plus(1))

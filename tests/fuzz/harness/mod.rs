@@ -23,6 +23,7 @@ mod planted;
 mod profile;
 mod sack;
 mod scene;
+#[allow(dead_code, reason = "the reference tests use more of it")]
 mod translate;
 mod wire;
 mod world;

@@ -278,7 +278,9 @@ impl World {
                 // As many as a batch takes, so that a bound on answers is near.
                 let count = if kind & 0x40 == 0 { 1 } else { 60 };
                 for _ in 0..count {
-                    self.write(|out| translate::strange(out, ends.mac, (ends.remote, ends.local), byte));
+                    self.write(|out| {
+                        translate::strange(out, [frame::SERVER_MAC, ends.mac], (ends.remote, ends.local), byte)
+                    });
                 }
             }
             7 if kind & 0x80 != 0 => self.throw_parts(&ends, kind >> 3 & 15, byte),

@@ -1,15 +1,13 @@
-//! Translation: peers speak IPv4, and where the wire is IPv6 what goes in and comes out is translated on the way.
+//! Translation: tests speak IPv4, and where the wire is IPv6 what goes in and comes out is translated on the way.
 //!
 //! ```text
 //! 10.0.0.X <-> fd00::10.0.0.X     ARP <-> neighbour discovery     ICMP <-> ICMPv6     TCP with another pseudo header
 //! ```
 //!
-//! So all that the oracle knows holds of both families. A checksum that was wrong stays wrong; what is no sound IPv4 goes
-//! in as it is.
+//! So all that tests know holds of both families. A checksum that was wrong stays wrong; what is no sound IPv4 goes in
+//! as it is. The fuzz harness and the reference tests share this; it uses nothing of either.
 
 use std::net::{IpAddr, Ipv6Addr};
-
-use super::frame::{SERVER_MAC, folded, repair_checksums, sum, word_at};
 
 /// What is on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +31,29 @@ impl Family {
             Family::Ipv4 => address.into(),
             Family::Ipv6 => Ipv6Addr::from(six(&address)).into(),
         }
+    }
+}
+
+impl Family {
+    /// A frame as it goes in on this wire.
+    pub fn going(self, frame: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Family::Ipv4 => out.extend_from_slice(frame),
+            Family::Ipv6 => going(frame, &mut out),
+        }
+        out
+    }
+
+    /// A frame that came out on this wire, as one of IPv4; `None` for what only IPv6 has. One that is wrong is a
+    /// failure of the stack that sent it.
+    pub fn coming(self, frame: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        match self {
+            Family::Ipv4 => out.extend_from_slice(frame),
+            Family::Ipv6 => coming(frame, &mut out).unwrap_or_else(|what| panic!("{what}: {frame:02x?}"))?,
+        }
+        Some(out)
     }
 }
 
@@ -151,8 +172,9 @@ fn neighbor_going(frame: &[u8], arp: &[u8], out: &mut Vec<u8>) {
     set_checksum(&mut out[start..], 0);
 }
 
-/// Appends a frame of IPv6 that is neither TCP nor anything that peers say: a header of some kind, or a router's words.
-pub fn strange(out: &mut Vec<u8>, mac: [u8; 6], (remote, local): ([u8; 4], [u8; 4]), byte: u8) {
+/// Appends a frame of IPv6 to `server_mac` that is neither TCP nor anything that peers say: a header of some kind, or a
+/// router's words.
+pub fn strange(out: &mut Vec<u8>, [server_mac, mac]: [[u8; 6]; 2], (remote, local): ([u8; 4], [u8; 4]), byte: u8) {
     const PAD: [u8; 6] = [1, 4, 0, 0, 0, 0];
     // The kind of the first header, the bytes behind its next header and length, and what follows it.
     let (kind, extension, next): (u8, &[u8], u8) = match byte >> 3 & 15 {
@@ -169,7 +191,7 @@ pub fn strange(out: &mut Vec<u8>, mac: [u8; 6], (remote, local): ([u8; 4], [u8; 
         _ => return router(out, mac, byte),
     };
     let start = out.len();
-    out.extend_from_slice(&SERVER_MAC);
+    out.extend_from_slice(&server_mac);
     out.extend_from_slice(&mac);
     out.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8 + 20, kind, 64]);
     out.extend_from_slice(&six(&remote));
@@ -230,9 +252,7 @@ pub fn coming(frame: &[u8], out: &mut Vec<u8>) -> Result<Option<()>, &'static st
     else {
         return Err("a frame that is too short for IPv6");
     };
-    let has_label = header[1] & 0x0f != 0 || word_at(header, 2) != 0;
-    if word_at(frame, 12) != 0x86dd || header[0] >> 4 != 6 || has_label || usize::from(word_at(header, 4)) != body.len()
-    {
+    if word_at(frame, 12) != 0x86dd || header[0] >> 4 != 6 || usize::from(word_at(header, 4)) != body.len() {
         return Err("an IPv6 header that does not fit");
     }
     if header[6] == 44 && body.len() > 8 && body[0] == ICMPV6 && frame.len() <= ETHERNET_BYTES + 1_280 {
@@ -245,19 +265,77 @@ pub fn coming(frame: &[u8], out: &mut Vec<u8>) -> Result<Option<()>, &'static st
     }
     if header[6] == ICMPV6 && body.len() >= 8 {
         let is_discovery = (133..=137).contains(&body[0]);
-        return if is_discovery == (header[7] == 255) { Ok(None) } else { Err("a wrong hop limit") };
+        if is_discovery && header[7] != 255 {
+            return Err("a wrong hop limit");
+        }
+        return Ok(icmp_coming(frame, header, body, out));
+    }
+    if header[6] == 0 {
+        // Multicast listeners, of whom only a kernel tells.
+        return Ok(None);
     }
     if header[6] != 6 || header[8..20] != PREFIX || header[24..36] != PREFIX {
         return Err("neither TCP nor ICMPv6, or of strange addresses");
     }
-    let start = out.len();
+    packet_coming(frame, header, (6, 16), body, out);
+    Ok(Some(()))
+}
+
+/// Appends the packet, whose protocol has its checksum at that place, as one of IPv4.
+fn packet_coming(frame: &[u8], header: &[u8], (protocol, checksum_at): (u8, usize), body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&frame[..12]);
-    out.extend_from_slice(&[8, 0, 0x45, header[0] << 4 | header[1] >> 4]);
+    out.extend_from_slice(&[8, 0]);
+    let at = out.len();
+    out.extend_from_slice(&[0x45, header[0] << 4 | header[1] >> 4]);
     out.extend_from_slice(&((IPV4_BYTES + body.len()) as u16).to_be_bytes());
-    out.extend_from_slice(&[0, 0, 0x40, 0, header[7], 6, 0, 0]);
+    out.extend_from_slice(&[0, 0, 0x40, 0, header[7], protocol, 0, 0]);
     out.extend_from_slice(&header[20..24]);
     out.extend_from_slice(&header[36..40]);
+    let checksum = folded(sum(&out[at..])).to_be_bytes();
+    out[at + 10..at + 12].copy_from_slice(&checksum);
     out.extend_from_slice(body);
-    repair_checksums(&mut out[start..]);
-    Ok(Some(()))
+    let (header, body) = out[at..].split_at_mut(IPV4_BYTES);
+    body[checksum_at..checksum_at + 2].fill(0);
+    let pseudo = sum(&header[12..20]) + u32::from(protocol) + body.len() as u32;
+    let checksum = folded(sum(body) + if protocol == 6 { pseudo } else { 0 }).to_be_bytes();
+    body[checksum_at..checksum_at + 2].copy_from_slice(&checksum);
+}
+
+/// Appends a question for a neighbour as one by ARP, or the answer to an echo. `None` for anything else.
+fn icmp_coming(frame: &[u8], header: &[u8], body: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    match body[0] {
+        129 => {
+            let reply = [&[0, 0, 0, 0], &body[4..]].concat();
+            packet_coming(frame, header, (1, 2), &reply, out);
+        }
+        SOLICITATION if body.len() >= 24 && header[8..20] == PREFIX && body[8..20] == PREFIX => {
+            out.extend_from_slice(&[0xff; 6]);
+            out.extend_from_slice(&frame[6..12]);
+            out.extend_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+            out.extend_from_slice(&frame[6..12]);
+            out.extend_from_slice(&header[20..24]);
+            out.extend_from_slice(&[0; 6]);
+            out.extend_from_slice(&body[20..24]);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Adds words of the Internet checksum (RFC 1071).
+fn sum(bytes: &[u8]) -> u32 {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let whole: u32 = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
+    whole + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
+}
+
+fn folded(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn word_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
