@@ -2,8 +2,8 @@
 //!
 //! In: path MTUs that a connection has found, by a message that passed its checks or by what got through. Out: the path
 //! MTU to a peer, for connections that are opened next, ten minutes long after it was last found so small
-//! (RFC 1191 §6.3). It is rebuilt state: connections
-//! keep their own size of segments, and a new process finds the others again.
+//! (RFC 1191 §6.3). It is rebuilt state: connections keep their own size of segments, and a new process finds the
+//! others again.
 //!
 //! Each address has eight places, which a keyed hash chooses, and takes the one of them that was found longest ago. So
 //! the table has a fixed size, none at all while no path is small, and who finds many addresses puts out others at

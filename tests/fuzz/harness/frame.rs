@@ -57,6 +57,7 @@ pub fn sum(bytes: &[u8]) -> u32 {
     whole + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
 }
 
+/// The sum as a checksum.
 pub fn folded(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -129,6 +130,7 @@ pub fn write_arp(out: &mut Vec<u8>, ends: &Ends, is_request: bool, target: [u8; 
     out.extend_from_slice(&target);
 }
 
+/// A field of 16 bits.
 pub fn word_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }

@@ -172,11 +172,11 @@ impl World {
         let mut translated = std::mem::take(&mut self.translated);
         if self.family == Family::Ipv6 {
             translated.clear();
-            let ends = frames[..count].iter().map(|frame| {
+            let go = |frame: &&[u8]| {
                 translate::going(frame, &mut translated);
                 translated.len()
-            });
-            let ends: Vec<usize> = ends.collect();
+            };
+            let ends: Vec<usize> = frames[..count].iter().map(go).collect();
             let mut start = 0;
             for (place, end) in frames.iter_mut().zip(ends) {
                 *place = &translated[start..end];
@@ -185,8 +185,7 @@ impl World {
         }
         let has_only_resets = self.is_all_resets && count > 0;
         let mut pieces = Vec::new();
-        let cut = if count == 1 { self.cut.take() } else { None };
-        let count = cut.map_or(count, |cut| cut.replace(&mut frames, &mut pieces));
+        let count = self.cut.take_if(|_| count == 1).map_or(count, |cut| cut.replace(&mut frames, &mut pieces));
         self.perform(|shard, now| shard.receive(now, &frames[..count]));
         let is_reset = |frame: &&[u8]| {
             matches!(frame::read_coming(frame, u16::MAX),
