@@ -170,6 +170,11 @@ impl Application {
         self.is_begun
     }
 
+    /// How far before the wrap its initial sequence number is to be.
+    pub(super) fn isn_before_wrap(&self) -> Option<u32> {
+        self.parameters.isn_before_wrap
+    }
+
     /// Whether its port is free for another connection.
     pub(super) fn has_left_port(&self, sockets: &SocketSet<'static>) -> bool {
         self.is_over && sockets.get::<Socket>(self.handle).state() == State::Closed

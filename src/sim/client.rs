@@ -5,7 +5,7 @@
 //!
 //! Invariant: nothing of ours is in its TCP; what the two stacks have in common is the RFC.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::iface::{Config, Interface, SocketSet};
@@ -14,6 +14,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
 use super::application::{self, Application, Sight};
+use super::middlebox::{self, destination_port, source_port};
 use super::network::Port;
 use super::profile::ClientParameters;
 
@@ -25,6 +26,8 @@ pub(super) struct Client {
     applications: Vec<Application>,
     /// Which of them take over the port of the one before.
     are_successors: Vec<bool>,
+    /// By how much the sequence numbers of each port are moved: the number that TCP itself has begun with, and how far.
+    moved_numbers: BTreeMap<u16, (u32, u32)>,
     tcp_wake_us: Option<u64>,
     /// How often smoltcp was helped out of a stall of its own, see `Application::rescue`.
     pub(super) rescues: u64,
@@ -58,17 +61,54 @@ impl Client {
             are_successors.push(local != own);
             applications.push(Application::new(number, connection, seed, local, &mut sockets));
         }
-        Client { interface, cable, sockets, applications, are_successors, tcp_wake_us: Some(0), rescues: 0 }
+        Client {
+            interface,
+            cable,
+            sockets,
+            applications,
+            are_successors,
+            moved_numbers: BTreeMap::new(),
+            tcp_wake_us: Some(0),
+            rescues: 0,
+        }
     }
 
     /// A frame has arrived.
     pub(super) fn arrive(&mut self, frame: Vec<u8>) {
+        let mut frame = frame;
+        if let Some(&(_, by @ 1..)) = destination_port(&frame).and_then(|port| self.moved_numbers.get(&port)) {
+            middlebox::shift_numbers(&mut frame, 0, by.wrapping_neg());
+        }
         self.cable.inbox.push_back(frame);
     }
 
     /// The frames sent since the last call.
     pub(super) fn sent(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.cable.outbox)
+        let mut frames = std::mem::take(&mut self.cable.outbox);
+        for frame in &mut frames {
+            self.move_numbers(frame);
+        }
+        frames
+    }
+
+    /// Its TCP draws its own initial sequence numbers; the wire sees those that are wanted.
+    fn move_numbers(&mut self, frame: &mut [u8]) {
+        if let Some((port, seq)) = middlebox::opening_syn(frame)
+            && self.moved_numbers.get(&port).is_none_or(|&(own, _)| own != seq)
+        {
+            // One that has its port from another keeps what TCP has drawn: numbers that were used just now would mix
+            // them up.
+            let of_port = |it: &&Application| it.local.port() == port && it.is_begun();
+            let begun = self.applications.iter().zip(&self.are_successors).rfind(|(it, _)| of_port(it));
+            let begun = begun.filter(|&(_, &is_successor)| !is_successor);
+            let by = begun
+                .and_then(|(application, _)| application.isn_before_wrap())
+                .map_or(0, |it| it.wrapping_neg().wrapping_sub(seq));
+            self.moved_numbers.insert(port, (seq, by));
+        }
+        if let Some(&(_, by @ 1..)) = source_port(frame).and_then(|port| self.moved_numbers.get(&port)) {
+            middlebox::shift_numbers(frame, by, 0);
+        }
     }
 
     /// From now on nobody reads or writes slowly.

@@ -22,8 +22,11 @@
 
 mod application;
 mod client;
+mod clock;
+mod fault;
 mod host;
 mod ledger;
+mod middlebox;
 mod network;
 mod node;
 mod pattern;
@@ -33,6 +36,7 @@ mod trace;
 mod wiretap;
 mod world;
 
+pub use fault::Fault;
 pub use profile::{Parameters, Profile};
 pub use report::{Breach, Report, Statistics, Totals};
 pub use world::{Sabotage, World};

@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::net::SocketAddrV4;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,16 +68,16 @@ impl Node {
         let capacity = Capacity { flows: FLOWS, actives, spans, blocks };
         let storage = Storage::in_memory_logged(capacity).map_err(|error| not_started(&error))?;
         node.storage = Some(storage);
-        node.start(0)?;
+        node.start(Time(0))?;
         Ok(node)
     }
 
     /// Starts the process on what the last one left.
-    pub(super) fn start(&mut self, now_us: u64) -> Result<Resumption, Breach> {
+    pub(super) fn start(&mut self, now: Time) -> Result<Resumption, Breach> {
         let storage = self.storage.take().expect("a machine is started only while it is down");
         let host = Host::new(self.seed, self.connection_count, Rc::clone(&self.findings));
         let (config, secret) = (self.config.clone(), self.secret);
-        let started = catch_unwind(AssertUnwindSafe(|| Shard::new(config, storage, host, secret, Time(now_us))));
+        let started = catch_unwind(AssertUnwindSafe(|| Shard::new(config, storage, host, secret, now)));
         let mut shard = started.map_err(|payload| panicked(&*payload))?.map_err(|error| not_started(&error))?;
         let trigger = Arc::clone(&self.trigger);
         shard.set_interrupt(Some(Box::new(move |point| strike(&trigger, point))));
@@ -88,6 +89,12 @@ impl Node {
     /// The shard, while the machine is up.
     pub(super) fn shard(&self) -> Option<&Shard<Host>> {
         self.shard.as_ref()
+    }
+
+    /// The initial sequence number that a client's connection would get at this time.
+    pub(super) fn initial_sequence_number(&self, remote: SocketAddrV4, now: Time) -> u32 {
+        let shard = self.shard.as_ref().expect("the machine has just been started");
+        shard.initial_sequence_number(SERVER.port(), remote, now)
     }
 
     /// Whether the machine is up.

@@ -6,6 +6,7 @@ use strum::IntoEnumIterator;
 
 use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Stats};
 
+use super::fault::{Fault, Faults};
 use super::profile::Parameters;
 
 /// What must not happen in a world. Connections go by their number among the printed parameters.
@@ -87,16 +88,10 @@ pub struct Statistics {
     pub frames: u64,
     /// Bytes of those frames.
     pub frame_bytes: u64,
-    /// Frames lost in the network, at unplugged cables and at a machine that was down.
-    pub lost: u64,
-    /// Frames that arrived twice.
-    pub duplicated: u64,
-    /// Frames that later ones could overtake.
-    pub held_back: u64,
-    /// Frames with a bit flipped.
-    pub corrupted: u64,
-    /// Times the node's link was full.
-    pub link_full: u64,
+    /// How often each fault struck, in the order of `Fault`.
+    pub faults: Faults,
+    /// Connections whose sequence numbers wrapped: the node's, the clients'.
+    pub wraps: [u64; 2],
     /// Kills between two calls.
     pub kills_between: u64,
     /// Kills at each commit point, in the order of `CommitPoint`.
@@ -117,37 +112,35 @@ impl Statistics {
         self.kills_between + self.kills_at.iter().sum::<u64>()
     }
 
-    /// All faults of network and links.
-    pub fn faults(&self) -> u64 {
-        self.lost + self.duplicated + self.held_back + self.corrupted + self.link_full
+    /// A fault has struck.
+    pub(super) fn count(&mut self, fault: Fault) {
+        self.faults[fault as usize] += 1;
     }
 
     fn add(&mut self, other: &Statistics) {
-        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, frame_bytes, .. } =
-            other;
-        let Statistics { lost, duplicated, held_back, corrupted, link_full, .. } = other;
-        let Statistics { kills_between, kills_at, records_discarded, records_applied_again, rescues, lies, .. } = other;
-        self.simulated_us += simulated_us;
-        self.connections += connections;
-        self.bytes += bytes;
-        self.pushes += pushes;
-        self.receipts += receipts;
-        self.refusals += refusals;
-        self.frames += frames;
-        self.frame_bytes += frame_bytes;
-        self.lost += lost;
-        self.duplicated += duplicated;
-        self.held_back += held_back;
-        self.corrupted += corrupted;
-        self.link_full += link_full;
-        self.kills_between += kills_between;
-        for (sum, count) in self.kills_at.iter_mut().zip(kills_at) {
+        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, .. } = other;
+        let Statistics { frame_bytes, faults, kills_between, kills_at, records_discarded, .. } = other;
+        let Statistics { records_applied_again, rescues, lies, wraps, .. } = other;
+        let sums = [
+            (&mut self.simulated_us, simulated_us),
+            (&mut self.connections, connections),
+            (&mut self.bytes, bytes),
+            (&mut self.pushes, pushes),
+            (&mut self.receipts, receipts),
+            (&mut self.refusals, refusals),
+            (&mut self.frames, frames),
+            (&mut self.frame_bytes, frame_bytes),
+            (&mut self.kills_between, kills_between),
+            (&mut self.records_discarded, records_discarded),
+            (&mut self.records_applied_again, records_applied_again),
+            (&mut self.rescues, rescues),
+            (&mut self.lies, lies),
+        ];
+        let lists = self.faults.iter_mut().zip(faults).chain(self.kills_at.iter_mut().zip(kills_at));
+        let lists = lists.chain(self.wraps.iter_mut().zip(wraps));
+        for (sum, count) in sums.into_iter().chain(lists) {
             *sum += count;
         }
-        self.records_discarded += records_discarded;
-        self.records_applied_again += records_applied_again;
-        self.rescues += rescues;
-        self.lies += lies;
     }
 }
 
@@ -218,16 +211,16 @@ impl fmt::Display for Totals {
         writeln!(f, "connections  {} with {} bytes received by applications", s.connections, s.bytes)?;
         writeln!(f, "pushes       {} committed, {} told as delivered, {} refused", s.pushes, s.receipts, s.refusals)?;
         writeln!(f, "frames       {} of {} bytes", s.frames, s.frame_bytes)?;
-        writeln!(
-            f,
-            "faults       {} lost, {} duplicated, {} held back, {} corrupted, {} times link full",
-            s.lost, s.duplicated, s.held_back, s.corrupted, s.link_full
-        )?;
+        let told: Vec<String> = Fault::iter().zip(s.faults).map(|(fault, count)| format!("{count} {fault}")).collect();
+        for (index, line) in told.chunks(6).enumerate() {
+            writeln!(f, "{:12} {}", if index == 0 { "faults" } else { "" }, line.join(", "))?;
+        }
         write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
         for (point, count) in CommitPoint::iter().zip(s.kills_at) {
             write!(f, ", {count} {}", <&str>::from(point))?;
         }
         writeln!(f, "\nrecords      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
+        writeln!(f, "wraps        {} of the node's numbers, {} of clients'", s.wraps[0], s.wraps[1])?;
         writeln!(f, "smoltcp      {} stalls of its own resolved", s.rescues)
     }
 }

@@ -90,6 +90,12 @@ impl Wiretap {
         }
     }
 
+    /// Whether the node's sequence numbers have wrapped, and the client's.
+    pub(super) fn wrapped(&self) -> (bool, bool) {
+        let is_ours = self.server.as_ref().is_some_and(|it| it.isn.checked_add(it.sent.len() as u32).is_none());
+        (is_ours, self.client.as_ref().is_some_and(|it| it.end < it.isn))
+    }
+
     /// The node sends this segment to the client. `is_held`: the shard is known to hold the connection.
     pub(super) fn on_server(&mut self, segment: &Segment<'_>, is_held: bool) -> Result<(), &'static str> {
         let tcp = &segment.tcp;

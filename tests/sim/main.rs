@@ -1,6 +1,6 @@
 //! Seeded worlds: every profile holds over a few hundred seeds, a seed is one run, and the checkers are seen to fail.
 
-use holdline::sim::{self, Breach, Parameters, Profile, Report, Sabotage, Totals};
+use holdline::sim::{self, Breach, Fault, Parameters, Profile, Report, Sabotage, Totals};
 use strum::IntoEnumIterator;
 
 const SEEDS: u64 = 300;
@@ -26,14 +26,10 @@ fn calm_worlds_hold() {
 #[test]
 fn lossy_worlds_hold() {
     let totals = run_all(Profile::Lossy).statistics;
-    for (what, count) in [
-        ("lost", totals.lost),
-        ("duplicated", totals.duplicated),
-        ("held back", totals.held_back),
-        ("corrupted", totals.corrupted),
-        ("link full", totals.link_full),
-    ] {
-        assert!(count > SEEDS / 10, "only {count} times: {what}");
+    for (fault, count) in Fault::iter().zip(totals.faults) {
+        // Nobody here speaks of congestion explicitly yet.
+        let is_without_cause = matches!(fault, Fault::EcnCleared | Fault::EcnDropped);
+        assert!(count > SEEDS / 10 || is_without_cause, "only {count} {fault}");
     }
 }
 
@@ -49,7 +45,7 @@ fn worlds_with_kills_hold() {
 #[test]
 fn mixed_worlds_hold() {
     let totals = run_all(Profile::Mixed).statistics;
-    assert!(totals.kills() > 0 && totals.lost > 0);
+    assert!(totals.kills() > 0 && totals.faults[Fault::Lost as usize] > 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use crate::shard::CloseHow;
 
+use super::super::middlebox::Middlebox;
 use super::super::report::Breach;
 use super::{Action, Ending, World};
 
@@ -78,6 +79,7 @@ impl World {
                     }
                 }
                 Action::Kill { index } => self.on_kill_due(index),
+                Action::Restart if self.pause_end_us(self.now_us).is_some() => self.put_off(action),
                 Action::Restart => self.restart()?,
                 Action::Heal => self.heal(),
             }
@@ -86,14 +88,14 @@ impl World {
     }
 
     fn can_reach(&self, number: usize) -> bool {
-        self.node.is_up() && self.ledgers[number].flow.is_some()
+        self.node.is_up() && self.pause_end_us(self.now_us).is_none() && self.ledgers[number].flow.is_some()
     }
 
     fn on_kill_due(&mut self, index: usize) {
         if self.is_healed {
             return;
         }
-        if !self.node.is_up() {
+        if !self.node.is_up() || self.pause_end_us(self.now_us).is_some() {
             self.put_off(Action::Kill { index });
             return;
         }
@@ -129,7 +131,9 @@ impl World {
         self.trace.event(self.now_us, "heal", &());
         self.is_healed = true;
         self.node.arm(None);
-        self.network.heal();
+        self.network.heal(self.now_us);
+        self.middleboxes.iter_mut().flatten().for_each(Middlebox::heal);
+        self.tick_due = None;
         for client in &mut self.clients {
             client.heal();
         }

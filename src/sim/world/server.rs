@@ -8,8 +8,8 @@ use rand::RngExt;
 use crate::shard::{CloseHow, CommitPoint, FlowId, Notice, Push, Shard, State, Stats, Ticket, Time};
 
 use super::super::client::SERVER;
+use super::super::fault::Fault;
 use super::super::host::Host;
-use super::super::network::Port;
 use super::super::node::Called;
 use super::super::pattern::{self, Stream};
 use super::super::profile::Workload;
@@ -23,14 +23,38 @@ impl World {
         self.node.shard().map(Shard::stats).unwrap_or_default()
     }
 
-    /// When the shard wants to be called next.
-    pub(super) fn shard_deadline_us(&self) -> Option<u64> {
-        self.node.shard().and_then(Shard::next_deadline).map(|deadline| deadline.0)
+    /// What the node's clock shows.
+    pub(super) fn node_time(&self) -> Time {
+        self.clock.at(self.now_us)
+    }
+
+    /// When the shard is called for its next deadline.
+    pub(super) fn shard_due_us(&self) -> Option<u64> {
+        let deadline = self.node.shard().and_then(Shard::next_deadline)?;
+        match self.tick_due {
+            Some((planned, due_us)) if planned <= deadline => Some(due_us),
+            _ => Some(self.clock.world_us(deadline)),
+        }
+    }
+
+    /// The shard may be called late: draws by how much, once for each deadline.
+    fn put_off_tick(&mut self) {
+        let late_us_max = self.parameters.node.tick_late_us_max;
+        let Some(deadline) = self.node.shard().and_then(Shard::next_deadline) else { return };
+        if late_us_max == 0 || self.is_healed || self.tick_due.is_some_and(|(planned, _)| planned <= deadline) {
+            return;
+        }
+        let due_us = self.clock.world_us(deadline).max(self.now_us) + self.random.random_range(0..=late_us_max);
+        self.tick_due = Some((deadline, due_us));
+        self.statistics.count(Fault::TickLate);
     }
 
     /// Hands over frames that were gathered, fires due timers, and goes on with a link that was full.
     pub(super) fn run_node(&mut self) -> Result<(), Breach> {
-        let now = Time(self.now_us);
+        if self.pause_end_us(self.now_us).is_some() {
+            return Ok(());
+        }
+        let now = self.node_time();
         if self.link_free_us.is_some_and(|free_us| free_us <= self.now_us) {
             self.link_free_us = None;
             self.transmit()?;
@@ -41,9 +65,11 @@ impl World {
             let frames: Vec<&[u8]> = inbox.iter().map(Vec::as_slice).collect();
             self.call(|shard| shard.receive(now, &frames))?;
         }
-        if self.shard_deadline_us().is_some_and(|deadline_us| deadline_us <= self.now_us) {
+        if self.shard_due_us().is_some_and(|due_us| due_us <= self.now_us) {
+            self.tick_due = None;
             self.call(|shard| shard.tick(now))?;
         }
+        self.put_off_tick();
         Ok(())
     }
 
@@ -78,7 +104,7 @@ impl World {
         }
         let batch: Vec<Push<'_>> =
             payloads.iter().map(|(flow, ticket, bytes)| Push::new(*flow, *ticket, bytes)).collect();
-        let now = Time(self.now_us);
+        let now = self.node_time();
         if self.call(|shard| shard.push(now, &batch))?.is_some() {
             for &(number, _) in pushes {
                 self.ledgers[number].on_push_returned()?;
@@ -91,7 +117,7 @@ impl World {
     pub(super) fn close(&mut self, number: usize, how: CloseHow) -> Result<(), Breach> {
         let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
         let before = self.ledgers[number].asked_to_close.replace(how);
-        let now = Time(self.now_us);
+        let now = self.node_time();
         let Some(closed) = self.call(|shard| shard.close(now, flow, how))? else {
             if !self.is_death_committed {
                 self.ledgers[number].asked_to_close = before;
@@ -106,7 +132,7 @@ impl World {
     /// Offers the service again what it has not taken of a connection's bytes.
     pub(super) fn call_offer(&mut self, number: usize) -> Result<(), Breach> {
         let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
-        let now = Time(self.now_us);
+        let now = self.node_time();
         self.call(|shard| shard.offer(now, flow))?;
         Ok(())
     }
@@ -218,18 +244,19 @@ impl World {
             });
         })?;
         if self.node.shard().is_some_and(Shard::has_frames) {
-            self.statistics.link_full += 1;
+            self.statistics.count(Fault::LinkFull);
             self.link_free_us = Some(self.now_us + self.random.random_range(100..5_000));
         }
         for frame in &mut frames {
             self.trace.frame(self.now_us, "node", frame);
-            self.check_frame(frame)?;
-            self.network.send(self.now_us, Port::Node, frame, &mut self.statistics);
+            let client = self.check_frame(frame)?;
+            self.carry_from_node(client, frame);
         }
         Ok(())
     }
 
-    fn check_frame(&mut self, frame: &[u8]) -> Result<(), Breach> {
+    /// Returns whose connection the frame belongs to.
+    fn check_frame(&mut self, frame: &[u8]) -> Result<Option<usize>, Breach> {
         let mut spoilt = Vec::new();
         let mut frame = frame;
         if frame.len() > 80 && self.lies(Sabotage::SpoilSegment) {
@@ -237,22 +264,24 @@ impl World {
             spoilt[70] ^= 4;
             frame = &spoilt;
         }
-        let Some(segment) = wiretap::from_node(frame, self.parameters.node.mtu)? else { return Ok(()) };
+        let Some(segment) = wiretap::from_node(frame, self.parameters.node.mtu)? else { return Ok(None) };
         let number = self.number_of(segment.client);
         let number = number.ok_or(Breach::MalformedFrame { what: "it goes to a client that does not exist" })?;
         let is_held = self.ledgers[number].is_held();
         let checked = self.wiretaps[number].on_server(&segment, is_held);
-        checked.map_err(|what| Breach::WrongSegment { connection: number, what })
+        checked.map_err(|what| Breach::WrongSegment { connection: number, what })?;
+        Ok(Some(self.seats[number].0))
     }
 
     /// The process has died: at a point of a commit, or between two calls.
     pub(super) fn on_death(&mut self, point: Option<CommitPoint>) {
         self.trace.event(self.now_us, "killed", &point);
         self.life += 1;
-        self.statistics.lost += self.inbox.len() as u64;
+        self.statistics.faults[Fault::Lost as usize] += self.inbox.len() as u64;
         self.inbox.clear();
         self.inbox_due_us = None;
         self.link_free_us = None;
+        self.tick_due = None;
         self.is_kill_between = point.is_none();
         self.is_death_committed = match point {
             Some(CommitPoint::BeforeRecord | CommitPoint::WithinRecord) | None => false,
@@ -274,13 +303,13 @@ impl World {
 
     /// The process starts again; every connection has to be there.
     pub(super) fn restart(&mut self) -> Result<(), Breach> {
-        let resumption = self.node.start(self.now_us)?;
+        let resumption = self.node.start(self.node_time())?;
         self.trace.event(self.now_us, "restart", &resumption);
         self.statistics.records_discarded += u64::from(resumption.records_discarded);
         self.statistics.records_applied_again += u64::from(resumption.records_applied_again);
         let mut found = Vec::new();
         if let Some(shard) = self.node.shard() {
-            shard.flows(Time(self.now_us), 0, |view| {
+            shard.flows(self.node_time(), 0, |view| {
                 found.push(view);
                 true
             });
