@@ -25,6 +25,7 @@ mod connect;
 mod deliver;
 mod gate;
 mod hops;
+mod inspect;
 mod positions;
 mod receive;
 mod records;
@@ -43,6 +44,7 @@ pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
 pub use connect::ConnectError;
+pub(crate) use inspect::{Inside, Named};
 pub use service::{Context, Service};
 pub use trace::{RuleSet, Traced};
 pub use types::{

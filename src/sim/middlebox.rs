@@ -242,6 +242,14 @@ pub(super) fn shift_numbers(frame: &mut [u8], seq_by: u32, ack_by: u32) {
     write_checksums(frame, &layout);
 }
 
+/// Makes a reset of a whole segment.
+pub(super) fn make_reset(frame: &mut [u8]) {
+    if let Some(layout) = layout(frame) {
+        frame[layout.tcp + 13] |= RST;
+        write_checksums(frame, &layout);
+    }
+}
+
 fn add(number: &mut [u8], by: u32) {
     let before = u32::from_be_bytes([number[0], number[1], number[2], number[3]]);
     number.copy_from_slice(&before.wrapping_add(by).to_be_bytes());
@@ -362,7 +370,7 @@ mod tests {
     fn congestion_bits_are_cleared_or_cost_the_segment() {
         let mut marked = frame(SYN | ECE | CWR, &[], &[]);
         marked[IP + 1] = 3;
-        let layout = layout(&marked).map_or_else(|| Layout { tcp: IP + 20, options_end: 54, end: 54 }, |layout| layout);
+        let layout = Layout { tcp: IP + 20, options_end: IP + 40, end: IP + 40 };
         write_checksums(&mut marked, &layout);
         let treatment = |ecn| Treatment { ecn, ..Treatment::default() };
         assert_eq!(passed(treatment(EcnTreatment::Clears), &[marked.clone()]).0, [frame(SYN, &[], &[])]);

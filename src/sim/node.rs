@@ -160,7 +160,7 @@ fn strike(trigger: &Mutex<Trigger>, point: CommitPoint) {
     }
 }
 
-fn panicked(payload: &(dyn Any + Send)) -> Breach {
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> Breach {
     let message = payload
         .downcast_ref::<String>()
         .cloned()
@@ -168,6 +168,6 @@ fn panicked(payload: &(dyn Any + Send)) -> Breach {
     Breach::Panicked { message: message.unwrap_or_else(|| "with something that is no sentence".to_owned()) }
 }
 
-fn not_started(error: &dyn std::error::Error) -> Breach {
+pub(super) fn not_started(error: &dyn std::error::Error) -> Breach {
     Breach::NotStarted { message: error.to_string() }
 }

@@ -1,25 +1,22 @@
-//! A client machine: smoltcp as an independent TCP, and an application for each of its connections.
-//!
-//! Frames come in by `arrive`; `step` lets the TCP and the applications do what the time allows and collects what
-//! they send ([`Client::sent`]) and what the applications saw ([`Sight`]). `wake_us` says when to step next.
+//! A client machine whose TCP is smoltcp, an independent one.
 //!
 //! Invariant: nothing of ours is in its TCP; what the two stacks have in common is the RFC.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
-use super::application::{self, Application, Sight};
+use super::application::{self, Application};
+use super::client::{self, PREFIX, Progress, Sight};
 use super::middlebox::{self, destination_port, source_port};
 use super::network::Port;
 use super::profile::ClientParameters;
 
 /// A client machine.
-pub(super) struct Client {
+pub(super) struct ReferenceClient {
     interface: Interface,
     cable: Cable,
     sockets: SocketSet<'static>,
@@ -33,35 +30,27 @@ pub(super) struct Client {
     pub(super) rescues: u64,
 }
 
-/// The first address of the clients' network; the client of index i has the i-th after it.
-const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 7, 1, 1);
-/// All machines are in one network of this prefix length.
-pub(super) const PREFIX: u8 = 16;
-/// Where the node listens.
-pub(super) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 7, 0, 1), 7007);
-
-impl Client {
+impl ReferenceClient {
     /// The client of this index; its connections are numbered from `first_number` on.
-    pub(super) fn new(index: usize, parameters: &ClientParameters, seed: u64, first_number: usize) -> Client {
+    pub(super) fn new(index: usize, parameters: &ClientParameters, seed: u64, first_number: usize) -> ReferenceClient {
         let mut cable = Cable { mtu: usize::from(parameters.mtu), ..Cable::default() };
         let address = EthernetAddress(Port::Client(index).mac());
         let mut config = Config::new(HardwareAddress::Ethernet(address));
         config.random_seed = parameters.isn_seed;
         let mut interface = Interface::new(config, &mut cable, Instant::ZERO);
-        let ip_address = Ipv4Addr::from(u32::from(CLIENT_ADDRESS) + index as u32);
+        let ip_address = client::address(index);
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(ip_address), PREFIX));
         });
         let mut sockets = SocketSet::new(Vec::new());
         let mut applications: Vec<Application> = Vec::new();
         let mut are_successors = Vec::new();
-        for (number, connection) in (first_number..).zip(&parameters.connections) {
-            let own = SocketAddrV4::new(ip_address, 40_000 + number as u16);
-            let local = applications.last().filter(|_| connection.is_successor).map_or(own, |before| before.local);
-            are_successors.push(local != own);
+        let ends = client::ends(index, parameters, first_number);
+        for ((number, connection), (local, is_successor)) in (first_number..).zip(&parameters.connections).zip(ends) {
+            are_successors.push(is_successor);
             applications.push(Application::new(number, connection, seed, local, &mut sockets));
         }
-        Client {
+        ReferenceClient {
             interface,
             cable,
             sockets,
@@ -98,7 +87,7 @@ impl Client {
         {
             // One that has its port from another keeps what TCP has drawn: numbers that were used just now would mix
             // them up.
-            let of_port = |it: &&Application| it.local.port() == port && it.is_begun();
+            let of_port = |it: &&Application| it.progress.local.port() == port && it.progress.is_begun;
             let begun = self.applications.iter().zip(&self.are_successors).rfind(|(it, _)| of_port(it));
             let begun = begun.filter(|&(_, &is_successor)| !is_successor);
             let by = begun
@@ -118,14 +107,9 @@ impl Client {
         }
     }
 
-    /// The applications, in the order of their numbers.
-    pub(super) fn applications(&self) -> &[Application] {
-        &self.applications
-    }
-
-    /// How many bytes of this application's stream its TCP has acknowledged or is about to, in order.
-    pub(super) fn held_by_tcp_bytes(&self, application: &Application) -> u64 {
-        application.held_by_tcp_bytes(&self.sockets)
+    /// What the applications have done.
+    pub(super) fn progress(&self) -> Vec<Progress> {
+        self.applications.iter().map(|application| application.progress).collect()
     }
 
     /// When to call `step` next, if nothing arrives.

@@ -7,6 +7,7 @@ use strum::IntoEnumIterator;
 use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Stats};
 
 use super::fault::{Fault, Faults};
+use super::invariants::Invariant;
 use super::profile::Parameters;
 
 /// What must not happen in a world. Connections go by their number among the printed parameters.
@@ -19,6 +20,8 @@ pub enum Breach {
     WrongBytesDelivered { connection: usize, offset: u64 },
     #[error("connection {connection}: the service was told of the end after {consumed} of {written} bytes")]
     StreamCutShort { connection: usize, consumed: u64, written: u64 },
+    #[error("connection {connection}: it ended in order, but the service was not given all {written} bytes")]
+    StreamUnread { connection: usize, written: u64 },
     #[error("connection {connection}: the client saw the end after {received} bytes, which is no complete stream")]
     EndTooEarly { connection: usize, received: u64 },
     #[error("connection {connection}: the client saw an end that nobody had asked for")]
@@ -57,6 +60,8 @@ pub enum Breach {
     MalformedFrame { what: &'static str },
     #[error("connection {connection}: the node sent {what}")]
     WrongSegment { connection: usize, what: &'static str },
+    #[error("{invariant:?} does not hold: {seen}")]
+    Broken { invariant: Invariant, seen: String },
     #[error("the shard panicked: {message}")]
     Panicked { message: String },
     #[error("the shard did not start again: {message}")]

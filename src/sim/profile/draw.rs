@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 
 use super::{
     ClientParameters, ClockFrom, ConnectionParameters, EcnTreatment, Ending, KillParameters, MiddleboxParameters,
-    NetworkParameters, NodeParameters, Parameters, Profile, Treatment, Workload,
+    NetworkParameters, NodeParameters, Parameters, Profile, Stack, Treatment, Workload,
 };
 use crate::shard::CommitPoint;
 
@@ -178,6 +178,7 @@ fn draw_kills(dice: &mut Dice, heal_at_us: u64) -> Vec<KillParameters> {
 fn draw_clients(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -> Vec<ClientParameters> {
     (0..dice.within(1, 6))
         .map(|_| {
+            let stack = if dice.chance(40) { Stack::Own } else { Stack::Smoltcp };
             let mtu = dice.within(576, 1500) as u16;
             let isn_seed = dice.within(0, u64::MAX);
             let unplugged_us = dice.chance(if is_lossy { 20 } else { 5 }).then(|| {
@@ -187,7 +188,7 @@ fn draw_clients(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64
             });
             let connections = (0..dice.within(1, 3)).map(|_| draw_connection(dice, heal_at_us)).collect();
             let middlebox = (is_lossy && dice.chance(35)).then(|| draw_middlebox(dice, heal_at_us));
-            ClientParameters { mtu, isn_seed, unplugged_us, middlebox, connections }
+            ClientParameters { stack, mtu, isn_seed, unplugged_us, middlebox, connections }
         })
         .collect()
 }

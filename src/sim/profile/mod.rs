@@ -190,9 +190,20 @@ pub struct KillParameters {
     pub downtime_us: u64,
 }
 
+/// Whose TCP a client has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stack {
+    /// smoltcp's.
+    Smoltcp,
+    /// Ours, by its active open.
+    Own,
+}
+
 /// One client machine.
 #[derive(Clone, Debug)]
 pub struct ClientParameters {
+    /// Its TCP.
+    pub stack: Stack,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// What its TCP draws its initial sequence numbers from.
@@ -280,8 +291,8 @@ impl fmt::Display for Parameters {
         }
         let mut number = 0;
         for (index, client) in self.clients.iter().enumerate() {
-            let ClientParameters { mtu, isn_seed, unplugged_us, middlebox, connections } = client;
-            writeln!(f, "client {index}: mtu {mtu} isn_seed {isn_seed} unplugged_us {unplugged_us:?}")?;
+            let ClientParameters { stack, mtu, isn_seed, unplugged_us, middlebox, connections } = client;
+            writeln!(f, "client {index}: {stack:?} mtu {mtu} isn_seed {isn_seed} unplugged_us {unplugged_us:?}")?;
             if let Some(middlebox) = middlebox {
                 writeln!(f, "  {middlebox:?}")?;
             }

@@ -7,7 +7,7 @@ use super::super::fault::Fault;
 use super::super::middlebox::Direction;
 use super::super::network::Port;
 use super::super::report::Breach;
-use super::super::wiretap;
+use super::super::wiretap::{self, Segment};
 use super::World;
 
 impl World {
@@ -85,7 +85,7 @@ impl World {
             return self.network.send(self.now_us, Port::Node, frame, &mut self.statistics);
         }
         if let Some(segment) = wiretap::from_client(frame)
-            && let Some(number) = self.number_of(segment.client)
+            && let Some(number) = self.sender_of(&segment)
         {
             self.wiretaps[number].on_client(&segment);
         }
@@ -94,6 +94,18 @@ impl World {
         } else {
             self.network.send(self.now_us, Port::Client(index), frame, &mut self.statistics);
         }
+    }
+
+    /// The connection that a client's segment belongs to. One that has its port from another begins with its SYN: what
+    /// stands before that on the wire is the other's.
+    fn sender_of(&self, segment: &Segment<'_>) -> Option<usize> {
+        let is_it = |number: usize| {
+            let ledger = &self.ledgers[number];
+            ledger.remote == segment.client
+                && ledger.is_begun
+                && (segment.is_syn() || self.wiretaps[number].has_begun())
+        };
+        (0..self.ledgers.len()).rev().find(|&number| is_it(number))
     }
 
     /// Whether the client's cable is pulled now.

@@ -1,6 +1,6 @@
 //! The clients' side of a world: letting them run, and hearing what their applications saw.
 
-use super::super::application::Sight;
+use super::super::client::Sight;
 use super::super::report::Breach;
 use super::{Sabotage, World};
 
@@ -13,12 +13,12 @@ impl World {
             if self.has_vanished(index) || !(is_called || is_due) {
                 continue;
             }
-            self.clients[index].step(self.now_us, &mut sights);
+            self.clients[index].step(self.now_us, &mut sights)?;
             for (number, sight) in sights.drain(..) {
                 self.on_sight(number, sight)?;
             }
-            for application in self.clients[index].applications() {
-                self.ledgers[application.number].follow(application);
+            for application in self.clients[index].progress() {
+                self.ledgers[application.number].follow(&application);
             }
             for frame in self.clients[index].sent() {
                 self.carry_from_client(index, frame);
@@ -40,7 +40,16 @@ impl World {
                 }
                 Sight::Bytes(bytes)
             }
-            Sight::Established | Sight::End | Sight::Reset | Sight::Finished => sight,
+            Sight::Established | Sight::End | Sight::Delivered(_) | Sight::Reset | Sight::Finished => sight,
+        };
+        let taken_bytes = self.wiretaps[number].taken_bytes();
+        let sight = match sight {
+            Sight::Delivered(bytes) if self.lies(Sabotage::RepeatOwnReceipt) => {
+                self.ledgers[number].on_own_delivered(bytes, taken_bytes)?;
+                Sight::Delivered(bytes)
+            }
+            Sight::Delivered(_) if self.lies(Sabotage::HurryOwnReceipt) => Sight::Delivered(taken_bytes + 2),
+            _ => sight,
         };
         let ledger = &mut self.ledgers[number];
         match sight {
@@ -56,6 +65,7 @@ impl World {
                 self.trace.event(self.now_us, "reset", &number);
                 ledger.on_reset()
             }
+            Sight::Delivered(bytes) => ledger.on_own_delivered(bytes, taken_bytes),
             Sight::Established | Sight::Finished => {
                 self.trace.event(self.now_us, "client", &(number, sight));
                 Ok(())

@@ -14,12 +14,14 @@ use std::rc::Rc;
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use strum::IntoEnumIterator;
 
 use crate::shard::{CloseHow, FlowId, Stats, Time};
 
 use super::client::Client;
 use super::clock::Clock;
 use super::host::Findings;
+use super::invariants::{Invariant, Invariants};
 use super::ledger::Ledger;
 use super::middlebox::Middlebox;
 use super::network::Network;
@@ -35,8 +37,18 @@ mod script;
 mod server;
 
 /// A lie that is told to the checkers once, so that they can be seen to find it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sabotage {
+    /// What is seen inside a shard breaks this.
+    Break(Invariant),
+    /// The service seems not to have been told of the end of a stream.
+    SwallowStreamEnd,
+    /// A client's receipt is given twice.
+    RepeatOwnReceipt,
+    /// A client's receipt is for more than the node has acknowledged.
+    HurryOwnReceipt,
+    /// A segment of the node seems to be a reset.
+    SendReset,
     /// One bit of what a client received is flipped.
     FlipDeliveredBit,
     /// One piece of what a client received is given twice.
@@ -57,6 +69,29 @@ pub enum Sabotage {
     LeakBlock,
     /// A segment of the node has one bit of its payload flipped before it is looked at.
     SpoilSegment,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub fn all() -> Vec<Sabotage> {
+        let others = [
+            Sabotage::SwallowStreamEnd,
+            Sabotage::RepeatOwnReceipt,
+            Sabotage::HurryOwnReceipt,
+            Sabotage::SendReset,
+            Sabotage::FlipDeliveredBit,
+            Sabotage::RepeatDeliveredBytes,
+            Sabotage::EndEarly,
+            Sabotage::ResetClient,
+            Sabotage::SwallowReceipt,
+            Sabotage::RepeatReceipt,
+            Sabotage::SwallowQueued,
+            Sabotage::HideFlow,
+            Sabotage::LeakBlock,
+            Sabotage::SpoilSegment,
+        ];
+        Invariant::iter().map(Sabotage::Break).chain(others).collect()
+    }
 }
 
 /// A world.
@@ -94,6 +129,7 @@ pub struct World {
     sabotage: Option<Sabotage>,
     statistics: Statistics,
     trace: Trace,
+    invariants: Invariants,
     /// The node's clock.
     clock: Clock,
     /// A deadline of the shard's, and when it is called for that.
@@ -142,11 +178,11 @@ impl World {
     /// A world at its beginning. Fails if the shard does not start.
     pub fn new(parameters: Parameters) -> Result<World, Breach> {
         let seed = parameters.seed;
-        let (mut clients, mut ledgers, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clients, mut ledgers, mut seats): (Vec<Client>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         for (index, client) in parameters.clients.iter().enumerate() {
-            clients.push(Client::new(index, client, seed, ledgers.len()));
-            for (seat, connection) in client.connections.iter().enumerate() {
-                let application = &clients[index].applications()[seat];
+            clients.push(Client::new(index, client, seed, ledgers.len())?);
+            let applications = clients[index].progress();
+            for (seat, (connection, application)) in client.connections.iter().zip(&applications).enumerate() {
                 let mut ledger = Ledger::new(application, connection.workload, seed, &parameters.node);
                 ledger.is_successor =
                     seat > 0 && ledgers.last().is_some_and(|before: &Ledger| before.remote == ledger.remote);
@@ -182,6 +218,7 @@ impl World {
             inbox_due_us: None,
             link_free_us: None,
             tick_due: None,
+            invariants: Invariants::default(),
             ticket_count: 0,
             sabotage: None,
             statistics: Statistics::default(),
@@ -211,7 +248,7 @@ impl World {
         let breach = self.live().err().map(|breach| (self.now_us, breach));
         self.statistics.simulated_us = self.now_us;
         self.count_gaps();
-        self.statistics.rescues = self.clients.iter().map(|client| client.rescues).sum();
+        self.statistics.rescues = self.clients.iter().map(Client::rescues).sum();
         self.statistics.connections = self.ledgers.iter().filter(|ledger| ledger.is_established()).count() as u64;
         self.statistics.pushes = self.ledgers.iter().map(Ledger::committed_count).sum();
         for wrapped in self.wiretaps.iter().map(Wiretap::wrapped) {

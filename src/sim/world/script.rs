@@ -74,7 +74,10 @@ impl World {
                 }
                 Action::Offer { number } if self.can_reach(number) => self.offer(number)?,
                 Action::Push { number, .. } | Action::Close { number, .. } | Action::Offer { number } => {
-                    if !self.ledgers[number].is_over && !self.ledgers[number].is_vanished {
+                    // What the client has left behind unread waits for an offer, whether the client is there or not.
+                    let ledger = &self.ledgers[number];
+                    let is_unread = matches!(action, Action::Offer { .. }) && ledger.is_held();
+                    if is_unread || !ledger.is_over && !ledger.is_vanished {
                         self.put_off(action);
                     }
                 }

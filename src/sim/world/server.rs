@@ -10,6 +10,8 @@ use crate::shard::{CloseHow, CommitPoint, FlowId, Notice, Push, Shard, State, St
 use super::super::client::SERVER;
 use super::super::fault::Fault;
 use super::super::host::Host;
+use super::super::invariants;
+use super::super::middlebox;
 use super::super::node::Called;
 use super::super::pattern::{self, Stream};
 use super::super::profile::Workload;
@@ -75,16 +77,35 @@ impl World {
 
     /// Calls the shard, and then hears and carries what came out. `None` if the process died of it.
     fn call<R>(&mut self, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<Option<R>, Breach> {
+        let batches = self.shard_stats().batches;
         let (called, result) = self.node.call(call)?;
         if let Called::Killed(point) = called {
             self.on_death(Some(point));
             self.hear_findings()?;
             return Ok(None);
         }
+        let is_one_batch = self.shard_stats().batches <= batches + 1;
         self.hear_notices()?;
         self.hear_findings()?;
         self.transmit()?;
+        self.check_invariants(is_one_batch)?;
         Ok(result)
+    }
+
+    /// Looks into the shard, and tells itself the lie that is to be told.
+    fn check_invariants(&mut self, is_one_batch: bool) -> Result<(), Breach> {
+        let now = self.node_time();
+        let Some(shard) = self.node.shard() else { return Ok(()) };
+        let (sabotage, lies) = (&mut self.sabotage, &mut self.statistics.lies);
+        self.invariants.check(shard, now, is_one_batch, |inside| {
+            let Some(Sabotage::Break(invariant)) = *sabotage else { return None };
+            if !invariants::breaks(invariant, inside) {
+                return None;
+            }
+            *sabotage = None;
+            *lies += 1;
+            Some(invariant)
+        })
     }
 
     /// Pushes to these connections at once.
@@ -154,7 +175,12 @@ impl World {
             return Err(breach);
         }
         let ended = findings.ended.drain(..);
-        ended.into_iter().try_for_each(|(number, consumed)| self.ledgers[number].on_stream_ended(consumed))
+        ended.into_iter().try_for_each(|(number, consumed)| {
+            if self.lies(Sabotage::SwallowStreamEnd) {
+                return Ok(());
+            }
+            self.ledgers[number].on_stream_ended(consumed)
+        })
     }
 
     fn hear_notices(&mut self) -> Result<(), Breach> {
@@ -201,7 +227,6 @@ impl World {
         };
         let Some(&number) = self.numbers.get(&flow) else { return Err(Breach::NoticeOfUnknownFlow { flow }) };
         let is_hold = self.ledgers[number].workload == Workload::Hold;
-        let (client, seat) = self.seats[number];
         let ledger = &mut self.ledgers[number];
         match notice {
             Notice::Queued { ticket, .. } if is_hold => ledger.on_queued(ticket.0),
@@ -210,8 +235,7 @@ impl World {
                 ledger.on_refused(ticket.0, error)
             }
             Notice::Delivered { ticket, .. } if is_hold => {
-                let client = &self.clients[client];
-                let held_bytes = client.held_by_tcp_bytes(&client.applications()[seat]);
+                let held_bytes = self.wiretaps[number].delivered_bytes();
                 self.statistics.receipts += 1;
                 ledger.on_delivered(ticket.0, self.life, held_bytes)
             }
@@ -257,18 +281,22 @@ impl World {
 
     /// Returns whose connection the frame belongs to.
     fn check_frame(&mut self, frame: &[u8]) -> Result<Option<usize>, Breach> {
-        let mut spoilt = Vec::new();
-        let mut frame = frame;
+        let mut spoilt = frame.to_vec();
         if frame.len() > 80 && self.lies(Sabotage::SpoilSegment) {
-            spoilt.extend_from_slice(frame);
             spoilt[70] ^= 4;
-            frame = &spoilt;
         }
+        if frame.len() > 80 && self.lies(Sabotage::SendReset) {
+            middlebox::make_reset(&mut spoilt);
+        }
+        let frame = spoilt.as_slice();
         let Some(segment) = wiretap::from_node(frame, self.parameters.node.mtu)? else { return Ok(None) };
         let number = self.number_of(segment.client);
         let number = number.ok_or(Breach::MalformedFrame { what: "it goes to a client that does not exist" })?;
-        let is_held = self.ledgers[number].is_held();
-        let checked = self.wiretaps[number].on_server(&segment, is_held);
+        let ledger = &self.ledgers[number];
+        let checked = match segment.is_reset() && ledger.is_held() && ledger.asked_to_close.is_none() {
+            true => Err("a reset that nobody has asked for"),
+            false => self.wiretaps[number].on_server(&segment, ledger.is_held()),
+        };
         checked.map_err(|what| Breach::WrongSegment { connection: number, what })?;
         Ok(Some(self.seats[number].0))
     }
@@ -277,6 +305,7 @@ impl World {
     pub(super) fn on_death(&mut self, point: Option<CommitPoint>) {
         self.trace.event(self.now_us, "killed", &point);
         self.life += 1;
+        self.invariants.forget();
         self.statistics.faults[Fault::Lost as usize] += self.inbox.len() as u64;
         self.inbox.clear();
         self.inbox_due_us = None;
@@ -292,10 +321,8 @@ impl World {
             None => self.statistics.kills_between += 1,
         }
         if point.is_some() {
-            for (ledger, &(client, seat)) in self.ledgers.iter_mut().zip(&self.seats) {
-                let client = &self.clients[client];
-                let held_bytes = client.held_by_tcp_bytes(&client.applications()[seat]);
-                ledger.on_killed_in_call(self.is_death_committed, held_bytes);
+            for (ledger, wiretap) in self.ledgers.iter_mut().zip(&self.wiretaps) {
+                ledger.on_killed_in_call(self.is_death_committed, wiretap.delivered_bytes());
             }
         }
         self.plan(self.now_us + self.downtime_us, Action::Restart);
