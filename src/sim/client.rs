@@ -7,6 +7,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use strum::EnumCount;
+
+use crate::shard::Rule;
+
 use super::own::OwnClient;
 use super::profile::{ClientParameters, Stack};
 use super::reference::ReferenceClient;
@@ -146,6 +150,14 @@ impl Client {
         match self {
             Client::Reference(client) => client.rescues,
             Client::Own(_) => 0,
+        }
+    }
+
+    /// How often each rule decided in its TCP, where that is ours.
+    pub(super) fn rules(&self) -> [u64; Rule::COUNT] {
+        match self {
+            Client::Reference(_) => [0; Rule::COUNT],
+            Client::Own(client) => client.rules(),
         }
     }
 

@@ -41,7 +41,7 @@ mod world;
 
 pub use fault::Fault;
 pub use invariants::Invariant;
-pub use profile::{Parameters, Profile};
+pub use profile::{Operation, Parameters, Profile};
 pub use report::{Breach, Report, Statistics, Totals};
 pub use world::{Sabotage, World};
 

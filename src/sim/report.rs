@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use strum::IntoEnumIterator;
+use strum::{EnumCount, IntoEnumIterator};
 
-use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Stats};
+use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Rule, Stats};
 
 use super::fault::{Fault, Faults};
 use super::invariants::Invariant;
-use super::profile::Parameters;
+use super::profile::{Operation, Parameters};
 
 /// What must not happen in a world. Connections go by their number among the printed parameters.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -99,8 +99,10 @@ pub struct Statistics {
     pub wraps: [u64; 2],
     /// Kills between two calls.
     pub kills_between: u64,
-    /// Kills at each commit point, in the order of `CommitPoint`.
-    pub kills_at: [u64; 5],
+    /// Kills in calls for each `Operation`, at each `CommitPoint`.
+    pub kills_at: [[u64; 5]; Operation::COUNT],
+    /// How often each `Rule` decided, on both sides.
+    pub rules: Rules,
     /// Records that a restart found incomplete and discarded.
     pub records_discarded: u64,
     /// Records that a restart found complete and applied again.
@@ -114,7 +116,17 @@ pub struct Statistics {
 impl Statistics {
     /// All kills.
     pub fn kills(&self) -> u64 {
-        self.kills_between + self.kills_at.iter().sum::<u64>()
+        self.kills_between + self.kills_at.iter().flatten().sum::<u64>()
+    }
+
+    /// The rules that have never decided.
+    pub fn rules_not_reached(&self) -> Vec<Rule> {
+        Rule::iter().filter(|&rule| self.rules.0[rule as usize] == 0).collect()
+    }
+
+    /// Rules have decided so often.
+    pub(super) fn add_rules(&mut self, rules: &[u64; Rule::COUNT]) {
+        self.rules.0.iter_mut().zip(rules).for_each(|(sum, count)| *sum += count);
     }
 
     /// A fault has struck.
@@ -125,7 +137,8 @@ impl Statistics {
     fn add(&mut self, other: &Statistics) {
         let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, .. } = other;
         let Statistics { frame_bytes, faults, kills_between, kills_at, records_discarded, .. } = other;
-        let Statistics { records_applied_again, rescues, lies, wraps, .. } = other;
+        let Statistics { records_applied_again, rescues, lies, wraps, rules, .. } = other;
+        self.add_rules(&rules.0);
         let sums = [
             (&mut self.simulated_us, simulated_us),
             (&mut self.connections, connections),
@@ -141,11 +154,22 @@ impl Statistics {
             (&mut self.rescues, rescues),
             (&mut self.lies, lies),
         ];
-        let lists = self.faults.iter_mut().zip(faults).chain(self.kills_at.iter_mut().zip(kills_at));
+        let lists =
+            self.faults.iter_mut().zip(faults).chain(self.kills_at.iter_mut().flatten().zip(kills_at.iter().flatten()));
         let lists = lists.chain(self.wraps.iter_mut().zip(wraps));
         for (sum, count) in sums.into_iter().chain(lists) {
             *sum += count;
         }
+    }
+}
+
+/// How often each `Rule` decided, in their order.
+#[derive(Clone, Debug)]
+pub struct Rules(pub [u64; Rule::COUNT]);
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules([0; Rule::COUNT])
     }
 }
 
@@ -221,10 +245,14 @@ impl fmt::Display for Totals {
             writeln!(f, "{:12} {}", if index == 0 { "faults" } else { "" }, line.join(", "))?;
         }
         write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
-        for (point, count) in CommitPoint::iter().zip(s.kills_at) {
-            write!(f, ", {count} {}", <&str>::from(point))?;
+        writeln!(f)?;
+        for (operation, counts) in Operation::iter().zip(s.kills_at) {
+            let told = CommitPoint::iter().zip(counts).map(|(point, count)| format!("{count} {}", <&str>::from(point)));
+            writeln!(f, "{:12} in {operation}: {}", "", told.collect::<Vec<_>>().join(", "))?;
         }
-        writeln!(f, "\nrecords      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
+        let missing: Vec<&str> = s.rules_not_reached().into_iter().map(Into::into).collect();
+        writeln!(f, "rules        {} of {}, not {}", Rule::COUNT - missing.len(), Rule::COUNT, missing.join(" "))?;
+        writeln!(f, "records      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
         writeln!(f, "wraps        {} of the node's numbers, {} of clients'", s.wraps[0], s.wraps[1])?;
         writeln!(f, "smoltcp      {} stalls of its own resolved", s.rescues)
     }

@@ -301,8 +301,8 @@ impl Ledger {
             CloseReason::BothClosed => client.has_closed,
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
-            CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
+            CloseReason::TimedOut | CloseReason::PeerNeverClosed | CloseReason::KeepaliveTimedOut => is_gone,
+            CloseReason::HandshakeFailed | CloseReason::IdleTimedOut => false,
             CloseReason::DataAfterClose => self.asked_to_close == Some(CloseHow::Half),
             CloseReason::Refused | CloseReason::Unreachable => false,
         };

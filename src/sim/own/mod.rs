@@ -10,9 +10,11 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use strum::{EnumCount, IntoEnumIterator};
+
 use crate::shard::{
-    Capacity, CloseHow, CloseReason, Config, CongestionControl, FlowId, Notice, Push, PushError, Shard, State, Storage,
-    Ticket, Time,
+    Capacity, CloseHow, CloseReason, Config, CongestionControl, FlowId, Notice, Push, PushError, Rule, Shard, State,
+    Storage, Ticket, Time,
 };
 
 use super::application::tag;
@@ -123,6 +125,13 @@ impl OwnClient {
     /// What the applications have done.
     pub(super) fn progress(&self) -> Vec<Progress> {
         self.seats.iter().map(|seat| seat.progress).collect()
+    }
+
+    /// How often each rule decided.
+    pub(super) fn rules(&self) -> [u64; Rule::COUNT] {
+        let mut rules = [0; Rule::COUNT];
+        Rule::iter().zip(&mut rules).for_each(|(rule, count)| *count = self.shard.rule_count(rule));
+        rules
     }
 
     /// When to call `step` next, if nothing arrives.
@@ -364,7 +373,11 @@ fn config(index: usize, parameters: &ClientParameters) -> Config {
         send_queue_bytes: largest(|it| it.buffers_bytes.1),
         nagle: first.is_nagle,
         delayed_ack_ms: if first.is_ack_delayed { 40 } else { 0 },
-        congestion: if parameters.isn_seed % 2 == 0 { CongestionControl::Cubic } else { CongestionControl::NewReno },
+        congestion: if parameters.isn_seed.is_multiple_of(2) {
+            CongestionControl::Cubic
+        } else {
+            CongestionControl::NewReno
+        },
         user_timeout_s: PATIENCE_S,
         fin_wait_2_s: PATIENCE_S,
         time_wait_s: 10,

@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 
 use super::{
     ClientParameters, ClockFrom, ConnectionParameters, EcnTreatment, Ending, KillParameters, MiddleboxParameters,
-    NetworkParameters, NodeParameters, Parameters, Profile, Stack, Treatment, Workload,
+    NetworkParameters, NodeParameters, Operation, Parameters, Profile, Stack, Strike, Treatment, Workload,
 };
 use crate::shard::CommitPoint;
 
@@ -94,7 +94,7 @@ fn draw_middlebox(dice: &mut Dice, heal_at_us: u64) -> MiddleboxParameters {
         strips,
         no_timestamps_us,
         mss_max: dice.chance(30).then(|| dice.within(88, 1400) as u16),
-        passes_one_ack_of: if dice.chance(30) { dice.within(2, 8) as u32 } else { 0 },
+        passes_one_ack_of: if dice.chance(30) { dice.within(2, 6) as u32 } else { 0 },
         ack_wait_us: if dice.chance(30) { dice.scaled(100, 100_000) } else { 0 },
         ecn: match dice.below(4) {
             0 => EcnTreatment::Clears,
@@ -122,6 +122,7 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
         mtu: dice.within(576, 1500) as u16,
         window_bytes: dice.scaled(4_096, 262_144) as u32,
         send_queue_bytes: dice.scaled(4_096, 262_144) as u32,
+        keepalive_s: if dice.chance(30) { dice.scaled(5, 60) as u32 } else { 0 },
         time_wait_s: dice.within(1, 60) as u32,
         gather_us: if dice.chance(50) { dice.scaled(1, 3_000) } else { 0 },
         link_full: if is_lossy && dice.chance(40) { dice.scaled(10, 3_000) as u32 } else { 0 },
@@ -164,10 +165,18 @@ fn draw_gaps(dice: &mut Dice, is_lossy: bool, heal_at_us: u64) -> Vec<(u64, u64)
 
 fn draw_kills(dice: &mut Dice, heal_at_us: u64) -> Vec<KillParameters> {
     let points: Vec<CommitPoint> = CommitPoint::iter().collect();
+    // Closes are rarer than anything else.
+    let operations: Vec<Operation> = Operation::iter().chain([Operation::Close; 3]).collect();
     let mut kills: Vec<KillParameters> = (0..dice.within(1, 8))
         .map(|_| KillParameters {
             from_us: dice.scaled(1, heal_at_us),
-            at: dice.chance(85).then(|| (points[dice.below(points.len())], dice.scaled(1, 60) as u32)),
+            at: dice.chance(85).then(|| {
+                let during = dice.chance(60).then(|| operations[dice.below(operations.len())]);
+                let is_rare = matches!(during, Some(Operation::Close | Operation::Resume));
+                let offers = dice.scaled(1, if is_rare { 1 } else { 40 }) as u32;
+                Strike { point: points[dice.below(points.len())], offers, during }
+            }),
+            repeats: if dice.chance(15) { dice.within(1, 4) as u32 } else { 0 },
             downtime_us: dice.scaled(1_000, 8_000_000),
         })
         .collect();
@@ -237,6 +246,7 @@ fn draw_connection(dice: &mut Dice, heal_at_us: u64) -> ConnectionParameters {
         keepalive_ms: dice.chance(20).then(|| dice.scaled(100, 30_000)),
         appetite: (workload == Workload::Hold && dice.chance(40))
             .then(|| (dice.scaled(1, 20_000).max(send_bytes / 50), dice.scaled(1_000, 2_000_000))),
+        is_paused: dice.chance(30),
         pushes,
         ending: match dice.below(10) {
             0 => Ending::ClientReset(ending_us),

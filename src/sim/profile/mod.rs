@@ -146,6 +146,8 @@ pub struct NodeParameters {
     pub capacity: (u32, u32, u32),
     /// Whether that is less than what everybody may ask for at once.
     pub is_tight: bool,
+    /// Silence after which a client is probed, in seconds; 0 for never.
+    pub keepalive_s: u32,
     /// Length of TIME-WAIT, in seconds.
     pub time_wait_s: u32,
     /// For how long arriving frames are gathered before the shard is called, in microseconds.
@@ -184,8 +186,10 @@ pub enum ClockFrom {
 pub struct KillParameters {
     /// Not before this time, in microseconds.
     pub from_us: u64,
-    /// At the how-manieth offer of which commit point after that; without one, between two calls.
-    pub at: Option<(CommitPoint, u32)>,
+    /// Where in a commit after that; without it, between two calls.
+    pub at: Option<Strike>,
+    /// How often it dies in the same way again, each time as soon as it has started.
+    pub repeats: u32,
     /// How long the machine is down, in microseconds.
     pub downtime_us: u64,
 }
@@ -197,6 +201,34 @@ pub enum Stack {
     Smoltcp,
     /// Ours, by its active open.
     Own,
+}
+
+/// A place in a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Strike {
+    /// The commit point.
+    pub point: CommitPoint,
+    /// At the how-manieth offer of it.
+    pub offers: u32,
+    /// Counting only the calls for this.
+    pub during: Option<Operation>,
+}
+
+/// What a shard is called for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumCount, strum::EnumIter)]
+pub enum Operation {
+    /// Frames have come.
+    Receive,
+    /// Time has passed.
+    Tick,
+    /// Pushes.
+    Push,
+    /// A close, or an abort.
+    Close,
+    /// The service is offered bytes again.
+    Offer,
+    /// It starts, and tells the service of every connection.
+    Resume,
 }
 
 /// One client machine.
@@ -268,6 +300,8 @@ pub struct ConnectionParameters {
     /// How many bytes the service takes of what the client holds until it is offered the rest, and how often it is
     /// (microseconds); without, it takes all at once.
     pub appetite: Option<(u64, u64)>,
+    /// Whether it is paused until then, so that it is not even asked.
+    pub is_paused: bool,
     /// The pushes: when (microseconds) and how many bytes.
     pub pushes: Vec<(u64, usize)>,
     /// How it ends.

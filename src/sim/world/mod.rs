@@ -120,6 +120,8 @@ pub struct World {
     is_death_committed: bool,
     /// How long the machine will be down after the kill that is armed.
     downtime_us: u64,
+    /// Which kill strikes again after the next start, and how often still.
+    kill_again: Option<(usize, u32)>,
     is_healed: bool,
     inbox: Vec<Vec<u8>>,
     inbox_due_us: Option<u64>,
@@ -213,6 +215,7 @@ impl World {
             is_kill_between: false,
             is_death_committed: false,
             downtime_us: 0,
+            kill_again: None,
             is_healed: false,
             inbox: Vec::new(),
             inbox_due_us: None,
@@ -247,6 +250,10 @@ impl World {
     pub fn run(mut self) -> Report {
         let breach = self.live().err().map(|breach| (self.now_us, breach));
         self.statistics.simulated_us = self.now_us;
+        self.statistics.add_rules(&self.node.rules());
+        for client in &self.clients {
+            self.statistics.add_rules(&client.rules());
+        }
         self.count_gaps();
         self.statistics.rescues = self.clients.iter().map(Client::rescues).sum();
         self.statistics.connections = self.ledgers.iter().filter(|ledger| ledger.is_established()).count() as u64;

@@ -6,6 +6,7 @@
 use crate::shard::CloseHow;
 
 use super::super::middlebox::Middlebox;
+use super::super::profile::{KillParameters, Operation};
 use super::super::report::Breach;
 use super::{Action, Ending, World};
 
@@ -102,15 +103,20 @@ impl World {
             self.put_off(Action::Kill { index });
             return;
         }
-        let kill = self.parameters.kills[index].clone();
-        self.downtime_us = kill.downtime_us;
-        match kill.at {
-            Some(trigger) => self.node.arm(Some(trigger)),
-            None => {
-                self.node.kill();
-                self.on_death(None);
-            }
+        self.kill_again = Some((index, self.parameters.kills[index].repeats)).filter(|&(_, repeats)| repeats > 0);
+        self.begin_kill(index);
+    }
+
+    /// Kills the process, or sees to it that it dies in a commit.
+    pub(super) fn begin_kill(&mut self, index: usize) {
+        let KillParameters { at, downtime_us, .. } = self.parameters.kills[index];
+        self.downtime_us = downtime_us;
+        // Who is to die as it starts has to die before.
+        if at.is_none_or(|strike| strike.during == Some(Operation::Resume)) {
+            self.node.kill();
+            self.on_death(None);
         }
+        self.node.arm(at);
     }
 
     /// The service may take some more of what the client sends: all of it when the faults have ended.
@@ -134,6 +140,7 @@ impl World {
         self.trace.event(self.now_us, "heal", &());
         self.is_healed = true;
         self.node.arm(None);
+        self.kill_again = None;
         self.network.heal(self.now_us);
         self.middleboxes.iter_mut().flatten().for_each(Middlebox::heal);
         self.tick_due = None;

@@ -14,7 +14,7 @@ use super::super::invariants;
 use super::super::middlebox;
 use super::super::node::Called;
 use super::super::pattern::{self, Stream};
-use super::super::profile::Workload;
+use super::super::profile::{Operation, Workload};
 use super::super::report::Breach;
 use super::super::wiretap;
 use super::{Action, Sabotage, World};
@@ -65,22 +65,22 @@ impl World {
             self.inbox_due_us = None;
             let inbox = std::mem::take(&mut self.inbox);
             let frames: Vec<&[u8]> = inbox.iter().map(Vec::as_slice).collect();
-            self.call(|shard| shard.receive(now, &frames))?;
+            self.call(Operation::Receive, |shard| shard.receive(now, &frames))?;
         }
         if self.shard_due_us().is_some_and(|due_us| due_us <= self.now_us) {
             self.tick_due = None;
-            self.call(|shard| shard.tick(now))?;
+            self.call(Operation::Tick, |shard| shard.tick(now))?;
         }
         self.put_off_tick();
         Ok(())
     }
 
     /// Calls the shard, and then hears and carries what came out. `None` if the process died of it.
-    fn call<R>(&mut self, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<Option<R>, Breach> {
+    fn call<R>(&mut self, operation: Operation, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<Option<R>, Breach> {
         let batches = self.shard_stats().batches;
-        let (called, result) = self.node.call(call)?;
+        let (called, result) = self.node.call(operation, call)?;
         if let Called::Killed(point) = called {
-            self.on_death(Some(point));
+            self.on_death(Some((operation, point)));
             self.hear_findings()?;
             return Ok(None);
         }
@@ -126,7 +126,7 @@ impl World {
         let batch: Vec<Push<'_>> =
             payloads.iter().map(|(flow, ticket, bytes)| Push::new(*flow, *ticket, bytes)).collect();
         let now = self.node_time();
-        if self.call(|shard| shard.push(now, &batch))?.is_some() {
+        if self.call(Operation::Push, |shard| shard.push(now, &batch))?.is_some() {
             for &(number, _) in pushes {
                 self.ledgers[number].on_push_returned()?;
             }
@@ -139,7 +139,7 @@ impl World {
         let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
         let before = self.ledgers[number].asked_to_close.replace(how);
         let now = self.node_time();
-        let Some(closed) = self.call(|shard| shard.close(now, flow, how))? else {
+        let Some(closed) = self.call(Operation::Close, |shard| shard.close(now, flow, how))? else {
             if !self.is_death_committed {
                 self.ledgers[number].asked_to_close = before;
                 self.plan(self.now_us, Action::Close { number, how });
@@ -154,7 +154,15 @@ impl World {
     pub(super) fn call_offer(&mut self, number: usize) -> Result<(), Breach> {
         let Some(flow) = self.ledgers[number].flow else { return Ok(()) };
         let now = self.node_time();
-        self.call(|shard| shard.offer(now, flow))?;
+        let (client, seat) = self.seats[number];
+        if !self.parameters.clients[client].connections[seat].is_paused {
+            self.call(Operation::Offer, |shard| shard.offer(now, flow))?;
+            return Ok(());
+        }
+        let is_up = self.call(Operation::Offer, |shard| shard.resume(now, flow))?.is_some();
+        if is_up && !self.is_healed {
+            self.call(Operation::Offer, |shard| shard.pause(now, flow))?;
+        }
         Ok(())
     }
 
@@ -186,7 +194,7 @@ impl World {
     fn hear_notices(&mut self) -> Result<(), Breach> {
         self.note_vanished();
         let mut notices = Vec::new();
-        self.node.call(|shard| shard.drain_notices(|notice| notices.push(notice)))?;
+        self.node.call(Operation::Receive, |shard| shard.drain_notices(|notice| notices.push(notice)))?;
         for notice in notices {
             self.trace.event(self.now_us, "notice", &notice);
             match notice {
@@ -258,7 +266,7 @@ impl World {
         let is_short = !self.is_healed && full > 0 && self.random.random_range(0..10_000) < full;
         let room = if is_short { self.random.random_range(0..4) } else { usize::MAX };
         let mut frames: Vec<Vec<u8>> = Vec::new();
-        self.node.call(|shard| {
+        self.node.call(Operation::Receive, |shard| {
             shard.transmit(|frame| {
                 let has_room = frames.len() < room;
                 if has_room {
@@ -302,8 +310,9 @@ impl World {
     }
 
     /// The process has died: at a point of a commit, or between two calls.
-    pub(super) fn on_death(&mut self, point: Option<CommitPoint>) {
-        self.trace.event(self.now_us, "killed", &point);
+    pub(super) fn on_death(&mut self, at: Option<(Operation, CommitPoint)>) {
+        let point = at.map(|(_, point)| point);
+        self.trace.event(self.now_us, "killed", &at);
         self.life += 1;
         self.invariants.forget();
         self.statistics.faults[Fault::Lost as usize] += self.inbox.len() as u64;
@@ -316,8 +325,8 @@ impl World {
             Some(CommitPoint::BeforeRecord | CommitPoint::WithinRecord) | None => false,
             Some(CommitPoint::BeforeApply | CommitPoint::WithinApply | CommitPoint::BeforeGate) => true,
         };
-        match point {
-            Some(point) => self.statistics.kills_at[point as usize] += 1,
+        match at {
+            Some((operation, point)) => self.statistics.kills_at[operation as usize][point as usize] += 1,
             None => self.statistics.kills_between += 1,
         }
         if point.is_some() {
@@ -330,10 +339,14 @@ impl World {
 
     /// The process starts again; every connection has to be there.
     pub(super) fn restart(&mut self) -> Result<(), Breach> {
-        let resumption = self.node.start(self.node_time())?;
+        let (called, resumption) = self.node.start(self.node_time())?;
         self.trace.event(self.now_us, "restart", &resumption);
         self.statistics.records_discarded += u64::from(resumption.records_discarded);
         self.statistics.records_applied_again += u64::from(resumption.records_applied_again);
+        if let Called::Killed(point) = called {
+            self.on_death(Some((Operation::Resume, point)));
+            return self.hear_findings();
+        }
         let mut found = Vec::new();
         if let Some(shard) = self.node.shard() {
             shard.flows(self.node_time(), 0, |view| {
@@ -359,7 +372,12 @@ impl World {
         }
         self.hear_notices()?;
         self.hear_findings()?;
-        self.transmit()
+        self.transmit()?;
+        if let Some((index, repeats)) = self.kill_again {
+            self.kill_again = Some((index, repeats - 1)).filter(|&(_, left)| left > 0);
+            self.begin_kill(index);
+        }
+        Ok(())
     }
 }
 
