@@ -73,7 +73,7 @@ impl Node {
             storage: None,
         };
         let (actives, spans, blocks) = parameters.node.capacity;
-        let capacity = Capacity { flows: FLOWS, actives, spans, blocks };
+        let capacity = Capacity { flows: parameters.node.flows_max, actives, spans, blocks };
         let storage = Storage::in_memory_logged(capacity).map_err(|error| not_started(&error))?;
         node.storage = Some(storage);
         node.start(Time(0))?;
@@ -155,9 +155,6 @@ impl Node {
         }
     }
 }
-
-/// Room for every connection of a world, with some to spare for those in TIME-WAIT.
-const FLOWS: u32 = 128;
 
 fn config(parameters: &NodeParameters) -> Config {
     Config {

@@ -38,6 +38,8 @@ pub enum Breach {
     NoticeOfUnknownFlow { flow: FlowId },
     #[error("flow {flow}: its service word was {word:?} when it opened or resumed")]
     WordNotClean { flow: FlowId, word: Option<u64> },
+    #[error("connection {connection}: its name was not there after a restart, or could not be set")]
+    NameLost { connection: usize },
     #[error("flow {flow}: a stream that begins with {tag:#04x}, as no client's does")]
     UnknownStream { flow: FlowId, tag: u8 },
     #[error("flow {flow}: the service was told of the delivery of no ticket")]

@@ -117,6 +117,8 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
         (64, 32_768, 8_192)
     };
     NodeParameters {
+        // With some to spare for those in TIME-WAIT.
+        flows_max: if is_tight && dice.chance(30) { dice.scaled(1, 8) as u32 } else { 128 },
         capacity,
         is_tight,
         mtu: dice.within(576, 1500) as u16,

@@ -142,7 +142,9 @@ pub struct NodeParameters {
     pub window_bytes: u32,
     /// Most bytes in a flow's send queue.
     pub send_queue_bytes: u32,
-    /// How many active blocks, spans and payload blocks there are.
+    /// For how many connections there is room.
+    pub flows_max: u32,
+    /// How many active blocks, spans and payload blocks there are. A quarter as many repair blocks as active blocks are.
     pub capacity: (u32, u32, u32),
     /// Whether that is less than what everybody may ask for at once.
     pub is_tight: bool,

@@ -47,6 +47,8 @@ pub enum Sabotage {
     RepeatOwnReceipt,
     /// A client's receipt is for more than the node has acknowledged.
     HurryOwnReceipt,
+    /// Connections are given no names.
+    WithholdNames,
     /// A segment of the node seems to be a reset.
     SendReset,
     /// One bit of what a client received is flipped.
@@ -78,6 +80,7 @@ impl Sabotage {
             Sabotage::SwallowStreamEnd,
             Sabotage::RepeatOwnReceipt,
             Sabotage::HurryOwnReceipt,
+            Sabotage::WithholdNames,
             Sabotage::SendReset,
             Sabotage::FlipDeliveredBit,
             Sabotage::RepeatDeliveredBytes,
@@ -236,6 +239,7 @@ impl World {
     #[must_use]
     pub fn with_sabotage(mut self, sabotage: Sabotage) -> World {
         self.sabotage = Some(sabotage);
+        self.findings.borrow_mut().is_nameless = sabotage == Sabotage::WithholdNames;
         self
     }
 
@@ -262,6 +266,7 @@ impl World {
             self.statistics.wraps[0] += u64::from(wrapped.0);
             self.statistics.wraps[1] += u64::from(wrapped.1);
         }
+        self.statistics.lies += self.findings.borrow().withheld_names.min(1);
         self.statistics.bytes += self.findings.borrow().consumed_bytes;
         Report { trace_hash: self.trace.hash(), parameters: self.parameters, statistics: self.statistics, breach }
     }
