@@ -39,6 +39,7 @@ const TOPICS: &[&str] = &[
     "connect",
     "data",
     "delayed-ack",
+    "ecn",
     "icmp",
     "idle",
     "ipv6",
