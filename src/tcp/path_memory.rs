@@ -6,10 +6,10 @@
 //!  owed| 64 bytes, 4+6   | ms, 4+6         | ms, 4+7
 //! ```
 //!
-//! The numbers are floats of so many bits of exponent and fraction, rounded up: a time-out is never shorter than it was,
-//! and a window of whole segments stays one. Milliseconds are exact up to 256 and 128 and within 1/128 and 1/64 above;
-//! the slow start threshold, what congestion has taught (RFC 5681 §4.1), is within 64 bytes up to 8 KB and within 1/64
-//! and 64 bytes above. What is larger than can be said, some half an hour and 133 MB, is said as the largest.
+//! The numbers are floats of so many bits of exponent and fraction, rounded up: a time-out is never shorter than it
+//! was, and a window of whole segments stays one. Milliseconds are exact up to 256 and 128 and within 1/128 and 1/64
+//! above; the slow start threshold, what congestion has taught (RFC 5681 §4.1), is within 64 bytes up to 8 KB and
+//! within 1/64 and 64 bytes above. What is larger than can be said, over half an hour or 133 MB, is the largest.
 //!
 //! Invariant: zero is what nothing is known of; what is known never becomes zero.
 
@@ -58,7 +58,8 @@ impl PathMemory {
     }
 }
 
-/// The nearest float that is not less; without an exponent it is the number itself, with one its fraction has a leading 1.
+/// The nearest float that is not less. Without an exponent it is the number itself, with one its fraction has a 1 in
+/// front.
 fn to_float(value: u32, fraction_bits: u32) -> u32 {
     let largest = (1 << (EXPONENT_BITS + fraction_bits)) - 1;
     let value = value.min(from_float(largest, fraction_bits));

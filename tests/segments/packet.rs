@@ -14,8 +14,8 @@
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
-//! Control bits but PSH, the ECN bits of the IP header, the sequence number, the length of the data, the acknowledgment and the urgent pointer are
-//! compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
+//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment, the urgent pointer and ECT
+//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
 //! its first one.
 
 use std::fmt;

@@ -10,6 +10,7 @@ mod application;
 mod apply;
 mod book;
 mod death;
+mod ecn;
 mod finish;
 mod frame;
 mod heal;
@@ -22,6 +23,7 @@ mod planted;
 mod profile;
 mod sack;
 mod scene;
+mod syn;
 #[allow(dead_code, reason = "the reference tests use more of it")]
 mod translate;
 mod wire;
