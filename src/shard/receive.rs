@@ -132,6 +132,9 @@ impl<S: Service> Shard<S> {
         };
         self.batch.tables.count(effects.rule);
         self.batch.note_path(position, effects.path_mtu);
+        for rule in effects.signals.rules() {
+            self.batch.tables.count(rule);
+        }
         if matches!(effects.rule, Rule::HandshakeAckRejected | Rule::SynSentAckRejected) {
             // To where the segment came from, which need not be where the SYN came from.
             self.batch.reply_unmatched(packet, effects.reply);
@@ -139,6 +142,9 @@ impl<S: Service> Shard<S> {
         }
         self.batch.reply(position, effects.reply);
         if effects.is_opened {
+            if self.batch.touched[position].flow.has_ecn() {
+                self.batch.tables.count(Rule::EcnAgreed);
+            }
             self.open_flow(position);
         }
         if effects.is_acknowledged {

@@ -91,6 +91,7 @@ impl Tables {
             window_bytes: config.window_bytes,
             delayed_ack_ms: config.delayed_ack_ms,
             congestion: config.congestion,
+            ecn: config.ecn,
         };
         Ok(Tables {
             offers: [offer(40, 536, 552), offer(60, 1_220, 1_280)],

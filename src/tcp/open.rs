@@ -2,7 +2,8 @@
 //!
 //! In: the segment and whether its port is listened on. Out: whether it opens a connection, and what is answered.
 
-use super::{Active, CongestionControl, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+use super::ecn::is_setup_syn;
+use super::{Active, CongestionControl, Control, Ecn, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
 
 /// What becomes of a segment without a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +33,8 @@ pub struct Offer {
     pub delayed_ack_ms: u32,
     /// How congestion is avoided.
     pub congestion: CongestionControl,
+    /// Whether ECN may be agreed on.
+    pub ecn: Ecn,
 }
 
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
@@ -102,6 +105,9 @@ pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer:
         flow.begin_timestamps(timestamps.value);
     }
     flow.set_takes_sack(segment.sack_permitted);
+    if is_setup_syn(segment) && offer.ecn != Ecn::Off {
+        flow.begin_ecn();
+    }
     if let Some(shift) = segment.window_shift {
         flow.begin_window_scaling(shift.min(SHIFT_MAX), offer.shift());
     }

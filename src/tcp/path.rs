@@ -163,6 +163,7 @@ mod tests {
         window_bytes: 65_535,
         delayed_ack_ms: 0,
         congestion: crate::tcp::CongestionControl::Cubic,
+        ecn: crate::tcp::Ecn::Answers,
     };
 
     fn sending(bytes: u32) -> (Flow, Active) {

@@ -4,7 +4,7 @@
 //! timer.
 
 use super::congestion::CongestionControl;
-use super::recovery::{LOSS, OPEN, RECOVERING, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::recovery::{LOSS, RECOVERING, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::{Active, Flow, Repair, Time};
 
 /// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
@@ -36,7 +36,7 @@ impl Repair {
         control: CongestionControl,
         now: Time,
     ) {
-        if self.detect(flow, active, now) > 0 && self.phase == OPEN {
+        if self.detect(flow, active, now) > 0 && self.is_calm() {
             self.enter(flow, active, control, RECOVERING);
             self.reduce_rate(active, 0, u32::from(flow.mss), false);
         }
@@ -66,7 +66,7 @@ impl Repair {
             return (TIMER_REORDERING, late_ms);
         }
         let pipe = self.pipe(active.snd_una);
-        let may_probe = self.phase == OPEN
+        let may_probe = self.is_calm()
             && self.probe_end_is_set == 0
             && flow.takes_sack()
             && pipe > 0

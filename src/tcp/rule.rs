@@ -218,6 +218,17 @@ pub enum Rule {
     /// Nothing was heard for the idle time-out: RST.
     IdleExpired,
 
+    // Congestion that the network tells of. These count beside what decided the fate of the segment.
+    /// The handshake has agreed on ECN. RFC 3168 §6.1.1.
+    EcnAgreed,
+    /// Payload was marked on its way (CE): ECE is sent until the peer has reduced its window. RFC 3168 §6.1.3.
+    CongestionMarked,
+    /// The peer has reduced its window (CWR): ECE is sent no longer. RFC 3168 §6.1.3.
+    CongestionAnswered,
+    /// The peer says that something of ours was marked (ECE): the window is reduced, once for all that is in flight.
+    /// RFC 3168 §6.1.2.
+    CongestionEchoed,
+
     // The application.
     /// A push was queued.
     PushQueued,

@@ -134,7 +134,7 @@ pub fn emit_whole(
     out.resize(headers_end, 0);
     fill(out);
     assert!(out.len() - headers_end == bytes, "a packet is as long as its fragments together");
-    emit_lower(&mut out[start..headers_end], &ends, id.protocol, bytes);
+    emit_lower(&mut out[start..headers_end], &ends, ends.dscp << 2, id.protocol, bytes);
 }
 
 /// Appends the fragment of a whole frame of ours that begins so many bytes behind its IP header, in a packet of at most

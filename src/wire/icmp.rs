@@ -234,5 +234,5 @@ pub(super) fn emit_icmp(out: &mut Vec<u8>, ends: &Addressing, fill: impl FnOnce(
     };
     let checksum = sum.add_bytes(icmp).finish();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-    emit_lower(&mut out[start..icmp_start], ends, protocol, icmp_bytes);
+    emit_lower(&mut out[start..icmp_start], ends, ends.dscp << 2, protocol, icmp_bytes);
 }

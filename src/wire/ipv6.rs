@@ -13,7 +13,7 @@ use smoltcp::wire::Ipv6Packet;
 
 use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Addresses, Lower, Packet, parse_tcp};
+use super::parse::{Addresses, Lower, Packet, is_congested, parse_tcp};
 use crate::tcp::Rule;
 
 const IPV6_BYTES: usize = 40;
@@ -96,7 +96,8 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         _ if is_to_many => Err(Rule::FrameNotForUs),
         TCP => {
             let both = packet[8..].first_chunk().ok_or(Rule::FrameMalformed)?;
-            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both)).map(Packet::Tcp)
+            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both), is_congested(view.traffic_class()))
+                .map(Packet::Tcp)
         }
         _ => refused(NEXT_HEADER, next_header_at),
     }

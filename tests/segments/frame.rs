@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::ipv6;
-use super::packet::{Fault, Packet};
+use super::packet::{Fault, Packet, Tcp};
 use super::script::Family;
 use super::tcp::{parse_tcp, tcp_bytes};
 
@@ -96,7 +96,7 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
     match packet {
         Packet::Tcp(tcp) => {
             let (from, to) = addresses(&tcp.faults, ends);
-            ip(6, &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
+            ip(6, ecn_bits(tcp), &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
         }
         Packet::Arp { is_request, address, faults } => match ends.on_wire(*address) {
             IpAddr::V4(address) => arp_frame(*is_request, address, faults, ends),
@@ -165,11 +165,30 @@ impl Piece {
 }
 
 /// An IP packet in its frame.
-fn ip(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+fn ip(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     match ends.server {
-        IpAddr::V4(_) => ipv4(protocol, body, faults, ends),
-        IpAddr::V6(_) => ipv6::packet(protocol, body, faults, ends),
+        IpAddr::V4(_) => ipv4(protocol, ecn, body, faults, ends),
+        IpAddr::V6(_) => ipv6::packet(protocol, ecn, body, faults, ends),
     }
+}
+
+/// The two ECN bits of the IP header that carries this segment (RFC 3168 §5).
+fn ecn_bits(tcp: &Tcp) -> u8 {
+    match (tcp.ce, tcp.ect) {
+        (true, _) => 0b11,
+        (false, true) => 0b10,
+        (false, false) => 0,
+    }
+}
+
+/// What these two bits say of a segment that came out. Nobody has marked it yet, and ECT(1) means something else.
+pub fn set_ecn(tcp: &mut Tcp, bits: u8) -> Result<(), String> {
+    tcp.ect = match bits & 0b11 {
+        0 => false,
+        0b10 => true,
+        other => return Err(format!("ECN bits of {other:02b}")),
+    };
+    Ok(())
 }
 
 /// An ICMP message, written as one of IPv4, in its frame.
@@ -181,7 +200,7 @@ fn icmp_frame(mut icmp: Vec<u8>, faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let sum = checksum(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     corrupt(&mut icmp, 3, faults);
-    ipv4(1, &icmp, faults, ends)
+    ipv4(1, 0, &icmp, faults, ends)
 }
 
 /// Flips the bits that the faults say.
@@ -201,10 +220,10 @@ fn quoted(seq: u32, port: u16, packet_bytes: u16, ends: &Ends) -> Vec<u8> {
     tcp.extend(port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
     let lengths = [Fault::TotalLength(packet_bytes), Fault::PayloadLength(packet_bytes.saturating_sub(40))];
-    ip(6, &tcp, &lengths, &ends.reversed())[ETHERNET_BYTES..].to_vec()
+    ip(6, 0, &tcp, &lengths, &ends.reversed())[ETHERNET_BYTES..].to_vec()
 }
 
-fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+fn ipv4(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
     let piece = Piece::of(faults, body.len());
     let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
@@ -216,7 +235,7 @@ fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
         }
     }
     let total = (IPV4_BYTES + options.len() + body.len()) as u16;
-    let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
+    let mut header = vec![0x45 + (options.len() / 4) as u8, ecn];
     header.extend(total.to_be_bytes());
     let (number, fragment) = piece.map_or((0, 0x4000), |piece| {
         (piece.of as u16, (piece.start / 8) as u16 | if piece.is_last { 0 } else { 0x2000 })
@@ -335,8 +354,8 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), S
     if checksum(&[header]) != 0 {
         return Err("a wrong IPv4 header checksum".into());
     }
-    if u16_at(header, 6) != 0x4000 || header[8] < 2 || header[1] & 0x03 != 0 {
-        return Err(format!("an IPv4 header with fragment field {:04x}, TTL {} or ECN", u16_at(header, 6), header[8]));
+    if u16_at(header, 6) != 0x4000 || header[8] < 2 {
+        return Err(format!("an IPv4 header with fragment field {:04x} or TTL {}", u16_at(header, 6), header[8]));
     }
     let (from, to) = (ipv4_at(header, 12), ipv4_at(header, 16));
     if from != ends.server {
@@ -347,6 +366,7 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), S
         6 => {
             let (mut tcp, payload) = parse_tcp(body, from, to)?;
             (tcp.dscp, tcp.ttl) = (Some(header[1] >> 2), Some(header[8]));
+            set_ecn(&mut tcp, header[1])?;
             (Packet::Tcp(tcp), payload)
         }
         other => return Err(format!("a packet of protocol {other}")),
@@ -389,7 +409,6 @@ fn ipv4_at(bytes: &[u8], at: usize) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::Tcp;
     use super::*;
 
     const ENDS: [Ends; 2] = [Ends::new(Family::Ipv4, 80), Ends::new(Family::Ipv6, 80)];

@@ -40,6 +40,7 @@ const TOPICS: &[&str] = &[
     "connect",
     "data",
     "delayed-ack",
+    "ecn",
     "fragments",
     "icmp",
     "idle",

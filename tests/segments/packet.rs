@@ -1,10 +1,10 @@
 //! Packets as a script writes them: TCP segments, ARP and ICMP, with named fields.
 //!
 //! ```text
-//! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] seq N | seq A..B  [ack N]
+//! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] [ect] seq N | seq A..B  [ack N]
 //!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [sack A..B ...]
 //!           [no mss|wscale|sack-ok|ts|sack|psh]
-//! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
+//! only >>   [ce] [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
 //! only <<   [iss N]: this sequence number is called N from now on; [dscp N] [ttl N] of its IPv4 header
 //! arp       arp who-has ADDRESS | arp is-at ADDRESS; over IPv6 the same by neighbour discovery
 //! neighbour solicit ADDRESS | advertise ADDRESS [solicited] [override];  [nobody] [no-link] [link-elsewhere]
@@ -15,8 +15,8 @@
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
-//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment and the urgent pointer are
-//! compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
+//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment, the urgent pointer and ECT
+//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
 //! its first one.
 
 use std::fmt;
@@ -62,6 +62,10 @@ pub struct Tcp {
     pub psh: bool,
     pub ece: bool,
     pub cwr: bool,
+    /// ECN-capable transport, in the IP header.
+    pub ect: bool,
+    /// Congestion experienced, in the IP header.
+    pub ce: bool,
     pub urgent: Option<u16>,
     pub seq: Option<u32>,
     pub iss: Option<u32>,
@@ -96,6 +100,8 @@ impl Default for Tcp {
             psh: false,
             ece: false,
             cwr: false,
+            ect: false,
+            ce: false,
             urgent: None,
             seq: None,
             iss: None,
@@ -228,6 +234,8 @@ impl Tcp {
                 "psh" => tcp.psh = true,
                 "ece" => tcp.ece = true,
                 "cwr" => tcp.cwr = true,
+                "ect" => tcp.ect = true,
+                "ce" => tcp.ce = true,
                 "urg" => tcp.urgent = Some(reader.number()?),
                 "seq" => (tcp.seq, tcp.bytes) = reader.range().map(|(seq, bytes)| (Some(seq), bytes))?,
                 "iss" => {
@@ -279,6 +287,9 @@ impl Tcp {
             || self.cwr != actual.cwr
         {
             return wrong("PSH, ECE or CWR");
+        }
+        if (self.ect, self.ce) != (actual.ect, actual.ce) {
+            return wrong("ECT or CE");
         }
         if self.seq != actual.seq {
             return wrong("the sequence number");
@@ -351,7 +362,16 @@ impl fmt::Display for Tcp {
         if self.port != CLIENT_PORT {
             words.push(format!("port {}", self.port));
         }
-        let flags = [("syn", self.syn), ("fin", self.fin), ("rst", self.rst), ("psh", self.psh)];
+        let flags = [
+            ("syn", self.syn),
+            ("fin", self.fin),
+            ("rst", self.rst),
+            ("psh", self.psh),
+            ("ece", self.ece),
+            ("cwr", self.cwr),
+            ("ect", self.ect),
+            ("ce", self.ce),
+        ];
         words.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_string()));
         words.extend(self.urgent.map(|pointer| format!("urg {pointer}")));
         words.extend(self.seq.map(|seq| match self.bytes {

@@ -80,6 +80,7 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
     config.nagle = listen.has_nagle;
     config.congestion = if listen.is_new_reno { CongestionControl::NewReno } else { CongestionControl::Cubic };
+    config.ecn = listen.ecn.unwrap_or(config.ecn);
     config.dscp = listen.dscp.unwrap_or(config.dscp);
     config.ttl = listen.ttl.unwrap_or(config.ttl);
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);

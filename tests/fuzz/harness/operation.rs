@@ -42,6 +42,8 @@ pub struct Shot {
     pub is_held: bool,
     pub has_other_mac: bool,
     pub control: u8,
+    /// It has ECE and CWR, and its payload was marked on its way.
+    pub is_marked: bool,
     pub options: u8,
     pub seq: Aim,
     pub ack: Aim,
@@ -283,6 +285,7 @@ fn read_shot(input: &mut Input<'_>) -> Shot {
         is_held: byte & 0x80 != 0,
         has_other_mac: byte & 0x40 != 0,
         control: flags & 0x3f,
+        is_marked: byte & 0x08 != 0,
         options: flags >> 6 | (byte & 0x30) >> 2,
         seq: Aim::read(input),
         ack: Aim::read(input),

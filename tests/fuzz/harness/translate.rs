@@ -104,7 +104,7 @@ fn packet_going(frame: &[u8], packet: &[u8], out: &mut Vec<u8>) -> bool {
     }
     let start = out.len();
     out.extend_from_slice(&frame[..12]);
-    out.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+    out.extend_from_slice(&[0x86, 0xdd, 0x60 | packet[1] >> 4, packet[1] << 4, 0, 0]);
     out.extend_from_slice(&((total_bytes - header_bytes) as u16).to_be_bytes());
     let protocol = if packet[9] == 1 { ICMPV6 } else { packet[9] };
     out.extend_from_slice(&[protocol, packet[8]]);
