@@ -205,3 +205,56 @@ pub(super) fn multicast_mac(address: Ipv6Addr) -> [u8; 6] {
     let [.., a, b, c, d] = address.octets();
     [0x33, 0x33, a, b, c, d]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NeighborMessage, Packet, emit_advertisement, emit_solicitation, parse};
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn frames() -> Vec<Vec<u8>> {
+        let [ours, peer] = ["fd00::1", "fd00::2"].map(|text| text.parse().expect("is an address"));
+        let (mut solicitation, mut advertisement) = (Vec::new(), Vec::new());
+        emit_solicitation(&mut solicitation, [2, 0, 0, 0, 0, 2], peer, ours);
+        let source_mac = [2, 0, 0, 0, 0, 2];
+        let question =
+            NeighborMessage { source_mac: MAC, source: ours, target: peer, link_address: None, advertisement: None };
+        emit_advertisement(&mut advertisement, source_mac, &question);
+        let mut optioned = advertisement.clone();
+        optioned.splice(54..54, [58, 0, 1, 4, 0, 0, 0, 0]);
+        optioned[14 + NEXT_HEADER_AT] = DESTINATION_OPTIONS;
+        optioned[14 + 5] += 8;
+        let mut routed = advertisement.clone();
+        routed.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 0]);
+        routed[14 + NEXT_HEADER_AT] = ROUTING;
+        routed[14 + 5] += 8;
+        vec![solicitation, advertisement, optioned, routed]
+    }
+
+    #[test]
+    fn what_is_said_to_neighbours_is_heard() {
+        for (index, frame) in frames().iter().enumerate() {
+            let Ok(Packet::Neighbor(message)) = parse(frame, &MAC) else { panic!("frame {index} is whole") };
+            assert_eq!(message.link_address, Some([2, 0, 0, 0, 0, 2]));
+            assert_eq!(message.advertisement.is_some(), index > 0);
+        }
+    }
+
+    #[test]
+    fn no_prefix_and_no_changed_byte_panics() {
+        for frame in frames() {
+            for length in 0..frame.len() {
+                assert!(parse(&frame[..length], &MAC).is_err(), "{length} bytes of {}", frame.len());
+            }
+            for at in 12..frame.len() {
+                for byte in [0, 1, 0x3b, 0x80, 0xc2, 0xff] {
+                    let mut changed = frame.clone();
+                    changed[at] = byte;
+                    // Whatever it says now, it is a packet or a rule.
+                    let _ = parse(&changed, &MAC);
+                }
+            }
+        }
+    }
+}
