@@ -28,6 +28,7 @@ mod echo;
 mod fragments;
 mod gate;
 mod hops;
+mod inspect;
 mod neighbors;
 mod path;
 mod peers;
@@ -50,6 +51,7 @@ pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
 pub use connect::ConnectError;
+pub(crate) use inspect::{Inside, Named};
 pub use service::{Context, Service};
 pub use trace::{RuleSet, Traced};
 pub use types::{

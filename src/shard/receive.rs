@@ -100,7 +100,7 @@ impl<S: Service> Shard<S> {
         let position = self.batch.touch(slot);
         let touched = &self.batch.touched[position];
         // A cookie cannot promise to lie beyond what the old connection sent, so it never takes its place.
-        if tcp::is_reopening(&touched.flow, &prepared.packet.segment) && !self.batch.is_crowded() {
+        if tcp::is_reopening(&touched.flow, &touched.active, &prepared.packet.segment) && !self.batch.is_crowded() {
             let old = touched.flow;
             self.batch.tables.count(Rule::TimeWaitReopened);
             self.close_flow(position, CloseReason::BothClosed);

@@ -83,7 +83,8 @@ impl Batch {
 
     /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
     pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
-        let Some(index) = self.tables.job_tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
+        let tickets = &self.tables.job_tickets[..self.tables.jobs_end];
+        let Some(index) = tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
         let mut job = self.job(index as u32);
         count(&mut job);
         self.set_job(index as u32, &job);

@@ -46,6 +46,8 @@ pub(super) struct Tables {
     pub job_times: [Option<Time>; JOBS_MAX as usize],
     /// The tickets of jobs' pushes; 0 for none.
     pub job_tickets: [u64; JOBS_MAX as usize],
+    /// One past the last job that ever had one.
+    pub jobs_end: usize,
     pub frames_in: u64,
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
@@ -111,6 +113,7 @@ impl Tables {
             keys: Keys::rebuild(&[]),
             job_times: [None; JOBS_MAX as usize],
             job_tickets: [0; JOBS_MAX as usize],
+            jobs_end: 0,
             frames_in: 0,
             trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
@@ -199,6 +202,12 @@ impl Tables {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         self.hasher.hash(key)
+    }
+
+    /// The pushes of a job have this ticket.
+    pub fn set_job_ticket(&mut self, index: usize, ticket: u64) {
+        self.job_tickets[index] = ticket;
+        self.jobs_end = self.jobs_end.max(index + 1);
     }
 
     /// The slot of the connection with this key.

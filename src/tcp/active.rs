@@ -255,6 +255,12 @@ impl Active {
         (self.srtt_us != 0).then_some(self.srtt_us)
     }
 
+    /// Whether the application is still to be given bytes that the peer was told have arrived. One that has closed for
+    /// good wants none.
+    pub fn has_unread(&self, flow: &Flow) -> bool {
+        self.recv_bytes > 0 && !flow.is_orphaned()
+    }
+
     /// How many sent bytes (and FIN or SYN) are not acknowledged.
     pub fn in_flight(&self, flow: &Flow) -> u32 {
         flow.snd_nxt.since(self.snd_una)

@@ -161,6 +161,8 @@ pub enum Sweep {
 pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
     let waited_s = now.seconds().saturating_sub(flow.heard_s);
     match flow.state() {
+        // What has arrived and is not read yet would be lost with the connection.
+        State::TimeWait if active.is_some_and(|active| active.has_unread(flow)) => Sweep::Nothing,
         State::TimeWait if waited_s >= timeouts.time_wait_s => {
             Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
         }
