@@ -11,7 +11,8 @@ pub enum Shape {
     Segment,
     /// A full fragment from the middle of the packet with this number, which the segment is taken to be in.
     Fragment(u16),
-    /// An ICMP message that a segment of the shard's, which begins with what is acknowledged here, was larger than this.
+    /// An ICMP message that a segment of the shard's, which begins with what is acknowledged here, was larger than
+    /// this.
     TooBig(u16),
 }
 
