@@ -3,11 +3,9 @@
 //! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading
 //! them here sees what is committed; the open batch has its own copies of what it changes.
 
-use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use siphasher::sip::SipHasher24;
-use siphasher::sip128::Hasher128;
 use strum::EnumCount;
 
 use super::config::{Config, is_in_network};
@@ -270,16 +268,6 @@ impl Tables {
 
     fn tuple_hash(&self, key: &FlowKey) -> u64 {
         key.with_bytes(|bytes| self.isn_hasher.hash(bytes))
-    }
-
-    /// The idempotency key of a value that a client gave for a push to this connection.
-    pub fn push_key(&self, flow: FlowId, value: &[u8]) -> [u8; 16] {
-        let (_, secret) = self.storage.head().secret.split_at(16);
-        let secret = <[u8; 16]>::try_from(secret).expect("a secret is two keys of 16 bytes");
-        let mut hasher = siphasher::sip128::SipHasher24::new_with_key(&secret);
-        hasher.write(&flow.to_bits().to_le_bytes());
-        hasher.write(value);
-        hasher.finish128().as_bytes()
     }
 
     /// Whether an id is one of a connection that is or was. Generations only grow.

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Paths that take less than their ends: through two routers with a link of 1,300 bytes between them, with the messages of
-# the routers and without, over IPv4 and IPv6. Prints how long each megabyte takes there and back. Then large pings, which
-# come and are answered in fragments, and forged messages, which change nothing.
+# Paths that take less than their ends: through two routers with a link of 1,300 bytes between them, with the messages
+# of the routers and without, over IPv4 and IPv6. Prints how long each megabyte takes there and back. Then large pings,
+# which come and are answered in fragments, and forged messages, which change nothing.
 #
 #     tests/linux/path-mtu.sh [PROGRAM]        target/release/holdline if none is given
 #

@@ -41,3 +41,8 @@ fn a_flood_of_syns_shuts_nobody_out() {
 fn a_path_that_takes_less_is_found_with_its_messages_and_without() {
     holds("path-mtu.sh", &[]);
 }
+
+#[test]
+fn jumbo_frames_are_filled_where_the_link_has_them() {
+    holds("jumbo.sh", &[]);
+}
