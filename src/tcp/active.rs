@@ -89,7 +89,7 @@ pub struct Active {
     /// The repair block that is borrowed, plus one; 0 for none.
     repair: u32,
     /// When what is held beyond a gap is given up.
-    gap_deadline_ms: u32,
+    pub(super) gap_deadline_ms: u32,
     /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
     pub(super) path_seq: SeqNum,
     /// What was sent before this was sent before the congestion window was last reduced.
@@ -98,9 +98,6 @@ pub struct Active {
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
 
-/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
-/// being a minute at most where they are as ours.
-const GAP_MS_MAX: u32 = 120_000;
 const RECEIVING_URGENT: u8 = 1 << 0;
 const SENDING_URGENT: u8 = 1 << 1;
 const REDUCED: u8 = 1 << 2;
@@ -169,23 +166,6 @@ impl Active {
         if self.ack_deadline_ms == 0 {
             self.ack_deadline_ms = deadline_in(delay_ms, now);
         }
-    }
-
-    /// Something is held beyond a gap, which the peer has so long to fill.
-    pub fn await_gap(&mut self, now: Time) {
-        if self.gap_deadline_ms == 0 {
-            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
-        }
-    }
-
-    /// Nothing is held, or some of the gap is filled.
-    pub fn end_gap(&mut self) {
-        self.gap_deadline_ms = 0;
-    }
-
-    /// Whether the peer has had its time.
-    pub fn is_gap_due(&self, now: Time) -> bool {
-        is_past(self.gap_deadline_ms, now)
     }
 
     /// Whether an ACK goes out at the end of the batch.
@@ -396,11 +376,11 @@ impl Active {
 }
 
 /// A deadline; never 0, which means that there is none.
-fn deadline_in(delay_ms: u32, now: Time) -> u32 {
+pub(super) fn deadline_in(delay_ms: u32, now: Time) -> u32 {
     (now.ms() as u32).wrapping_add(delay_ms).max(1)
 }
 
-fn is_past(deadline_ms: u32, now: Time) -> bool {
+pub(super) fn is_past(deadline_ms: u32, now: Time) -> bool {
     deadline_ms != 0 && (now.ms() as u32).wrapping_sub(deadline_ms) as i32 >= 0
 }
 
