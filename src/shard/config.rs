@@ -58,7 +58,7 @@ pub struct Config {
     pub dscp: u8,
     /// How long an unanswered retransmission is repeated before the connection is given up, in seconds.
     pub user_timeout_s: u32,
-    /// How long TIME-WAIT lasts (2 MSL), in seconds.
+    /// How long TIME-WAIT lasts (2 MSL), in seconds; longer where the service has not read all by then.
     pub time_wait_s: u32,
     /// How long FIN-WAIT-2 waits for the peer's FIN, in seconds.
     pub fin_wait_2_s: u32,

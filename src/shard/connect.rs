@@ -51,6 +51,15 @@ impl<S: Service> Shard<S> {
     }
 }
 
+impl<S> Shard<S> {
+    /// The initial sequence number that a connection between our first address and this peer would get at this
+    /// time: for worlds that want it near the wrap.
+    pub(crate) fn initial_sequence_number(&self, local_port: u16, remote: SocketAddr, now: Time) -> u32 {
+        let key = FlowKey { remote: remote.ip(), remote_port: remote.port(), local_port, local_index: 0 };
+        self.batch.tables.initial_sequence_number(&key, now).0
+    }
+}
+
 impl Batch {
     fn connect(&mut self, local: Option<IpAddr>, local_port: u16, remote: SocketAddr) -> Result<FlowId, ConnectError> {
         let address = remote.ip();

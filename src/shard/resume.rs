@@ -20,6 +20,20 @@ impl<S: Service> Shard<S> {
     /// impossible.
     pub fn new(
         config: Config,
+        storage: Storage,
+        service: S,
+        secret: [u8; 32],
+        now: Time,
+    ) -> Result<Shard<S>, StartError> {
+        let mut shard = Shard::open(config, storage, service, secret, now)?;
+        shard.tell_all_resumed(now);
+        Ok(shard)
+    }
+
+    /// The first half of a start: the service is told of nothing yet, and nothing is committed. Worlds call the halves
+    /// apart, to kill the process in the second.
+    pub(crate) fn open(
+        config: Config,
         mut storage: Storage,
         service: S,
         secret: [u8; 32],
@@ -60,11 +74,11 @@ impl<S: Service> Shard<S> {
         shard.batch.cookies_until = if is_fresh { Time(0) } else { now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000) };
         // Some connection may have been waiting for an active block to close: the clock hand looks.
         shard.batch.starved_rounds = if connections > 0 { STARVED_ROUNDS } else { 0 };
-        shard.tell_all_resumed(now);
         Ok(shard)
     }
 
-    fn tell_all_resumed(&mut self, now: Time) {
+    /// The second half.
+    pub(crate) fn tell_all_resumed(&mut self, now: Time) {
         let end = self.batch.tables.storage.head().flows_end;
         let mut slot = 0;
         while slot < end {
@@ -205,7 +219,7 @@ fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
     tables.keys = Keys::rebuild(tables.storage.keys.records());
     for index in 0..JOBS_MAX as usize {
         let job = tables.storage.jobs.records()[index];
-        tables.job_tickets[index] = job.ticket;
+        tables.set_job_ticket(index, job.ticket);
         if job.state() != JobState::Running {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What sits on a client's socket: connects, writes, reads, closes or aborts as its parameters say.
+//! What sits on a socket of smoltcp's: connects, writes, reads, closes or aborts as its parameters say.
 //!
 //! The client calls `act` whenever its TCP has run; what the application sees goes out as [`Sight`].
 //!
@@ -11,53 +11,24 @@ use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
-use super::client::SERVER;
+use super::client::{Progress, SERVER, Sight};
 use super::pattern::{self, Stream};
 use super::profile::{ConnectionParameters, Ending, Workload};
 
-/// What an application saw.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Sight {
-    /// The handshake is complete.
-    Established,
-    /// The next bytes of the stream.
-    Bytes(Vec<u8>),
-    /// The stream has ended.
-    End,
-    /// The connection was reset.
-    Reset,
-    /// The connection has ended by a FIN from either side.
-    Finished,
-}
-
 /// One connection's application.
 pub(super) struct Application {
-    /// The connection's number in the world, which its first byte tells the node.
-    pub(super) number: usize,
-    /// Where it connects from.
-    pub(super) local: SocketAddrV4,
-    /// How much it has written, which is final once `is_closed`.
-    pub(super) written_bytes: u64,
-    /// Whether it has closed its direction.
-    pub(super) is_closed: bool,
+    /// What it has done so far.
+    pub(super) progress: Progress,
     /// Since when nothing but its FIN is unacknowledged.
     fin_since_us: Option<u64>,
-    /// Whether it has aborted.
-    pub(super) is_aborted: bool,
-    /// Whether there is nothing left to happen on its side.
-    pub(super) is_over: bool,
     parameters: ConnectionParameters,
     seed: u64,
     handle: SocketHandle,
-    is_begun: bool,
-    is_established: bool,
     has_ended: bool,
-    read_bytes: u64,
     write_from_us: u64,
     read_from_us: u64,
     queued_bytes: usize,
     queued_since_us: u64,
-    is_rescued: bool,
 }
 
 /// A connection whose send buffer has not moved for this long has lost its timer; two of smoltcp's longest RTOs.
@@ -83,25 +54,16 @@ impl Application {
         }
         socket.set_keep_alive(parameters.keepalive_ms.map(Duration::from_millis));
         Application {
-            number,
-            local,
-            written_bytes: 0,
-            is_closed: false,
+            progress: Progress::new(number, local),
             fin_since_us: None,
-            is_aborted: false,
-            is_over: false,
             parameters: parameters.clone(),
             seed,
             handle: sockets.add(socket),
-            is_begun: false,
-            is_established: false,
             has_ended: false,
-            read_bytes: 0,
             write_from_us: parameters.start_us,
             read_from_us: parameters.start_us,
             queued_bytes: 0,
             queued_since_us: 0,
-            is_rescued: false,
         }
     }
 
@@ -113,17 +75,10 @@ impl Application {
         self.write_from_us = 0;
     }
 
-    /// How many bytes of the stream its TCP has in order, read or not.
-    pub(super) fn held_by_tcp_bytes(&self, sockets: &SocketSet<'static>) -> u64 {
-        self.read_bytes + sockets.get::<Socket>(self.handle).recv_queue() as u64
-    }
-
     /// smoltcp 0.14 forgets its timer when the retransmission timer fires while a window update that was overtaken by
-    /// an older segment has left it with a window of zero: unacknowledged bytes, and nothing that will ever send
-    /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does,
-    /// as it takes no window from a repeated acknowledgment there; then the application gives up by an abort. So it
-    /// does where the FIN alone is left and its timer went with a fast retransmission that had nothing to send.
-    /// Returns whether anything was needed.
+    /// an older segment has left it with a window of zero, and when a fast retransmission finds that its FIN alone is
+    /// left: something unacknowledged, and nothing that will ever send it. The application gives up by an abort; a
+    /// keepalive would carry a byte of its own where others are still to come. Returns whether that was needed.
     pub(super) fn rescue(&mut self, now_us: u64, sockets: &mut SocketSet<'static>, has_no_timer: bool) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         let queued_bytes = socket.send_queue();
@@ -136,43 +91,27 @@ impl Application {
         if queued_bytes != self.queued_bytes || queued_bytes == 0 {
             self.queued_bytes = queued_bytes;
             self.queued_since_us = now_us;
-            if std::mem::take(&mut self.is_rescued) {
-                socket.set_keep_alive(self.parameters.keepalive_ms.map(Duration::from_millis));
-            }
             return false;
         }
         let is_stalled = has_no_timer || now_us - self.queued_since_us >= STALLED_US;
-        if self.is_rescued && socket.state() == State::LastAck && now_us - self.queued_since_us >= 2 * STALLED_US {
-            return self.abort(socket);
-        }
-        if self.is_rescued || !self.is_established || !socket.is_active() || !is_stalled {
-            return false;
-        }
-        self.is_rescued = true;
-        socket.set_keep_alive(Some(Duration::from_secs(1)));
-        true
+        self.progress.is_established && socket.is_active() && is_stalled && self.abort(socket)
     }
 
     fn abort(&mut self, socket: &mut Socket<'static>) -> bool {
         socket.abort();
-        self.is_aborted = true;
-        self.is_over = true;
+        self.progress.is_aborted = true;
+        self.progress.is_over = true;
         true
     }
 
-    /// Whether its TCP knows the other side.
-    pub(super) fn is_established(&self) -> bool {
-        self.is_established
-    }
-
-    /// Whether it has asked its TCP for the connection.
-    pub(super) fn is_begun(&self) -> bool {
-        self.is_begun
+    /// How far before the wrap its initial sequence number is to be.
+    pub(super) fn isn_before_wrap(&self) -> Option<u32> {
+        self.parameters.isn_before_wrap
     }
 
     /// Whether its port is free for another connection.
     pub(super) fn has_left_port(&self, sockets: &SocketSet<'static>) -> bool {
-        self.is_over && sockets.get::<Socket>(self.handle).state() == State::Closed
+        self.progress.is_over && sockets.get::<Socket>(self.handle).state() == State::Closed
     }
 
     /// Does one thing after the other as far as the time allows; true if TCP may now have something to send.
@@ -185,28 +124,28 @@ impl Application {
         sights: &mut Vec<(usize, Sight)>,
     ) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
-        if self.is_over {
+        if self.progress.is_over {
             return false;
         }
-        if !self.is_begun {
+        if !self.progress.is_begun {
             if now_us < self.parameters.start_us || !is_port_free {
                 return false;
             }
-            self.is_begun = true;
-            let connected = socket.connect(interface.context(), SERVER, self.local);
+            self.progress.is_begun = true;
+            let connected = socket.connect(interface.context(), SERVER, self.progress.local);
             connected.expect("a fresh socket with both addresses given can connect");
             return true;
         }
-        if !self.is_established && !matches!(socket.state(), State::SynSent | State::Closed) {
-            self.is_established = true;
-            sights.push((self.number, Sight::Established));
+        if !self.progress.is_established && !matches!(socket.state(), State::SynSent | State::Closed) {
+            self.progress.is_established = true;
+            sights.push((self.progress.number, Sight::Established));
         }
         if let Ending::ClientReset(at_us) = self.parameters.ending
             && now_us >= at_us
         {
             socket.abort();
-            self.is_aborted = true;
-            self.is_over = true;
+            self.progress.is_aborted = true;
+            self.progress.is_over = true;
             return true;
         }
         let has_acted = self.write(now_us, socket) | self.read(now_us, socket, sights) | self.close(now_us, socket);
@@ -222,8 +161,8 @@ impl Application {
         if rest == 0 || now_us < self.write_from_us || !socket.can_send() {
             return false;
         }
-        let (seed, stream, offset) = (self.seed, Stream::FromClient(self.number), self.written_bytes);
-        let tag = tag(self.number, self.parameters.workload);
+        let (seed, stream, offset) = (self.seed, Stream::FromClient(self.progress.number), self.progress.written_bytes);
+        let tag = tag(self.progress.number, self.parameters.workload);
         let written = socket.send(|buffer| {
             let count = buffer.len().min(bytes_at_once).min(rest as usize);
             pattern::fill(seed, stream, offset, &mut buffer[..count]);
@@ -232,13 +171,17 @@ impl Application {
             }
             (count, count)
         });
-        self.written_bytes += written.unwrap_or(0) as u64;
+        self.progress.written_bytes += written.unwrap_or(0) as u64;
         self.write_from_us = now_us + pause_us;
         written.unwrap_or(0) > 0
     }
 
     fn unwritten_bytes(&self) -> u64 {
-        if self.is_closed || self.has_ended { 0 } else { self.parameters.send_bytes - self.written_bytes }
+        if self.progress.is_closed || self.has_ended {
+            0
+        } else {
+            self.parameters.send_bytes - self.progress.written_bytes
+        }
     }
 
     fn read(&mut self, now_us: u64, socket: &mut Socket, sights: &mut Vec<(usize, Sight)>) -> bool {
@@ -253,14 +196,13 @@ impl Application {
             Ok(0) => false,
             Ok(count) => {
                 buffer.truncate(count);
-                self.read_bytes += count as u64;
                 self.read_from_us = now_us + pause_us;
-                sights.push((self.number, Sight::Bytes(buffer)));
+                sights.push((self.progress.number, Sight::Bytes(buffer)));
                 true
             }
             Err(RecvError::Finished) => {
                 self.has_ended = true;
-                sights.push((self.number, Sight::End));
+                sights.push((self.progress.number, Sight::End));
                 true
             }
             Err(RecvError::InvalidState) => false,
@@ -274,24 +216,24 @@ impl Application {
             (Ending::ClientReset(_) | Ending::ServerFin(_) | Ending::ServerReset(_), _) => false,
         };
         let wants_to_close = self.has_ended || (is_time && self.unwritten_bytes() == 0);
-        if self.is_closed || !self.is_established || !wants_to_close {
+        if self.progress.is_closed || !self.progress.is_established || !wants_to_close {
             return false;
         }
-        self.is_closed = true;
+        self.progress.is_closed = true;
         socket.close();
         true
     }
 
     fn notice_the_end(&mut self, socket: &Socket, sights: &mut Vec<(usize, Sight)>) {
-        let is_finished = self.has_ended && self.is_closed;
+        let is_finished = self.has_ended && self.progress.is_closed;
         match socket.state() {
             State::Closed if socket.recv_queue() == 0 => {
-                self.is_over = true;
-                sights.push((self.number, if is_finished { Sight::Finished } else { Sight::Reset }));
+                self.progress.is_over = true;
+                sights.push((self.progress.number, if is_finished { Sight::Finished } else { Sight::Reset }));
             }
             State::TimeWait if is_finished => {
-                self.is_over = true;
-                sights.push((self.number, Sight::Finished));
+                self.progress.is_over = true;
+                sights.push((self.progress.number, Sight::Finished));
             }
             _ => {}
         }
@@ -300,10 +242,10 @@ impl Application {
     /// When it wants to act next, if nothing arrives.
     pub(super) fn wake_us(&self, sockets: &SocketSet<'static>, now_us: u64) -> Option<u64> {
         let socket = sockets.get::<Socket>(self.handle);
-        if self.is_over {
+        if self.progress.is_over {
             return None;
         }
-        if !self.is_begun {
+        if !self.progress.is_begun {
             // Later than that it waits for its port, and begins when the connection before it has left it.
             return Some(self.parameters.start_us).filter(|&at_us| at_us > now_us);
         }
@@ -311,7 +253,7 @@ impl Application {
         let read_us = (socket.can_recv() && !self.has_ended).then_some(self.read_from_us);
         let end_us = match self.parameters.ending {
             Ending::ClientReset(at_us) => Some(at_us),
-            Ending::ClientFin(at_us) if self.is_established && !self.is_closed => Some(at_us),
+            Ending::ClientFin(at_us) if self.progress.is_established && !self.progress.is_closed => Some(at_us),
             Ending::ClientFin(_) | Ending::ServerFin(_) | Ending::ServerReset(_) => None,
         };
         [write_us, read_us, end_us].into_iter().flatten().filter(|&at_us| at_us > now_us).min()

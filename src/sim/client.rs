@@ -1,33 +1,73 @@
-//! A client machine: smoltcp as an independent TCP, and an application for each of its connections.
+//! A client machine: another TCP or our own, and an application for each of its connections.
 //!
 //! Frames come in by `arrive`; `step` lets the TCP and the applications do what the time allows and collects what
 //! they send ([`Client::sent`]) and what the applications saw ([`Sight`]). `wake_us` says when to step next.
 //!
-//! Invariant: nothing of ours is in its TCP; what the two stacks have in common is the RFC.
+//! Invariant: whichever TCP it is, the world learns the same of it, and judges it in the same way.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use smoltcp::iface::{Config, Interface, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use strum::EnumCount;
 
-use super::application::{self, Application, Sight};
-use super::network::Port;
-use super::profile::ClientParameters;
+use crate::shard::Rule;
 
-/// A client machine.
-pub(super) struct Client {
-    interface: Interface,
-    cable: Cable,
-    sockets: SocketSet<'static>,
-    applications: Vec<Application>,
-    /// Which of them take over the port of the one before.
-    are_successors: Vec<bool>,
-    tcp_wake_us: Option<u64>,
-    /// How often smoltcp was helped out of a stall of its own, see `Application::rescue`.
-    pub(super) rescues: u64,
+use super::own::OwnClient;
+use super::profile::{ClientParameters, Stack};
+use super::reference::ReferenceClient;
+use super::report::Breach;
+
+/// What an application saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Sight {
+    /// The handshake is complete.
+    Established,
+    /// The next bytes of the stream.
+    Bytes(Vec<u8>),
+    /// The stream has ended.
+    End,
+    /// The node's TCP has acknowledged so many bytes, says the client's.
+    Delivered(u64),
+    /// The connection was reset.
+    Reset,
+    /// The connection has ended by a FIN from either side.
+    Finished,
+}
+
+/// What an application has done so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The connection's number in the world, which its first byte tells the node.
+    pub(super) number: usize,
+    /// Where it connects from.
+    pub(super) local: SocketAddrV4,
+    /// How much it has written, which is final once `is_closed`.
+    pub(super) written_bytes: u64,
+    /// Whether it has asked its TCP for the connection.
+    pub(super) is_begun: bool,
+    /// Whether its TCP knows the other side.
+    pub(super) is_established: bool,
+    /// Whether it has closed its direction.
+    pub(super) is_closed: bool,
+    /// Whether it has aborted.
+    pub(super) is_aborted: bool,
+    /// Whether there is nothing left to happen on its side.
+    pub(super) is_over: bool,
+}
+
+impl Progress {
+    /// Of an application that has not begun.
+    pub(super) fn new(number: usize, local: SocketAddrV4) -> Progress {
+        Progress {
+            number,
+            local,
+            written_bytes: 0,
+            is_begun: false,
+            is_established: false,
+            is_closed: false,
+            is_aborted: false,
+            is_over: false,
+        }
+    }
 }
 
 /// The first address of the clients' network; the client of index i has the i-th after it.
@@ -37,134 +77,106 @@ pub(super) const PREFIX: u8 = 16;
 /// Where the node listens.
 pub(super) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 7, 0, 1), 7007);
 
+/// A client machine.
+pub(super) enum Client {
+    Reference(Box<ReferenceClient>),
+    Own(Box<OwnClient>),
+}
+
+/// The address of the client of this index.
+pub(super) fn address(index: usize) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(CLIENT_ADDRESS) + index as u32)
+}
+
+/// Where each connection of a client comes from, and whether it takes the port of the one before.
+pub(super) fn ends(index: usize, parameters: &ClientParameters, first_number: usize) -> Vec<(SocketAddrV4, bool)> {
+    let mut ends: Vec<(SocketAddrV4, bool)> = Vec::new();
+    for (number, connection) in (first_number..).zip(&parameters.connections) {
+        let own = SocketAddrV4::new(address(index), 40_000 + number as u16);
+        let local = ends.last().filter(|_| connection.is_successor).map_or(own, |&(before, _)| before);
+        ends.push((local, local != own));
+    }
+    ends
+}
+
 impl Client {
     /// The client of this index; its connections are numbered from `first_number` on.
-    pub(super) fn new(index: usize, parameters: &ClientParameters, seed: u64, first_number: usize) -> Client {
-        let mut cable = Cable { mtu: usize::from(parameters.mtu), ..Cable::default() };
-        let address = EthernetAddress(Port::Client(index).mac());
-        let mut config = Config::new(HardwareAddress::Ethernet(address));
-        config.random_seed = parameters.isn_seed;
-        let mut interface = Interface::new(config, &mut cable, Instant::ZERO);
-        let ip_address = Ipv4Addr::from(u32::from(CLIENT_ADDRESS) + index as u32);
-        interface.update_ip_addrs(|addresses| {
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(ip_address), PREFIX));
-        });
-        let mut sockets = SocketSet::new(Vec::new());
-        let mut applications: Vec<Application> = Vec::new();
-        let mut are_successors = Vec::new();
-        for (number, connection) in (first_number..).zip(&parameters.connections) {
-            let own = SocketAddrV4::new(ip_address, 40_000 + number as u16);
-            let local = applications.last().filter(|_| connection.is_successor).map_or(own, |before| before.local);
-            are_successors.push(local != own);
-            applications.push(Application::new(number, connection, seed, local, &mut sockets));
-        }
-        Client { interface, cable, sockets, applications, are_successors, tcp_wake_us: Some(0), rescues: 0 }
+    pub(super) fn new(
+        index: usize,
+        parameters: &ClientParameters,
+        seed: u64,
+        first_number: usize,
+    ) -> Result<Client, Breach> {
+        Ok(match parameters.stack {
+            Stack::Smoltcp => Client::Reference(Box::new(ReferenceClient::new(index, parameters, seed, first_number))),
+            Stack::Own => Client::Own(Box::new(OwnClient::new(index, parameters, seed, first_number)?)),
+        })
     }
 
     /// A frame has arrived.
     pub(super) fn arrive(&mut self, frame: Vec<u8>) {
-        self.cable.inbox.push_back(frame);
+        match self {
+            Client::Reference(client) => client.arrive(frame),
+            Client::Own(client) => client.arrive(frame),
+        }
     }
 
     /// The frames sent since the last call.
     pub(super) fn sent(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.cable.outbox)
+        match self {
+            Client::Reference(client) => client.sent(),
+            Client::Own(client) => client.sent(),
+        }
     }
 
     /// From now on nobody reads or writes slowly.
     pub(super) fn heal(&mut self) {
-        for application in &mut self.applications {
-            application.heal();
+        match self {
+            Client::Reference(client) => client.heal(),
+            Client::Own(client) => client.heal(),
         }
     }
 
-    /// The applications, in the order of their numbers.
-    pub(super) fn applications(&self) -> &[Application] {
-        &self.applications
+    /// What the applications have done, in the order of their numbers.
+    pub(super) fn progress(&self) -> Vec<Progress> {
+        match self {
+            Client::Reference(client) => client.progress(),
+            Client::Own(client) => client.progress(),
+        }
     }
 
-    /// How many bytes of this application's stream its TCP has acknowledged or is about to, in order.
-    pub(super) fn held_by_tcp_bytes(&self, application: &Application) -> u64 {
-        application.held_by_tcp_bytes(&self.sockets)
+    /// How often its TCP was helped out of a stall of its own.
+    pub(super) fn rescues(&self) -> u64 {
+        match self {
+            Client::Reference(client) => client.rescues,
+            Client::Own(_) => 0,
+        }
+    }
+
+    /// How often each rule decided in its TCP, where that is ours.
+    pub(super) fn rules(&self) -> [u64; Rule::COUNT] {
+        match self {
+            Client::Reference(_) => [0; Rule::COUNT],
+            Client::Own(client) => client.rules(),
+        }
     }
 
     /// When to call `step` next, if nothing arrives.
     pub(super) fn wake_us(&self, now_us: u64) -> Option<u64> {
-        let applications = self.applications.iter().filter_map(|it| it.wake_us(&self.sockets, now_us));
-        applications.chain(self.tcp_wake_us).min()
+        match self {
+            Client::Reference(client) => client.wake_us(now_us),
+            Client::Own(client) => client.wake_us(now_us),
+        }
     }
 
     /// Lets TCP and applications run.
-    pub(super) fn step(&mut self, now_us: u64, sights: &mut Vec<(usize, Sight)>) {
-        application::set_clock(now_us);
-        let now = Instant::from_micros(now_us as i64);
-        loop {
-            self.interface.poll(now, &mut self.cable, &mut self.sockets);
-            let mut has_acted = false;
-            for index in 0..self.applications.len() {
-                let is_port_free =
-                    !self.are_successors[index] || self.applications[index - 1].has_left_port(&self.sockets);
-                let application = &mut self.applications[index];
-                has_acted |= application.act(now_us, is_port_free, &mut self.interface, &mut self.sockets, sights);
+    pub(super) fn step(&mut self, now_us: u64, sights: &mut Vec<(usize, Sight)>) -> Result<(), Breach> {
+        match self {
+            Client::Reference(client) => {
+                client.step(now_us, sights);
+                Ok(())
             }
-            if !has_acted {
-                break;
-            }
+            Client::Own(client) => client.step(now_us, sights),
         }
-        self.tcp_wake_us = self.interface.poll_at(now, &self.sockets).map(|at| at.total_micros().max(0) as u64);
-        let has_no_timer = self.tcp_wake_us.is_none();
-        for application in &mut self.applications {
-            if application.rescue(now_us, &mut self.sockets, has_no_timer) {
-                self.rescues += 1;
-                self.tcp_wake_us = Some(now_us + 1);
-            }
-        }
-    }
-}
-
-/// smoltcp's view of a network card.
-#[derive(Default)]
-struct Cable {
-    inbox: VecDeque<Vec<u8>>,
-    outbox: Vec<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Arrived(Vec<u8>);
-struct Departing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl Device for Cable {
-    type RxToken<'a> = Arrived;
-    type TxToken<'a> = Departing<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Arrived, Departing<'_>)> {
-        self.inbox.pop_front().map(|frame| (Arrived(frame), Departing(&mut self.outbox)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Departing<'_>> {
-        Some(Departing(&mut self.outbox))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        const ETHERNET_HEADER_BYTES: usize = 14;
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + ETHERNET_HEADER_BYTES;
-        capabilities
-    }
-}
-
-impl RxToken for Arrived {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Departing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, bytes: usize, f: F) -> R {
-        let mut frame = vec![0; bytes];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
     }
 }

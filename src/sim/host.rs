@@ -1,6 +1,7 @@
 //! The service under test: echo or hold, whichever a connection's first byte asks for.
 //!
-//! Every received byte is checked against the stream it belongs to.
+//! Every received byte is checked against the stream it belongs to. Each connection is given a name with its first
+//! byte.
 //!
 //! The shard calls it; what it finds wrong goes into [`Findings`], which the world reads after each call. It keeps
 //! nothing between calls but what lies in a flow's service word, so a killed process takes nothing along: when a word
@@ -30,6 +31,10 @@ pub(super) struct Findings {
     pub(super) ended: Vec<(usize, u64)>,
     /// How many bytes the service still takes of each connection's before it waits for an offer; without, all.
     pub(super) appetites: Vec<Option<u64>>,
+    /// Whether names are not set, which is a lie.
+    pub(super) is_nameless: bool,
+    /// How often a name was not set.
+    pub(super) withheld_names: u64,
     /// Bytes consumed in all, those of batches that were lost included.
     pub(super) consumed_bytes: u64,
 }
@@ -62,6 +67,16 @@ impl Host {
         self.findings.borrow_mut().breaches.push(breach);
     }
 
+    /// The name is committed with the first bytes, or neither is.
+    fn name(&self, context: &mut Context<'_>, flow: FlowId, number: usize) {
+        let mut findings = self.findings.borrow_mut();
+        if findings.is_nameless {
+            findings.withheld_names += 1;
+        } else if context.set_name(flow, &name_of(number)).is_err() {
+            findings.breaches.push(Breach::NameLost { connection: number });
+        }
+    }
+
     fn check(&self, number: usize, consumed: u64, bytes: &[u8]) {
         // The first byte of a stream is its tag; it has been looked at already.
         let skipped = usize::from(consumed == 0);
@@ -71,6 +86,11 @@ impl Host {
             self.found(Breach::WrongBytesReceived { connection: number, offset: offset + at as u64 });
         }
     }
+}
+
+/// The name of a connection.
+fn name_of(number: usize) -> Vec<u8> {
+    format!("connection {number}").into_bytes()
 }
 
 impl Service for Host {
@@ -92,6 +112,9 @@ impl Service for Host {
             return bytes.len();
         }
         self.check(number, consumed, bytes);
+        if consumed == 0 {
+            self.name(context, flow, number);
+        }
         let skipped = usize::from(consumed == 0);
         let mut flags = word & DISCARDS;
         let taken = match workload {
@@ -144,6 +167,9 @@ impl Service for Host {
         let (number, _) = from_tag((word >> 48) as u8);
         if word & CONSUMED > 0 && number >= self.connection_count {
             self.found(Breach::WordNotClean { flow, word: Some(word) });
+        }
+        if word & CONSUMED > 0 && context.attachment(flow) != name_of(number) {
+            self.found(Breach::NameLost { connection: number });
         }
     }
 }

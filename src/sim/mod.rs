@@ -7,7 +7,7 @@
 //!            parameters (drawn from the seed, printed when a world fails)
 //!                 |
 //!   clients -> network -> node [ shard + host service | storage ] -> network -> clients
-//!   (smoltcp)  (faults)    (killed at any commit point, started again)          |
+//!   (smoltcp,  (faults)    (killed at any commit point, started again)          |
 //!       \           \               |  notices, received bytes                  |
 //!        `-----------`--> wiretap   v                                           v
 //!                        every frame  ------------->  ledger: one per connection, every byte both ways
@@ -22,18 +22,26 @@
 
 mod application;
 mod client;
+mod clock;
+mod fault;
 mod host;
+mod invariants;
 mod ledger;
+mod middlebox;
 mod network;
 mod node;
+mod own;
 mod pattern;
 mod profile;
+mod reference;
 mod report;
 mod trace;
 mod wiretap;
 mod world;
 
-pub use profile::{Parameters, Profile};
+pub use fault::Fault;
+pub use invariants::Invariant;
+pub use profile::{Operation, Parameters, Profile};
 pub use report::{Breach, Report, Statistics, Totals};
 pub use world::{Sabotage, World};
 

@@ -1,5 +1,7 @@
 //! The network between the clients and the node: a switch whose links lose, double, delay, reorder and spoil frames.
 //!
+//! Each way is treated by itself.
+//!
 //! Frames come in with the time at which they were sent; `take_due` gives each copy that arrives, with the port it
 //! arrives at. Ports are found by destination address, as in a switch that knows all of them.
 //!
@@ -12,6 +14,7 @@ use std::collections::BinaryHeap;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::fault::Fault;
 use super::profile::NetworkParameters;
 use super::report::Statistics;
 
@@ -28,6 +31,10 @@ pub(super) enum Port {
 }
 
 impl Port {
+    fn of(index: usize) -> Port {
+        if index == 0 { Port::Node } else { Port::Client(index - 1) }
+    }
+
     /// The Ethernet address of who is plugged in there.
     pub(super) fn mac(self) -> [u8; 6] {
         match self {
@@ -36,6 +43,11 @@ impl Port {
         }
     }
 }
+
+/// How long a row of lost frames lasts at most.
+const BURST_US_MAX: u64 = 5_000_000;
+/// How long a frame waits at most for later ones to overtake it.
+const OVERTAKEN_US_MAX: u64 = 400_000;
 
 /// A frame under way: when it arrives, which of all frames it is, where, its bytes.
 type UnderWay = (u64, u64, Port, Vec<u8>);
@@ -47,9 +59,30 @@ pub(super) struct Network {
     under_way: BinaryHeap<Reverse<UnderWay>>,
     sent_count: u64,
     client_count: usize,
-    /// When the last frame that was not held back arrives at the node and at each client.
-    last_arrival_us: Vec<u64>,
+    links: Vec<Link>,
     is_healed: bool,
+}
+
+/// The way to the node, or to a client.
+#[derive(Clone, Default)]
+struct Link {
+    /// When the last frame that was not held back arrives.
+    last_arrival_us: u64,
+    /// How many frames in a row are still to be lost.
+    burst_frames: u32,
+    /// When the row ends, however many were sent by then.
+    burst_until_us: u64,
+    /// Frames that wait for later ones to overtake them.
+    overtaken: Vec<Overtaken>,
+}
+
+#[derive(Clone)]
+struct Overtaken {
+    /// How many later ones still.
+    frames: u32,
+    /// It waits no longer than this.
+    until_us: u64,
+    frame: Vec<u8>,
 }
 
 impl Network {
@@ -61,25 +94,35 @@ impl Network {
             under_way: BinaryHeap::new(),
             sent_count: 0,
             client_count,
-            last_arrival_us: vec![0; client_count + 1],
+            links: vec![Link::default(); client_count + 1],
             is_healed: false,
         }
     }
 
     /// From now on frames are only delayed.
-    pub(super) fn heal(&mut self) {
+    pub(super) fn heal(&mut self, now_us: u64) {
         self.is_healed = true;
+        for held in self.links.iter_mut().flat_map(|link| &mut link.overtaken) {
+            held.until_us = now_us;
+        }
     }
 
     /// When the next frame arrives.
     pub(super) fn next_arrival_us(&self) -> Option<u64> {
-        self.under_way.peek().map(|Reverse((at_us, ..))| *at_us)
+        let under_way_us = self.under_way.peek().map(|Reverse((at_us, ..))| *at_us);
+        let held_us = self.links.iter().flat_map(|link| &link.overtaken).map(|held| held.until_us);
+        held_us.chain(under_way_us).min()
     }
 
     /// A frame that has arrived by `now_us`, and where.
     pub(super) fn take_due(&mut self, now_us: u64) -> Option<(Port, Vec<u8>)> {
         if self.next_arrival_us()? > now_us {
             return None;
+        }
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if let Some(position) = link.overtaken.iter().position(|held| held.until_us <= now_us) {
+                return Some((Port::of(index), link.overtaken.remove(position).frame));
+            }
         }
         self.under_way.pop().map(|Reverse((_, _, port, frame))| (port, frame))
     }
@@ -90,22 +133,21 @@ impl Network {
         statistics.frame_bytes += frame.len() as u64;
         let Some(destination) = frame.get(..6) else { return };
         for index in 0..=self.client_count {
-            let port = if index == 0 { Port::Node } else { Port::Client(index - 1) };
+            let port = Port::of(index);
             if port != from && (destination == port.mac() || destination == [0xff; 6]) {
-                self.carry(now_us, index, port, frame, statistics);
+                self.carry(now_us, index, frame, statistics);
             }
         }
     }
 
-    fn carry(&mut self, now_us: u64, index: usize, port: Port, frame: &[u8], statistics: &mut Statistics) {
-        let is_parted = self.parameters.partitions_us.iter().any(|&(from, until)| (from..until).contains(&now_us));
-        if !self.is_healed && (is_parted || self.strikes(self.parameters.loss)) {
-            statistics.lost += 1;
+    fn carry(&mut self, now_us: u64, index: usize, frame: &[u8], statistics: &mut Statistics) {
+        if let Some(fault) = self.swallows(now_us, index, frame) {
+            statistics.count(fault);
             return;
         }
         let mut copies = 1;
         if self.strikes(self.parameters.duplication) {
-            statistics.duplicated += 1;
+            statistics.count(Fault::Duplicated);
             copies = 2;
         }
         for _ in 0..copies {
@@ -114,20 +156,72 @@ impl Network {
                 copy.resize(60, 0);
             }
             if self.strikes(self.parameters.corruption) && self.corrupt(&mut copy, frame.len()) {
-                statistics.corrupted += 1;
+                statistics.count(Fault::Corrupted);
             }
             let (delay_us_min, delay_us_max) = self.parameters.delay_us;
             let mut at_us = now_us + self.random.random_range(delay_us_min..=delay_us_max);
+            if self.strikes(self.parameters.overtaking) {
+                statistics.count(Fault::Overtaken);
+                let frames = self.random.random_range(1..=self.parameters.overtaking_frames_max);
+                let until_us = at_us + OVERTAKEN_US_MAX;
+                self.links[index].overtaken.push(Overtaken { frames, until_us, frame: copy });
+                continue;
+            }
             if self.strikes(self.parameters.reordering) {
-                statistics.held_back += 1;
+                statistics.count(Fault::HeldBack);
                 at_us += self.random.random_range(1..=self.parameters.held_back_us_max);
             } else {
-                at_us = at_us.max(self.last_arrival_us[index]);
-                self.last_arrival_us[index] = at_us;
+                at_us = at_us.max(self.links[index].last_arrival_us);
+                self.links[index].last_arrival_us = at_us;
             }
-            self.sent_count += 1;
-            self.under_way.push(Reverse((at_us, self.sent_count, port, copy)));
+            self.put_under_way(at_us, index, copy);
+            self.overtake(at_us, index);
         }
+    }
+
+    fn put_under_way(&mut self, at_us: u64, index: usize, frame: Vec<u8>) {
+        self.sent_count += 1;
+        self.under_way.push(Reverse((at_us, self.sent_count, Port::of(index), frame)));
+    }
+
+    /// Another frame arrives then: those that have waited for enough of them follow it.
+    fn overtake(&mut self, at_us: u64, index: usize) {
+        let mut waiting = std::mem::take(&mut self.links[index].overtaken);
+        for held in &mut waiting {
+            held.frames -= 1;
+        }
+        for held in waiting.extract_if(.., |held| held.frames == 0) {
+            self.put_under_way(at_us.min(held.until_us), index, held.frame);
+        }
+        self.links[index].overtaken = waiting;
+    }
+
+    /// Why a frame does not get through, if it does not.
+    fn swallows(&mut self, now_us: u64, index: usize, frame: &[u8]) -> Option<Fault> {
+        const HEADER_BYTES: usize = 14;
+        if self.is_healed {
+            return None;
+        }
+        let is_now = |&(from_us, until_us): &(u64, u64)| (from_us..until_us).contains(&now_us);
+        if self.parameters.partitions_us.iter().any(is_now) {
+            return Some(Fault::Lost);
+        }
+        let narrow = self.parameters.narrow_us.iter().find(|&&(from_us, until_us, _)| is_now(&(from_us, until_us)));
+        if narrow.is_some_and(|&(.., mtu)| frame.len() > usize::from(mtu) + HEADER_BYTES) {
+            return Some(Fault::TooLarge);
+        }
+        let (to_node, to_clients) = self.parameters.loss;
+        if self.strikes(if index == 0 { to_node } else { to_clients }) {
+            return Some(Fault::Lost);
+        }
+        if self.strikes(self.parameters.bursts) {
+            self.links[index].burst_frames = self.random.random_range(1..=self.parameters.burst_frames_max);
+            self.links[index].burst_until_us = now_us + BURST_US_MAX;
+        }
+        let link = &mut self.links[index];
+        let is_in_burst = link.burst_frames > 0 && now_us < link.burst_until_us;
+        link.burst_frames = link.burst_frames.saturating_sub(1);
+        is_in_burst.then_some(Fault::LostInBurst)
     }
 
     /// Flips one bit of the IPv4 packet in a frame of `bytes` without its padding.

@@ -8,16 +8,19 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::net::SocketAddrV4;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::shard::{Capacity, CommitPoint, Config, Resumption, Shard, Storage, Time};
+use strum::{EnumCount, IntoEnumIterator};
+
+use crate::shard::{Capacity, CommitPoint, Config, Resumption, Rule, Shard, Storage, Time};
 
 use super::client::{PREFIX, SERVER};
 use super::host::{Findings, Host};
 use super::network::NODE_MAC;
-use super::profile::{NodeParameters, Parameters};
+use super::profile::{NodeParameters, Operation, Parameters, Strike};
 use super::report::Breach;
 
 /// How a call ended.
@@ -37,12 +40,17 @@ pub(super) struct Node {
     connection_count: usize,
     findings: Rc<RefCell<Findings>>,
     trigger: Arc<Mutex<Trigger>>,
+    rules: [u64; Rule::COUNT],
     shard: Option<Shard<Host>>,
     storage: Option<Storage>,
 }
 
-/// When the next kill within a commit strikes: at the how-manieth offer of this point from now on.
-type Trigger = Option<(CommitPoint, u32)>;
+/// When the next kill within a commit strikes, and what the shard is called for.
+#[derive(Default)]
+struct Trigger {
+    armed: Option<Strike>,
+    operation: Option<Operation>,
+}
 
 /// What unwinds through a killed shard.
 struct Killed(CommitPoint);
@@ -60,34 +68,42 @@ impl Node {
             connection_count,
             findings,
             trigger: Arc::default(),
+            rules: [0; Rule::COUNT],
             shard: None,
             storage: None,
         };
         let (actives, spans, blocks) = parameters.node.capacity;
-        let capacity = Capacity { flows: FLOWS, actives, spans, blocks };
+        let capacity = Capacity { flows: parameters.node.flows_max, actives, spans, blocks };
         let storage = Storage::in_memory_logged(capacity).map_err(|error| not_started(&error))?;
         node.storage = Some(storage);
-        node.start(0)?;
+        node.start(Time(0))?;
         Ok(node)
     }
 
     /// Starts the process on what the last one left.
-    pub(super) fn start(&mut self, now_us: u64) -> Result<Resumption, Breach> {
+    pub(super) fn start(&mut self, now: Time) -> Result<(Called, Resumption), Breach> {
         let storage = self.storage.take().expect("a machine is started only while it is down");
         let host = Host::new(self.seed, self.connection_count, Rc::clone(&self.findings));
         let (config, secret) = (self.config.clone(), self.secret);
-        let started = catch_unwind(AssertUnwindSafe(|| Shard::new(config, storage, host, secret, Time(now_us))));
+        let started = catch_unwind(AssertUnwindSafe(|| Shard::open(config, storage, host, secret, now)));
         let mut shard = started.map_err(|payload| panicked(&*payload))?.map_err(|error| not_started(&error))?;
         let trigger = Arc::clone(&self.trigger);
         shard.set_interrupt(Some(Box::new(move |point| strike(&trigger, point))));
         let resumption = shard.resumption();
         self.shard = Some(shard);
-        Ok(resumption)
+        let (called, _) = self.call(Operation::Resume, |shard| shard.tell_all_resumed(now))?;
+        Ok((called, resumption))
     }
 
     /// The shard, while the machine is up.
     pub(super) fn shard(&self) -> Option<&Shard<Host>> {
         self.shard.as_ref()
+    }
+
+    /// The initial sequence number that a client's connection would get at this time.
+    pub(super) fn initial_sequence_number(&self, remote: SocketAddrV4, now: Time) -> u32 {
+        let shard = self.shard.as_ref().expect("the machine has just been started");
+        shard.initial_sequence_number(SERVER.port(), remote.into(), now)
     }
 
     /// Whether the machine is up.
@@ -96,12 +112,17 @@ impl Node {
     }
 
     /// Arms the next kill within a commit, or disarms it.
-    pub(super) fn arm(&self, trigger: Trigger) {
-        *self.trigger.lock().unwrap_or_else(PoisonError::into_inner) = trigger;
+    pub(super) fn arm(&self, strike: Option<Strike>) {
+        self.trigger.lock().unwrap_or_else(PoisonError::into_inner).armed = strike;
     }
 
     /// Calls the shard. The machine must be up.
-    pub(super) fn call<R>(&mut self, call: impl FnOnce(&mut Shard<Host>) -> R) -> Result<(Called, Option<R>), Breach> {
+    pub(super) fn call<R>(
+        &mut self,
+        operation: Operation,
+        call: impl FnOnce(&mut Shard<Host>) -> R,
+    ) -> Result<(Called, Option<R>), Breach> {
+        self.trigger.lock().unwrap_or_else(PoisonError::into_inner).operation = Some(operation);
         let shard = self.shard.as_mut().expect("only a running shard is called");
         match catch_unwind(AssertUnwindSafe(|| call(shard))) {
             Ok(result) => Ok((Called::Returned, Some(result))),
@@ -118,12 +139,22 @@ impl Node {
     /// Kills the process where it stands.
     pub(super) fn kill(&mut self) {
         self.arm(None);
+        self.add_rules();
         self.storage = self.shard.take().map(Shard::into_storage);
     }
-}
 
-/// Room for every connection of a world, with some to spare for those in TIME-WAIT.
-const FLOWS: u32 = 128;
+    /// How often each rule decided, in this life of the process and those before.
+    pub(super) fn rules(&mut self) -> [u64; Rule::COUNT] {
+        self.add_rules();
+        self.rules
+    }
+
+    fn add_rules(&mut self) {
+        if let Some(shard) = &self.shard {
+            Rule::iter().zip(&mut self.rules).for_each(|(rule, sum)| *sum += shard.rule_count(rule));
+        }
+    }
+}
 
 fn config(parameters: &NodeParameters) -> Config {
     Config {
@@ -132,6 +163,9 @@ fn config(parameters: &NodeParameters) -> Config {
         window_bytes: parameters.window_bytes,
         send_queue_bytes: parameters.send_queue_bytes,
         time_wait_s: parameters.time_wait_s,
+        keepalive_s: parameters.keepalive_s,
+        // No outage of a client that comes back lasts for as long, nor does a middlebox drop as many in a row.
+        keepalive_probes: 60,
         fin_wait_2_s: 300,
         // A repeated ACK may open an ended connection again by its cookie, for which the ledger has no word.
         syn_cookies: false,
@@ -140,20 +174,22 @@ fn config(parameters: &NodeParameters) -> Config {
 }
 
 fn strike(trigger: &Mutex<Trigger>, point: CommitPoint) {
-    let mut armed = trigger.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, offers)) = armed.as_mut()
+    let mut trigger = trigger.lock().unwrap_or_else(PoisonError::into_inner);
+    let Trigger { armed, operation } = &mut *trigger;
+    if let Some(Strike { point: at, offers, during }) = armed.as_mut()
         && *at == point
+        && (during.is_none() || during == operation)
     {
         *offers = offers.saturating_sub(1);
         if *offers == 0 {
             *armed = None;
-            drop(armed);
+            drop(trigger);
             resume_unwind(Box::new(Killed(point)));
         }
     }
 }
 
-fn panicked(payload: &(dyn Any + Send)) -> Breach {
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> Breach {
     let message = payload
         .downcast_ref::<String>()
         .cloned()
@@ -161,6 +197,6 @@ fn panicked(payload: &(dyn Any + Send)) -> Breach {
     Breach::Panicked { message: message.unwrap_or_else(|| "with something that is no sentence".to_owned()) }
 }
 
-fn not_started(error: &dyn std::error::Error) -> Breach {
+pub(super) fn not_started(error: &dyn std::error::Error) -> Breach {
     Breach::NotStarted { message: error.to_string() }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use strum::IntoEnumIterator;
+use strum::{EnumCount, IntoEnumIterator};
 
-use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Stats};
+use crate::shard::{CloseReason, CommitPoint, FlowId, PushError, Rule, Stats};
 
-use super::profile::Parameters;
+use super::fault::{Fault, Faults};
+use super::invariants::Invariant;
+use super::profile::{Operation, Parameters};
 
 /// What must not happen in a world. Connections go by their number among the printed parameters.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -18,6 +20,8 @@ pub enum Breach {
     WrongBytesDelivered { connection: usize, offset: u64 },
     #[error("connection {connection}: the service was told of the end after {consumed} of {written} bytes")]
     StreamCutShort { connection: usize, consumed: u64, written: u64 },
+    #[error("connection {connection}: it ended in order, but the service was not given all {written} bytes")]
+    StreamUnread { connection: usize, written: u64 },
     #[error("connection {connection}: the client saw the end after {received} bytes, which is no complete stream")]
     EndTooEarly { connection: usize, received: u64 },
     #[error("connection {connection}: the client saw an end that nobody had asked for")]
@@ -34,6 +38,8 @@ pub enum Breach {
     NoticeOfUnknownFlow { flow: FlowId },
     #[error("flow {flow}: its service word was {word:?} when it opened or resumed")]
     WordNotClean { flow: FlowId, word: Option<u64> },
+    #[error("connection {connection}: its name was not there after a restart, or could not be set")]
+    NameLost { connection: usize },
     #[error("flow {flow}: a stream that begins with {tag:#04x}, as no client's does")]
     UnknownStream { flow: FlowId, tag: u8 },
     #[error("flow {flow}: the service was told of the delivery of no ticket")]
@@ -56,6 +62,8 @@ pub enum Breach {
     MalformedFrame { what: &'static str },
     #[error("connection {connection}: the node sent {what}")]
     WrongSegment { connection: usize, what: &'static str },
+    #[error("{invariant:?} does not hold: {seen}")]
+    Broken { invariant: Invariant, seen: String },
     #[error("the shard panicked: {message}")]
     Panicked { message: String },
     #[error("the shard did not start again: {message}")]
@@ -87,20 +95,16 @@ pub struct Statistics {
     pub frames: u64,
     /// Bytes of those frames.
     pub frame_bytes: u64,
-    /// Frames lost in the network, at unplugged cables and at a machine that was down.
-    pub lost: u64,
-    /// Frames that arrived twice.
-    pub duplicated: u64,
-    /// Frames that later ones could overtake.
-    pub held_back: u64,
-    /// Frames with a bit flipped.
-    pub corrupted: u64,
-    /// Times the node's link was full.
-    pub link_full: u64,
+    /// How often each fault struck, in the order of `Fault`.
+    pub faults: Faults,
+    /// Connections whose sequence numbers wrapped: the node's, the clients'.
+    pub wraps: [u64; 2],
     /// Kills between two calls.
     pub kills_between: u64,
-    /// Kills at each commit point, in the order of `CommitPoint`.
-    pub kills_at: [u64; 5],
+    /// Kills in calls for each `Operation`, at each `CommitPoint`.
+    pub kills_at: [[u64; 5]; Operation::COUNT],
+    /// How often each `Rule` decided, on both sides.
+    pub rules: Rules,
     /// Records that a restart found incomplete and discarded.
     pub records_discarded: u64,
     /// Records that a restart found complete and applied again.
@@ -114,40 +118,60 @@ pub struct Statistics {
 impl Statistics {
     /// All kills.
     pub fn kills(&self) -> u64 {
-        self.kills_between + self.kills_at.iter().sum::<u64>()
+        self.kills_between + self.kills_at.iter().flatten().sum::<u64>()
     }
 
-    /// All faults of network and links.
-    pub fn faults(&self) -> u64 {
-        self.lost + self.duplicated + self.held_back + self.corrupted + self.link_full
+    /// The rules that have never decided.
+    pub fn rules_not_reached(&self) -> Vec<Rule> {
+        Rule::iter().filter(|&rule| self.rules.0[rule as usize] == 0).collect()
+    }
+
+    /// Rules have decided so often.
+    pub(super) fn add_rules(&mut self, rules: &[u64; Rule::COUNT]) {
+        self.rules.0.iter_mut().zip(rules).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// A fault has struck.
+    pub(super) fn count(&mut self, fault: Fault) {
+        self.faults[fault as usize] += 1;
     }
 
     fn add(&mut self, other: &Statistics) {
-        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, frame_bytes, .. } =
-            other;
-        let Statistics { lost, duplicated, held_back, corrupted, link_full, .. } = other;
-        let Statistics { kills_between, kills_at, records_discarded, records_applied_again, rescues, lies, .. } = other;
-        self.simulated_us += simulated_us;
-        self.connections += connections;
-        self.bytes += bytes;
-        self.pushes += pushes;
-        self.receipts += receipts;
-        self.refusals += refusals;
-        self.frames += frames;
-        self.frame_bytes += frame_bytes;
-        self.lost += lost;
-        self.duplicated += duplicated;
-        self.held_back += held_back;
-        self.corrupted += corrupted;
-        self.link_full += link_full;
-        self.kills_between += kills_between;
-        for (sum, count) in self.kills_at.iter_mut().zip(kills_at) {
+        let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, .. } = other;
+        let Statistics { frame_bytes, faults, kills_between, kills_at, records_discarded, .. } = other;
+        let Statistics { records_applied_again, rescues, lies, wraps, rules, .. } = other;
+        self.add_rules(&rules.0);
+        let sums = [
+            (&mut self.simulated_us, simulated_us),
+            (&mut self.connections, connections),
+            (&mut self.bytes, bytes),
+            (&mut self.pushes, pushes),
+            (&mut self.receipts, receipts),
+            (&mut self.refusals, refusals),
+            (&mut self.frames, frames),
+            (&mut self.frame_bytes, frame_bytes),
+            (&mut self.kills_between, kills_between),
+            (&mut self.records_discarded, records_discarded),
+            (&mut self.records_applied_again, records_applied_again),
+            (&mut self.rescues, rescues),
+            (&mut self.lies, lies),
+        ];
+        let lists =
+            self.faults.iter_mut().zip(faults).chain(self.kills_at.iter_mut().flatten().zip(kills_at.iter().flatten()));
+        let lists = lists.chain(self.wraps.iter_mut().zip(wraps));
+        for (sum, count) in sums.into_iter().chain(lists) {
             *sum += count;
         }
-        self.records_discarded += records_discarded;
-        self.records_applied_again += records_applied_again;
-        self.rescues += rescues;
-        self.lies += lies;
+    }
+}
+
+/// How often each `Rule` decided, in their order.
+#[derive(Clone, Debug)]
+pub struct Rules(pub [u64; Rule::COUNT]);
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules([0; Rule::COUNT])
     }
 }
 
@@ -218,16 +242,20 @@ impl fmt::Display for Totals {
         writeln!(f, "connections  {} with {} bytes received by applications", s.connections, s.bytes)?;
         writeln!(f, "pushes       {} committed, {} told as delivered, {} refused", s.pushes, s.receipts, s.refusals)?;
         writeln!(f, "frames       {} of {} bytes", s.frames, s.frame_bytes)?;
-        writeln!(
-            f,
-            "faults       {} lost, {} duplicated, {} held back, {} corrupted, {} times link full",
-            s.lost, s.duplicated, s.held_back, s.corrupted, s.link_full
-        )?;
-        write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
-        for (point, count) in CommitPoint::iter().zip(s.kills_at) {
-            write!(f, ", {count} {}", <&str>::from(point))?;
+        let told: Vec<String> = Fault::iter().zip(s.faults).map(|(fault, count)| format!("{count} {fault}")).collect();
+        for (index, line) in told.chunks(6).enumerate() {
+            writeln!(f, "{:12} {}", if index == 0 { "faults" } else { "" }, line.join(", "))?;
         }
-        writeln!(f, "\nrecords      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
+        write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
+        writeln!(f)?;
+        for (operation, counts) in Operation::iter().zip(s.kills_at) {
+            let told = CommitPoint::iter().zip(counts).map(|(point, count)| format!("{count} {}", <&str>::from(point)));
+            writeln!(f, "{:12} in {operation}: {}", "", told.collect::<Vec<_>>().join(", "))?;
+        }
+        let missing: Vec<&str> = s.rules_not_reached().into_iter().map(Into::into).collect();
+        writeln!(f, "rules        {} of {}, not {}", Rule::COUNT - missing.len(), Rule::COUNT, missing.join(" "))?;
+        writeln!(f, "records      {} discarded, {} applied again", s.records_discarded, s.records_applied_again)?;
+        writeln!(f, "wraps        {} of the node's numbers, {} of clients'", s.wraps[0], s.wraps[1])?;
         writeln!(f, "smoltcp      {} stalls of its own resolved", s.rescues)
     }
 }

@@ -34,6 +34,8 @@ struct ClientBooks {
     syn_window: u32,
     /// Sequence number after the last one that it has used.
     end: u32,
+    /// What it has acknowledged, once it has.
+    acknowledged: Option<u32>,
     /// Sequence number after the last one that it has allowed the node to send, once it has acknowledged something.
     right_edge: Option<u32>,
 }
@@ -73,7 +75,15 @@ impl Wiretap {
                     _ => {}
                 }
             }
-            self.client = Some(ClientBooks { isn: seq, mss, shift, syn_window: window, end, right_edge: None });
+            self.client = Some(ClientBooks {
+                isn: seq,
+                mss,
+                shift,
+                syn_window: window,
+                end,
+                acknowledged: None,
+                right_edge: None,
+            });
             return;
         }
         let Some(books) = &mut self.client else { return };
@@ -83,11 +93,41 @@ impl Wiretap {
         if tcp.ack() && !tcp.rst() {
             let is_scaled = self.server.as_ref().is_some_and(|server| server.is_scaled);
             let shift = if is_scaled { books.shift.unwrap_or(0) } else { 0 };
-            let edge = (tcp.ack_number().0 as u32).wrapping_add(window << shift);
+            let acknowledged = tcp.ack_number().0 as u32;
+            if books.acknowledged.is_none_or(|before| is_after(acknowledged, before)) {
+                books.acknowledged = Some(acknowledged);
+            }
+            let edge = acknowledged.wrapping_add(window << shift);
             if books.right_edge.is_none_or(|before| is_after(edge, before)) {
                 books.right_edge = Some(edge);
             }
         }
+    }
+
+    /// Whether the client has sent its SYN.
+    pub(super) fn has_begun(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// How many bytes of the node's stream the client's TCP has acknowledged.
+    pub(super) fn delivered_bytes(&self) -> u64 {
+        let acknowledged = self.client.as_ref().and_then(|client| client.acknowledged);
+        let (Some(server), Some(acknowledged)) = (&self.server, acknowledged) else { return 0 };
+        let bytes = acknowledged.wrapping_sub(server.isn.wrapping_add(1)) as usize;
+        // A FIN has a number, and is no byte.
+        bytes.min(server.sent.len()) as u64
+    }
+
+    /// How many bytes of the client's stream the node has acknowledged; its FIN counts as one.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        let (Some(server), Some(client)) = (&self.server, &self.client) else { return 0 };
+        u64::from(server.acknowledged.wrapping_sub(client.isn.wrapping_add(1)))
+    }
+
+    /// Whether the node's sequence numbers have wrapped, and the client's.
+    pub(super) fn wrapped(&self) -> (bool, bool) {
+        let is_ours = self.server.as_ref().is_some_and(|it| it.isn.checked_add(it.sent.len() as u32).is_none());
+        (is_ours, self.client.as_ref().is_some_and(|it| it.end < it.isn))
     }
 
     /// The node sends this segment to the client. `is_held`: the shard is known to hold the connection.
@@ -211,6 +251,18 @@ pub(super) struct Segment<'a> {
     /// The client's end of the connection.
     pub(super) client: SocketAddrV4,
     tcp: TcpPacket<&'a [u8]>,
+}
+
+impl Segment<'_> {
+    /// Whether it is a reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.tcp.rst()
+    }
+
+    /// Whether it opens a connection, or answers one that does.
+    pub(super) fn is_syn(&self) -> bool {
+        self.tcp.syn()
+    }
 }
 
 /// Takes apart a frame that a client sends; `None` if it is no TCP segment to the node.

@@ -16,7 +16,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Flow, NO_SPAN, PathMemory, SeqNum, State, Time};
+use super::{Flow, NO_SPAN, PathMemory, SeqNum, State, Time, path};
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -68,8 +68,8 @@ pub struct Active {
     pub(super) timing: u8,
     /// An ACK is owed to the peer and goes out at the end of the batch.
     is_ack_owed: u8,
-    /// Some push in the send queue may expire; `send_limit` counts.
-    has_limit: u8,
+    /// Duplicate acknowledgments in a row, where there is no SACK.
+    pub(super) duplicates: u8,
     /// The send queue is sent up to here only.
     send_limit: SeqNum,
     /// The acknowledgment that was last sent (Last.ACK.sent of RFC 7323 §4.3).
@@ -80,14 +80,18 @@ pub struct Active {
     rcv_up: SeqNum,
     /// One past the last urgent byte in the send queue.
     snd_up: SeqNum,
-    /// Which of `rcv_up`, `snd_up` and `reduced_end` say something, and whether CWR is owed.
-    marks: u32,
+    /// Which of `rcv_up`, `snd_up`, `reduced_end` and `send_limit` say something, and whether CWR is owed.
+    marks: u8,
+    /// What is known of the size of segments that arrive: see `path`.
+    pub(super) path: u8,
+    /// A path MTU that was claimed and is not believed yet; 0 for none.
+    pub(super) doubted_mtu: u16,
     /// The repair block that is borrowed, plus one; 0 for none.
     repair: u32,
-    /// Duplicate acknowledgments in a row, where there is no SACK.
-    pub(super) duplicates: u32,
     /// When what is held beyond a gap is given up.
     gap_deadline_ms: u32,
+    /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
+    pub(super) path_seq: SeqNum,
     /// What was sent before this was sent before the congestion window was last reduced.
     reduced_end: SeqNum,
 }
@@ -97,10 +101,11 @@ const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache 
 /// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
 /// being a minute at most where they are as ours.
 const GAP_MS_MAX: u32 = 120_000;
-const RECEIVING_URGENT: u32 = 1 << 0;
-const SENDING_URGENT: u32 = 1 << 1;
-const REDUCED: u32 = 1 << 2;
-const OWES_CWR: u32 = 1 << 3;
+const RECEIVING_URGENT: u8 = 1 << 0;
+const SENDING_URGENT: u8 = 1 << 1;
+const REDUCED: u8 = 1 << 2;
+const OWES_CWR: u8 = 1 << 3;
+const HAS_LIMIT: u8 = 1 << 4;
 impl Active {
     /// The block of a quiet flow, with what the flow remembers of its path.
     pub fn quiet(slot: u32, flow: &Flow) -> Active {
@@ -122,6 +127,7 @@ impl Active {
             srtt_us: memory.srtt_ms.saturating_mul(1_000),
             rttvar_us: memory.rttvar_ms.saturating_mul(1_000),
             marks: if memory.is_cwr_owed { OWES_CWR } else { 0 },
+            path: if memory.has_taken_full { path::ARRIVED } else { path::UNTRIED },
             ..Active::zeroed()
         };
         if flow.has_our_fin() {
@@ -287,12 +293,19 @@ impl Active {
             rttvar_ms: self.rttvar_us.div_ceil(1_000),
             ssthresh,
             is_cwr_owed: self.marks & OWES_CWR != 0,
+            has_taken_full: self.path == path::ARRIVED,
         }
     }
 
     /// The smoothed round-trip time, once there was a sample.
     pub fn srtt_us(&self) -> Option<u32> {
         (self.srtt_us != 0).then_some(self.srtt_us)
+    }
+
+    /// Whether the application is still to be given bytes that the peer was told have arrived. One that has closed for
+    /// good wants none.
+    pub fn has_unread(&self, flow: &Flow) -> bool {
+        self.recv_bytes > 0 && !flow.is_orphaned()
     }
 
     /// How many sent bytes (and FIN or SYN) are not acknowledged.
@@ -314,17 +327,17 @@ impl Active {
 
     /// One past the last byte that may be sent.
     pub(super) fn sendable_end(&self) -> SeqNum {
-        if self.has_limit == 1 { self.send_limit } else { self.snd_end }
+        if self.marks & HAS_LIMIT != 0 { self.send_limit } else { self.snd_end }
     }
 
     /// Whether some push in the send queue may expire.
     pub fn may_expire(&self) -> bool {
-        self.has_limit == 1
+        self.marks & HAS_LIMIT != 0
     }
 
     /// The send queue is to be sent up to here only, as some push in it may expire.
     pub fn set_send_limit(&mut self, limit: SeqNum) {
-        self.has_limit = u8::from(self.send_head != NO_SPAN);
+        self.marks = self.marks & !HAS_LIMIT | if self.send_head == NO_SPAN { 0 } else { HAS_LIMIT };
         self.send_limit = limit;
     }
 

@@ -93,6 +93,8 @@ pub struct Effects {
     pub signals: Signals,
     /// Trouble for the application to know.
     pub soft_error: Option<SoftError>,
+    /// The largest packet that gets through to the peer, in bytes, which is news.
+    pub path_mtu: Option<u16>,
     /// The connection is over and its flow free.
     pub closed: Option<CloseReason>,
 }
@@ -113,6 +115,7 @@ impl Effects {
             urgent_end: None,
             signals: Signals::default(),
             soft_error: None,
+            path_mtu: None,
             closed: None,
         }
     }

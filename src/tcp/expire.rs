@@ -5,6 +5,7 @@
 
 use super::ecn::ack_control;
 use super::open::Offer;
+use super::path;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::send::rearm;
 use super::{Active, CloseReason, Effects, Flow, Keepalive, Outgoing, Repair, Reply, Rule, SoftError, State, Time};
@@ -47,7 +48,7 @@ pub fn on_timer(
 fn on_retransmission_timer(
     flow: &mut Flow,
     active: &mut Active,
-    repair: Option<&mut Repair>,
+    mut repair: Option<&mut Repair>,
     offer: Offer,
     user_timeout_s: u32,
     now: Time,
@@ -62,6 +63,10 @@ fn on_retransmission_timer(
         }
         active.arm(now);
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
+    }
+    let of_path = path::on_time_out(flow, active, repair.as_deref_mut(), offer);
+    if let Some(effects) = of_path.filter(|effects| effects.rule == Rule::PathMtuConfirmed) {
+        return (effects, None);
     }
     let mss = u32::from(flow.mss);
     match repair {
@@ -81,7 +86,8 @@ fn on_retransmission_timer(
     active.abandon_round_trip();
     active.back_off();
     let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);
-    (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
+    let effects = of_path.unwrap_or(Effects::only(Rule::RetransmissionTimeout));
+    (Effects { soft_error, ..effects }, None)
 }
 
 /// Whether the SYN-ACK of a connection was sent twice and nobody has answered: under a flood its SYN was forged.
@@ -155,6 +161,8 @@ pub enum Sweep {
 pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
     let waited_s = now.seconds().saturating_sub(flow.heard_s);
     match flow.state() {
+        // What has arrived and is not read yet would be lost with the connection.
+        State::TimeWait if active.is_some_and(|active| active.has_unread(flow)) => Sweep::Nothing,
         State::TimeWait if waited_s >= timeouts.time_wait_s => {
             Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
         }

@@ -5,7 +5,7 @@
 //!
 //! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `queue`, then the machine: `open`,
 //! `cookie` and `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave,
-//! and when), with every outcome named in `rule`.
+//! and when), `path` (and how large), with every outcome named in `rule`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
@@ -21,6 +21,7 @@ mod expire;
 mod flow;
 mod held;
 mod open;
+mod path;
 mod path_memory;
 mod payload;
 mod queue;
@@ -50,6 +51,7 @@ pub use effects::{CloseReason, Effects, Reply, SoftError};
 pub use expire::{Sweep, Timeouts, is_doubtful, keepalive_probe, on_sweep, on_timer, window_probe};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
+pub use path::{Claim, on_too_big};
 pub use path_memory::PathMemory;
 pub use payload::{InOrder, Payload, in_order_part, on_payload};
 pub use queue::{

@@ -214,9 +214,10 @@ fn check_ack(
     }
     let mut effects = Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
     advance(flow, active, repair, segment, acknowledged, offer, now);
+    effects.path_mtu = active.note_progress(flow, offer);
     effects.signals = echoed(active, acknowledged.is_echo && !was_reduced);
     if flow.snd_nxt == active.snd_una && flow.has_our_fin() {
-        effects.closed = on_fin_acknowledged(flow, now);
+        effects.closed = on_fin_acknowledged(flow, active, now);
     }
     Continue(effects)
 }
@@ -309,13 +310,15 @@ fn update_window(flow: &mut Flow, active: &mut Active, segment: &Segment) {
     }
 }
 
-fn on_fin_acknowledged(flow: &mut Flow, now: Time) -> Option<CloseReason> {
+fn on_fin_acknowledged(flow: &mut Flow, active: &Active, now: Time) -> Option<CloseReason> {
     match flow.state() {
         State::FinWait1 => {
             flow.set_state(State::FinWait2);
             flow.heard_s = now.seconds();
         }
         State::Closing => enter_time_wait(flow, now),
+        // Where it lasts until the application has read what it still has to.
+        State::LastAck if active.has_unread(flow) => enter_time_wait(flow, now),
         State::LastAck => return Some(CloseReason::BothClosed),
         State::Free
         | State::SynSent

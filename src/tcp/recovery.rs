@@ -77,7 +77,7 @@ impl Repair {
         if has_sack {
             self.take_sack(flow, active, segment, &mut delivery);
         } else if acknowledged.is_duplicate && !flow.takes_sack() {
-            active.duplicates += 1;
+            active.duplicates = active.duplicates.saturating_add(1);
         }
         let is_spurious = self.is_spurious(segment, &delivery);
         if let Some(round_trip_us) = acknowledged.round_trip_us
@@ -223,7 +223,7 @@ impl Repair {
             return 0;
         }
         let is_partial = self.phase == RECOVERING && active.snd_una != acknowledged.snd_una;
-        if !is_partial && active.duplicates != DUPLICATES_MIN {
+        if !is_partial && u32::from(active.duplicates) != DUPLICATES_MIN {
             return 0;
         }
         self.lose_first(active.snd_una, u32::from(flow.mss))

@@ -9,7 +9,16 @@ use super::{Active, Flow, Repair, Time};
 
 /// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
 const PEER_DELAY_MS: u32 = 200;
+
 impl Repair {
+    /// Everything in flight was too large for its path and goes again, which says nothing of congestion.
+    pub(super) fn lose_to_the_path(&mut self) {
+        self.lose_all();
+        self.has_rack = 0;
+        self.late_us = 0;
+        self.probe_end_is_set = 0;
+    }
+
     /// The retransmission timer has expired: everything counts as lost, one segment to begin with (RFC 5681 §3.1).
     pub(super) fn on_time_out(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
         self.enter(flow, active, control, LOSS);

@@ -74,7 +74,7 @@ impl Repair {
     }
 
     /// Bytes that count as in flight (RFC 6675 §4, SetPipe).
-    pub(super) fn pipe(&self, snd_una: SeqNum) -> u32 {
+    pub fn pipe(&self, snd_una: SeqNum) -> u32 {
         let mut start = snd_una;
         let mut pipe = 0;
         for run in self.runs() {

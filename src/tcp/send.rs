@@ -174,6 +174,7 @@ fn poll_data(
         flow.snd_nxt = sent_end;
     }
     active.resend_nxt = if repair.is_some() { flow.snd_nxt } else { sent_end };
+    active.note_size(flow, take + sack_bytes, sent_end);
     if has_fin {
         on_fin_sent(flow);
     }

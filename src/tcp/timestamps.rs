@@ -11,8 +11,9 @@ use super::{Active, Control, Effects, Flow, Reply, Rule, Segment, State, Time};
 const TS_RECENT_VALID_S: u32 = 24 * 86_400;
 
 /// Whether this SYN opens a new connection in place of one in TIME-WAIT: its timestamp is later than all of the old
-/// one's, or it lies beyond everything that the old one sent (RFC 9293 §3.6.1, MAY-2; RFC 6191 §2).
-pub fn is_reopening(flow: &Flow, segment: &Segment) -> bool {
+/// one's, or it lies beyond everything that the old one sent (RFC 9293 §3.6.1, MAY-2; RFC 6191 §2). One whose bytes are
+/// not read yet stays; the peer asks again.
+pub fn is_reopening(flow: &Flow, active: &Active, segment: &Segment) -> bool {
     let is_plain_syn = segment.control.has(Control::SYN)
         && !segment.control.has(Control::ACK)
         && !segment.control.has(Control::RST)
@@ -25,7 +26,7 @@ pub fn is_reopening(flow: &Flow, segment: &Segment) -> bool {
         }
         Some(_) | None => lies_beyond,
     };
-    flow.state() == State::TimeWait && is_plain_syn && is_later
+    flow.state() == State::TimeWait && !active.has_unread(flow) && is_plain_syn && is_later
 }
 
 /// Before the first check, where timestamps were agreed on: a segment with an old one is from an earlier round of the

@@ -6,6 +6,7 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Tcp
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
+use super::fragment::{Fragment, parse_ipv4_fragment};
 use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
 use super::ipv6::{CameTo, parse_ipv6};
 use super::ndp::{NeighborMessage, RouterAdvertisement};
@@ -26,6 +27,8 @@ pub enum Packet<'a> {
     Neighbor(NeighborMessage),
     /// A router says that it is there.
     Router(RouterAdvertisement<'a>),
+    /// A part of a TCP segment or of an ICMP message.
+    Fragment(Fragment<'a>),
     /// An IPv6 packet that we may not take and whose sender is to be told.
     Refused(Refused<'a>),
 }
@@ -127,9 +130,6 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return Err(Rule::Ipv4Checksum);
     }
     check_ipv4_options(&bytes[20..header_bytes])?;
-    if view.more_frags() || view.frag_offset() != 0 {
-        return Err(Rule::Ipv4Fragment);
-    }
     let (source, local) = (view.src_addr(), view.dst_addr());
     // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
     let is_this_network = source.octets()[0] == 0;
@@ -138,6 +138,9 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return Err(Rule::SourceAddressInvalid);
     }
     let payload = &bytes[header_bytes..total_bytes];
+    if view.more_frags() || view.frag_offset() != 0 {
+        return parse_ipv4_fragment(&view, payload, source_mac).map(Packet::Fragment);
+    }
     match view.next_header() {
         IpProtocol::Tcp => {
             let addresses = Addresses::Ipv4 { remote: source, local };

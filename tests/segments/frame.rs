@@ -114,9 +114,10 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
             icmp.extend((0..*bytes).map(|at| at as u8));
             icmp_frame(icmp, faults, ends)
         }
-        Packet::Icmp { kind, code, quotes, port, faults } => {
-            let mut icmp = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
-            icmp.extend(quoted(*quotes, *port, ends));
+        Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults } => {
+            let mut icmp = vec![*kind, *code, 0, 0, 0, 0];
+            icmp.extend(mtu.to_be_bytes());
+            icmp.extend(quoted(*quotes, *port, *of_bytes, ends));
             icmp_frame(icmp, faults, ends)
         }
         Packet::Bytes(bytes) => bytes.clone(),
@@ -134,6 +135,33 @@ pub fn addresses(faults: &[Fault], ends: &Ends) -> (IpAddr, IpAddr) {
         }
     }
     (from, to)
+}
+
+/// The part of a packet that a fragment is of.
+pub struct Piece {
+    pub start: usize,
+    pub end: usize,
+    pub of: u32,
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// The one that the faults speak of, of a packet with so many bytes behind its IP header.
+    pub fn of(faults: &[Fault], bytes: usize) -> Option<Piece> {
+        let mut piece = None;
+        let (mut of, mut is_last) = (1, None);
+        for fault in faults {
+            match fault {
+                Fault::Piece(start, end) => piece = Some((*start, *end)),
+                Fault::PieceOf(number) => of = *number,
+                Fault::Last(said) => is_last = Some(*said),
+                _ => {}
+            }
+        }
+        let (start, end) = piece?;
+        assert!(start <= end && end <= bytes, "a piece is of what there is: {bytes} bytes");
+        Some(Piece { start, end, of, is_last: is_last.unwrap_or(end == bytes) })
+    }
 }
 
 /// An IP packet in its frame.
@@ -186,16 +214,19 @@ pub fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
 }
 
 /// The header and the first eight bytes of a segment of ours, as an ICMP error quotes them (RFC 792).
-fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
+fn quoted(seq: u32, port: u16, packet_bytes: u16, ends: &Ends) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend(ends.server_port.to_be_bytes());
     tcp.extend(port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
-    ip(6, 0, &tcp, &[], &ends.reversed())[ETHERNET_BYTES..].to_vec()
+    let lengths = [Fault::TotalLength(packet_bytes), Fault::PayloadLength(packet_bytes.saturating_sub(40))];
+    ip(6, 0, &tcp, &lengths, &ends.reversed())[ETHERNET_BYTES..].to_vec()
 }
 
 fn ipv4(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
+    let piece = Piece::of(faults, body.len());
+    let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
     let mut options = Vec::new();
     for fault in faults {
         if let Fault::Ipv4Options(bytes) = fault {
@@ -206,7 +237,12 @@ fn ipv4(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Ve
     let total = (IPV4_BYTES + options.len() + body.len()) as u16;
     let mut header = vec![0x45 + (options.len() / 4) as u8, ecn];
     header.extend(total.to_be_bytes());
-    header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    let (number, fragment) = piece.map_or((0, 0x4000), |piece| {
+        (piece.of as u16, (piece.start / 8) as u16 | if piece.is_last { 0 } else { 0x2000 })
+    });
+    header.extend(number.to_be_bytes());
+    header.extend(fragment.to_be_bytes());
+    header.extend([64, protocol, 0, 0]);
     header.extend(octets(from));
     header.extend(octets(to));
     header.extend(options);

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::frame::{
-    Ends, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, set_ecn, u16_at, u32_at,
+    Ends, Piece, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, set_ecn, u16_at, u32_at,
 };
 use super::packet::{Fault, Neighbor, Packet};
 use super::tcp::parse_tcp;
@@ -23,6 +23,13 @@ pub fn packet(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends)
     let mut protocol = protocol;
     let (mut hop_limit, mut payload_length, mut version) = (64, None, 6);
     let mut extensions: Vec<(u8, &[u8])> = Vec::new();
+    let piece = Piece::of(faults, body.len());
+    let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
+    let fragment = piece.map(|piece| {
+        let offset = piece.start as u16 & 0xfff8 | u16::from(!piece.is_last);
+        [offset.to_be_bytes(), [(piece.of >> 24) as u8, (piece.of >> 16) as u8], (piece.of as u16).to_be_bytes()]
+            .concat()
+    });
     for fault in faults {
         match fault {
             Fault::HopLimit(limit) => hop_limit = *limit,
@@ -34,6 +41,7 @@ pub fn packet(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends)
             _ => {}
         }
     }
+    extensions.extend(fragment.as_ref().map(|fragment| (44, &fragment[..])));
     let mut kinds: Vec<u8> = extensions.iter().map(|(kind, _)| *kind).collect();
     kinds.push(protocol);
     let mut payload = Vec::new();

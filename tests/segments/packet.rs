@@ -9,7 +9,8 @@
 //! arp       arp who-has ADDRESS | arp is-at ADDRESS; over IPv6 the same by neighbour discovery
 //! neighbour solicit ADDRESS | advertise ADDRESS [solicited] [override];  [nobody] [no-link] [link-elsewhere]
 //! router    router SECONDS [prefix ADDRESS/BITS SECONDS] [no-link];  only <<  routers?: somebody asks for them
-//! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
+//! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N;
+//!           [mtu N]: what it says of the next link; [of N]: how long the packet was, 1500 where it is not written
 //! only <<   problem CODE POINTER: an ICMPv6 parameter problem
 //! bytes     bytes HEX: a frame as it is
 //! ```
@@ -45,7 +46,7 @@ pub enum Packet {
     /// An ICMP echo request or reply.
     Echo { is_request: bool, id: u16, sequence: u16, bytes: u16, faults: Vec<Fault> },
     /// An ICMP error that quotes the header of a segment of ours which began at `quotes`.
-    Icmp { kind: u8, code: u8, quotes: u32, port: u16, faults: Vec<Fault> },
+    Icmp { kind: u8, code: u8, quotes: u32, of_bytes: u16, mtu: u16, port: u16, faults: Vec<Fault> },
     /// A frame as it is, from its Ethernet header on.
     Bytes(Vec<u8>),
 }
@@ -184,8 +185,10 @@ impl Packet {
                 reader.word()?;
                 let (kind, code) = (reader.number()?, reader.number()?);
                 let quotes = reader.named("quotes")?.ok_or("an ICMP error `quotes` a sequence number of ours")?;
+                let mtu = reader.named("mtu")?.unwrap_or(0);
+                let of_bytes = reader.named("of")?.unwrap_or(1_500);
                 let port = reader.client_port()?;
-                Ok(Packet::Icmp { kind, code, quotes, port, faults: parse_faults(reader)? })
+                Ok(Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults: parse_faults(reader)? })
             }
             Some("bytes") => {
                 reader.word()?;

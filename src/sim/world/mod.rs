@@ -14,26 +14,43 @@ use std::rc::Rc;
 
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use strum::IntoEnumIterator;
 
-use crate::shard::{CloseHow, FlowId, Stats};
+use crate::shard::{CloseHow, FlowId, Stats, Time};
 
-use super::application::Sight;
 use super::client::Client;
+use super::clock::Clock;
 use super::host::Findings;
+use super::invariants::{Invariant, Invariants};
 use super::ledger::Ledger;
-use super::network::{Network, Port};
+use super::middlebox::Middlebox;
+use super::network::Network;
 use super::node::Node;
-use super::profile::{Ending, Parameters};
+use super::profile::{ClockFrom, Ending, Parameters};
 use super::report::{Breach, Report, Statistics};
 use super::trace::Trace;
-use super::wiretap::{self, Wiretap};
+use super::wiretap::Wiretap;
 
+mod carriage;
+mod client_side;
 mod script;
 mod server;
 
 /// A lie that is told to the checkers once, so that they can be seen to find it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sabotage {
+    /// What is seen inside a shard breaks this.
+    Break(Invariant),
+    /// The service seems not to have been told of the end of a stream.
+    SwallowStreamEnd,
+    /// A client's receipt is given twice.
+    RepeatOwnReceipt,
+    /// A client's receipt is for more than the node has acknowledged.
+    HurryOwnReceipt,
+    /// Connections are given no names.
+    WithholdNames,
+    /// A segment of the node seems to be a reset.
+    SendReset,
     /// One bit of what a client received is flipped.
     FlipDeliveredBit,
     /// One piece of what a client received is given twice.
@@ -56,12 +73,37 @@ pub enum Sabotage {
     SpoilSegment,
 }
 
+impl Sabotage {
+    /// All of them.
+    pub fn all() -> Vec<Sabotage> {
+        let others = [
+            Sabotage::SwallowStreamEnd,
+            Sabotage::RepeatOwnReceipt,
+            Sabotage::HurryOwnReceipt,
+            Sabotage::WithholdNames,
+            Sabotage::SendReset,
+            Sabotage::FlipDeliveredBit,
+            Sabotage::RepeatDeliveredBytes,
+            Sabotage::EndEarly,
+            Sabotage::ResetClient,
+            Sabotage::SwallowReceipt,
+            Sabotage::RepeatReceipt,
+            Sabotage::SwallowQueued,
+            Sabotage::HideFlow,
+            Sabotage::LeakBlock,
+            Sabotage::SpoilSegment,
+        ];
+        Invariant::iter().map(Sabotage::Break).chain(others).collect()
+    }
+}
+
 /// A world.
 pub struct World {
     parameters: Parameters,
     now_us: u64,
     random: Xoshiro256PlusPlus,
     network: Network,
+    middleboxes: Vec<Option<Middlebox>>,
     clients: Vec<Client>,
     /// Which client and which of its applications a connection's number means.
     seats: Vec<(usize, usize)>,
@@ -81,6 +123,8 @@ pub struct World {
     is_death_committed: bool,
     /// How long the machine will be down after the kill that is armed.
     downtime_us: u64,
+    /// Which kill strikes again after the next start, and how often still.
+    kill_again: Option<(usize, u32)>,
     is_healed: bool,
     inbox: Vec<Vec<u8>>,
     inbox_due_us: Option<u64>,
@@ -90,6 +134,28 @@ pub struct World {
     sabotage: Option<Sabotage>,
     statistics: Statistics,
     trace: Trace,
+    invariants: Invariants,
+    /// The node's clock.
+    clock: Clock,
+    /// A deadline of the shard's, and when it is called for that.
+    tick_due: Option<(Time, u64)>,
+}
+
+/// What the node's clock has to show when the world begins.
+fn clock_offset_us(parameters: &Parameters, node: &Node, ledgers: &[Ledger]) -> u64 {
+    const US_PER_NUMBER: u64 = 4;
+    match parameters.node.clock_from {
+        ClockFrom::At(at_us) => at_us,
+        ClockFrom::Wrap { connection, before } => {
+            let connection = connection % ledgers.len();
+            let starts = parameters.clients.iter().flat_map(|client| &client.connections);
+            let start_us = starts.map(|it| it.start_us).nth(connection).unwrap_or(0);
+            // Two ways for ARP, one for the SYN.
+            let asked_us = start_us + 3 * parameters.network.delay_us.1 + parameters.node.gather_us;
+            let isn = node.initial_sequence_number(ledgers[connection].remote, Time(asked_us));
+            u64::from(before.wrapping_neg().wrapping_sub(isn)) * US_PER_NUMBER
+        }
+    }
 }
 
 /// Something that the script or a fault has set for a time.
@@ -117,11 +183,11 @@ impl World {
     /// A world at its beginning. Fails if the shard does not start.
     pub fn new(parameters: Parameters) -> Result<World, Breach> {
         let seed = parameters.seed;
-        let (mut clients, mut ledgers, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clients, mut ledgers, mut seats): (Vec<Client>, _, _) = (Vec::new(), Vec::new(), Vec::new());
         for (index, client) in parameters.clients.iter().enumerate() {
-            clients.push(Client::new(index, client, seed, ledgers.len()));
-            for (seat, connection) in client.connections.iter().enumerate() {
-                let application = &clients[index].applications()[seat];
+            clients.push(Client::new(index, client, seed, ledgers.len())?);
+            let applications = clients[index].progress();
+            for (seat, (connection, application)) in client.connections.iter().zip(&applications).enumerate() {
                 let mut ledger = Ledger::new(application, connection.workload, seed, &parameters.node);
                 ledger.is_successor =
                     seat > 0 && ledgers.last().is_some_and(|before: &Ledger| before.remote == ledger.remote);
@@ -130,16 +196,20 @@ impl World {
             }
         }
         let findings = Rc::new(RefCell::new(Findings::new(ledgers.len())));
+        let node = Node::new(&parameters, Rc::clone(&findings))?;
+        let offset_us = clock_offset_us(&parameters, &node, &ledgers);
         let mut world = World {
             now_us: 0,
             random: Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x776f_726c_6400),
+            middleboxes: parameters.clients.iter().map(|it| it.middlebox.as_ref().map(Middlebox::new)).collect(),
+            clock: Clock::new(offset_us, &parameters.node.clock_stops_us),
             network: Network::new(parameters.network.clone(), seed, clients.len()),
             seats,
             are_called: vec![true; clients.len()],
             wiretaps: ledgers.iter().map(|ledger| Wiretap::new(ledger.is_successor)).collect(),
             clients,
             ledgers,
-            node: Node::new(&parameters, Rc::clone(&findings))?,
+            node,
             findings,
             numbers: BTreeMap::new(),
             actions: BTreeMap::new(),
@@ -148,10 +218,13 @@ impl World {
             is_kill_between: false,
             is_death_committed: false,
             downtime_us: 0,
+            kill_again: None,
             is_healed: false,
             inbox: Vec::new(),
             inbox_due_us: None,
             link_free_us: None,
+            tick_due: None,
+            invariants: Invariants::default(),
             ticket_count: 0,
             sabotage: None,
             statistics: Statistics::default(),
@@ -166,6 +239,7 @@ impl World {
     #[must_use]
     pub fn with_sabotage(mut self, sabotage: Sabotage) -> World {
         self.sabotage = Some(sabotage);
+        self.findings.borrow_mut().is_nameless = sabotage == Sabotage::WithholdNames;
         self
     }
 
@@ -180,9 +254,19 @@ impl World {
     pub fn run(mut self) -> Report {
         let breach = self.live().err().map(|breach| (self.now_us, breach));
         self.statistics.simulated_us = self.now_us;
-        self.statistics.rescues = self.clients.iter().map(|client| client.rescues).sum();
+        self.statistics.add_rules(&self.node.rules());
+        for client in &self.clients {
+            self.statistics.add_rules(&client.rules());
+        }
+        self.count_gaps();
+        self.statistics.rescues = self.clients.iter().map(Client::rescues).sum();
         self.statistics.connections = self.ledgers.iter().filter(|ledger| ledger.is_established()).count() as u64;
         self.statistics.pushes = self.ledgers.iter().map(Ledger::committed_count).sum();
+        for wrapped in self.wiretaps.iter().map(Wiretap::wrapped) {
+            self.statistics.wraps[0] += u64::from(wrapped.0);
+            self.statistics.wraps[1] += u64::from(wrapped.1);
+        }
+        self.statistics.lies += self.findings.borrow().withheld_names.min(1);
         self.statistics.bytes += self.findings.borrow().consumed_bytes;
         Report { trace_hash: self.trace.hash(), parameters: self.parameters, statistics: self.statistics, breach }
     }
@@ -217,7 +301,7 @@ impl World {
                 return Err(Breach::Spinning { at_us: self.now_us });
             }
             self.now_us = self.now_us.max(next_us);
-            self.deliver();
+            self.deliver()?;
             self.act()?;
             self.run_node()?;
             self.run_clients()?;
@@ -229,9 +313,13 @@ impl World {
         let clients = self.clients.iter().enumerate().filter(|&(index, _)| !self.has_vanished(index));
         let client_us = clients.filter_map(|(_, client)| client.wake_us(self.now_us));
         let called_us = self.are_called.contains(&true).then_some(self.now_us);
+        let release_us = self.middleboxes.iter().flatten().filter_map(Middlebox::next_release_us).min();
         let action_us = self.actions.keys().next().map(|&(at_us, _)| at_us);
         let network_us = self.network.next_arrival_us();
-        let own_us = [called_us, action_us, network_us, self.inbox_due_us, self.link_free_us, self.shard_deadline_us()];
+        let node_us = [self.inbox_due_us, self.link_free_us, self.shard_due_us()].into_iter().flatten().min();
+        // Whatever is due while the machine does nothing is due when it goes on.
+        let node_us = node_us.map(|at_us| self.pause_end_us(at_us.max(self.now_us)).unwrap_or(at_us));
+        let own_us = [called_us, action_us, network_us, release_us, node_us];
         client_us.chain(own_us.into_iter().flatten()).min()
     }
 
@@ -252,104 +340,6 @@ impl World {
         open
     }
 
-    /// Frames that have arrived go to whom they are for.
-    fn deliver(&mut self) {
-        while let Some((port, frame)) = self.network.take_due(self.now_us) {
-            let is_there = match port {
-                Port::Node => self.node.is_up(),
-                Port::Client(index) => !self.is_unplugged(index),
-            };
-            if !is_there {
-                self.statistics.lost += 1;
-                continue;
-            }
-            match port {
-                Port::Node => {
-                    self.trace.frame(self.now_us, "arrives", &frame);
-                    self.inbox.push(frame);
-                    self.inbox_due_us.get_or_insert(self.now_us + self.parameters.node.gather_us);
-                }
-                Port::Client(index) => {
-                    self.clients[index].arrive(frame);
-                    self.are_called[index] = true;
-                }
-            }
-        }
-    }
-
-    fn run_clients(&mut self) -> Result<(), Breach> {
-        let mut sights = Vec::new();
-        for index in 0..self.clients.len() {
-            let is_called = std::mem::take(&mut self.are_called[index]);
-            let is_due = self.clients[index].wake_us(self.now_us).is_some_and(|wake_us| wake_us <= self.now_us);
-            if self.has_vanished(index) || !(is_called || is_due) {
-                continue;
-            }
-            self.clients[index].step(self.now_us, &mut sights);
-            for (number, sight) in sights.drain(..) {
-                self.on_sight(number, sight)?;
-            }
-            for application in self.clients[index].applications() {
-                self.ledgers[application.number].follow(application);
-            }
-            self.carry_from_client(index);
-        }
-        Ok(())
-    }
-
-    fn on_sight(&mut self, number: usize, sight: Sight) -> Result<(), Breach> {
-        let sight = match sight {
-            Sight::Bytes(_) if self.lies(Sabotage::EndEarly) => Sight::End,
-            Sight::Bytes(_) if self.lies(Sabotage::ResetClient) => Sight::Reset,
-            Sight::Bytes(mut bytes) => {
-                if self.lies(Sabotage::FlipDeliveredBit) {
-                    bytes[0] ^= 1;
-                }
-                if self.lies(Sabotage::RepeatDeliveredBytes) {
-                    bytes.extend_from_within(..);
-                }
-                Sight::Bytes(bytes)
-            }
-            Sight::Established | Sight::End | Sight::Reset | Sight::Finished => sight,
-        };
-        let ledger = &mut self.ledgers[number];
-        match sight {
-            Sight::Bytes(bytes) => {
-                self.statistics.bytes += bytes.len() as u64;
-                ledger.on_bytes(&bytes)
-            }
-            Sight::End => {
-                self.trace.event(self.now_us, "end", &number);
-                ledger.on_end()
-            }
-            Sight::Reset => {
-                self.trace.event(self.now_us, "reset", &number);
-                ledger.on_reset()
-            }
-            Sight::Established | Sight::Finished => {
-                self.trace.event(self.now_us, "client", &(number, sight));
-                Ok(())
-            }
-        }
-    }
-
-    fn carry_from_client(&mut self, index: usize) {
-        let is_unplugged = self.is_unplugged(index);
-        for frame in self.clients[index].sent() {
-            self.trace.frame(self.now_us, "client", &frame);
-            if let Some(segment) = wiretap::from_client(&frame)
-                && let Some(number) = self.number_of(segment.client)
-            {
-                self.wiretaps[number].on_client(&segment);
-            }
-            if is_unplugged {
-                self.statistics.lost += 1;
-            } else {
-                self.network.send(self.now_us, Port::Client(index), &frame, &mut self.statistics);
-            }
-        }
-    }
-
     /// The connection that has this client's end now: the last that has begun.
     fn number_of(&self, remote: SocketAddrV4) -> Option<usize> {
         self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_begun)
@@ -358,26 +348,6 @@ impl World {
     /// The connection that a flow with this client's end is: the last whose handshake the client has seen complete.
     fn owner_of(&self, remote: SocketAddr) -> Option<usize> {
         self.ledgers.iter().rposition(|ledger| SocketAddr::V4(ledger.remote) == remote && ledger.is_established())
-    }
-
-    /// Whether the client's cable is pulled now.
-    fn is_unplugged(&self, index: usize) -> bool {
-        match self.parameters.clients[index].unplugged_us {
-            Some((from_us, None)) => self.now_us >= from_us,
-            Some((from_us, Some(until_us))) => !self.is_healed && (from_us..until_us).contains(&self.now_us),
-            None => false,
-        }
-    }
-
-    /// Whether the client is gone for good.
-    fn has_vanished(&self, index: usize) -> bool {
-        matches!(self.parameters.clients[index].unplugged_us, Some((from_us, None)) if self.now_us >= from_us)
-    }
-
-    fn note_vanished(&mut self) {
-        for number in 0..self.ledgers.len() {
-            self.ledgers[number].is_vanished = self.has_vanished(self.seats[number].0);
-        }
     }
 
     /// Whether this lie is to be told now; it is told once.

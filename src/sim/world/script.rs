@@ -5,6 +5,8 @@
 
 use crate::shard::CloseHow;
 
+use super::super::middlebox::Middlebox;
+use super::super::profile::{KillParameters, Operation};
 use super::super::report::Breach;
 use super::{Action, Ending, World};
 
@@ -73,11 +75,15 @@ impl World {
                 }
                 Action::Offer { number } if self.can_reach(number) => self.offer(number)?,
                 Action::Push { number, .. } | Action::Close { number, .. } | Action::Offer { number } => {
-                    if !self.ledgers[number].is_over && !self.ledgers[number].is_vanished {
+                    // What the client has left behind unread waits for an offer, whether the client is there or not.
+                    let ledger = &self.ledgers[number];
+                    let is_unread = matches!(action, Action::Offer { .. }) && ledger.is_held();
+                    if is_unread || !ledger.is_over && !ledger.is_vanished {
                         self.put_off(action);
                     }
                 }
                 Action::Kill { index } => self.on_kill_due(index),
+                Action::Restart if self.pause_end_us(self.now_us).is_some() => self.put_off(action),
                 Action::Restart => self.restart()?,
                 Action::Heal => self.heal(),
             }
@@ -86,26 +92,31 @@ impl World {
     }
 
     fn can_reach(&self, number: usize) -> bool {
-        self.node.is_up() && self.ledgers[number].flow.is_some()
+        self.node.is_up() && self.pause_end_us(self.now_us).is_none() && self.ledgers[number].flow.is_some()
     }
 
     fn on_kill_due(&mut self, index: usize) {
         if self.is_healed {
             return;
         }
-        if !self.node.is_up() {
+        if !self.node.is_up() || self.pause_end_us(self.now_us).is_some() {
             self.put_off(Action::Kill { index });
             return;
         }
-        let kill = self.parameters.kills[index].clone();
-        self.downtime_us = kill.downtime_us;
-        match kill.at {
-            Some(trigger) => self.node.arm(Some(trigger)),
-            None => {
-                self.node.kill();
-                self.on_death(None);
-            }
+        self.kill_again = Some((index, self.parameters.kills[index].repeats)).filter(|&(_, repeats)| repeats > 0);
+        self.begin_kill(index);
+    }
+
+    /// Kills the process, or sees to it that it dies in a commit.
+    pub(super) fn begin_kill(&mut self, index: usize) {
+        let KillParameters { at, downtime_us, .. } = self.parameters.kills[index];
+        self.downtime_us = downtime_us;
+        // Who is to die as it starts has to die before.
+        if at.is_none_or(|strike| strike.during == Some(Operation::Resume)) {
+            self.node.kill();
+            self.on_death(None);
         }
+        self.node.arm(at);
     }
 
     /// The service may take some more of what the client sends: all of it when the faults have ended.
@@ -129,7 +140,10 @@ impl World {
         self.trace.event(self.now_us, "heal", &());
         self.is_healed = true;
         self.node.arm(None);
-        self.network.heal();
+        self.kill_again = None;
+        self.network.heal(self.now_us);
+        self.middleboxes.iter_mut().flatten().for_each(Middlebox::heal);
+        self.tick_due = None;
         for client in &mut self.clients {
             client.heal();
         }

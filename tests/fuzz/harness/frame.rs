@@ -55,13 +55,14 @@ impl Segment<'_> {
 }
 
 /// Adds words of the Internet checksum (RFC 1071).
-fn sum(bytes: &[u8]) -> u32 {
+pub fn sum(bytes: &[u8]) -> u32 {
     let (pairs, rest) = bytes.as_chunks::<2>();
     let whole: u32 = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
     whole + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
 }
 
-fn folded(mut sum: u32) -> u16 {
+/// The sum as a checksum.
+pub fn folded(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -134,7 +135,8 @@ pub fn write_arp(out: &mut Vec<u8>, ends: &Ends, is_request: bool, target: [u8; 
     out.extend_from_slice(&target);
 }
 
-fn word_at(bytes: &[u8], at: usize) -> u16 {
+/// A field of 16 bits.
+pub fn word_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
@@ -205,7 +207,11 @@ pub fn read_coming(frame: &[u8], mtu: u16) -> Result<Came<'_>, &'static str> {
         return Err("a wrong checksum of IPv4");
     }
     let body = &packet[IPV4_BYTES..];
+    let is_part = word_at(packet, 6) & 0x3fff != 0;
     match packet[9] {
+        // A part of the answer to a large echo request.
+        1 if is_part && packet.len() <= usize::from(mtu) => return Ok(Came::Other),
+        _ if is_part => return Err("a fragment"),
         1 if folded(sum(body)) == 0 => return Ok(Came::Other),
         6 => {}
         _ => return Err("neither TCP nor a good ICMP message"),

@@ -9,6 +9,7 @@
 mod application;
 mod apply;
 mod book;
+mod cut;
 mod death;
 mod ecn;
 mod finish;

@@ -172,6 +172,8 @@ pub enum Operation {
         peer: u8,
         kind: u8,
         code: u8,
+        /// What it says of the next link.
+        mtu: u16,
         ack: Aim,
     },
     /// A frame that is no good segment.
@@ -184,6 +186,8 @@ pub enum Operation {
 
 const LENGTHS: [u16; 16] = [0, 1, 2, 3, 8, 64, 100, 260, 535, 536, 1_000, 1_460, 2_047, 2_049, 4_000, 7_000];
 const WINDOWS: [u16; 16] = [65_535, 0, 1, 2, 63, 64, 100, 500, 536, 1_000, 1_460, 2_920, 8_192, 20_000, 32_768, 65_534];
+const MTUS: [u16; 16] =
+    [0, 68, 551, 552, 576, 800, 1_000, 1_279, 1_280, 1_300, 1_320, 1_400, 1_499, 1_500, 9_000, 65_535];
 const TIMES_MS: [u32; 16] =
     [0, 1, 4, 40, 200, 201, 500, 999, 1_000, 1_500, 3_000, 5_000, 10_000, 21_000, 61_000, 120_000];
 const BESIDE: [i64; 16] =
@@ -347,8 +351,9 @@ impl Operation {
             }
             31 if kind < 128 => Operation::Answer { is_simultaneous: kind & 32 == 0, options: input.byte() },
             31 if kind < 192 => {
-                let (peer, kind, code) = (input.byte() & 7, input.byte(), input.byte() & 15);
-                Operation::Trouble { peer, kind: [3, 11, 12, 4][usize::from(kind & 3)], code, ack: Aim::read(input) }
+                let (peer, byte, code) = (input.byte() & 7, input.byte(), input.byte() & 15);
+                let (kind, mtu) = ([3, 11, 12, 4][usize::from(byte & 3)], MTUS[usize::from(byte >> 2 & 15)]);
+                Operation::Trouble { peer, kind, code, mtu, ack: Aim::read(input) }
             }
             _ => Operation::Junk { peer: input.byte() & 7, kind: input.byte(), byte: input.byte() },
         })

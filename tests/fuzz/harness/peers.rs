@@ -287,6 +287,7 @@ impl World {
                     });
                 }
             }
+            7 if kind & 0x80 != 0 => self.throw_parts(&ends, kind >> 3 & 15, byte),
             _ => self.throw_broken(&ends, kind, byte),
         }
         self.deliver();
@@ -330,15 +331,17 @@ impl World {
     }
 
     /// An ICMP error that quotes a segment of the stack's.
-    pub(super) fn trouble(&mut self, peer: u8, kind: u8, code: u8, ack: Aim) {
+    pub(super) fn trouble(&mut self, peer: u8, (kind, code, mtu): (u8, u8, u16), ack: Aim) {
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let seq = self.aimed_ack(wire, ack);
         self.write(|out| {
             let start = out.len();
             frame::write_headers(out, &ends, 1, 8 + 28);
-            out.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
-            out.extend_from_slice(&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 60, 6, 0, 0]);
+            let [mtu_high, mtu_low] = mtu.to_be_bytes();
+            let [length_high, length_low] = if mtu == 0 { 40_u16 } else { 1_500 }.to_be_bytes();
+            out.extend_from_slice(&[kind, code, 0, 0, 0, 0, mtu_high, mtu_low]);
+            out.extend_from_slice(&[0x45, 0, length_high, length_low, 0, 0, 0x40, 0, 60, 6, 0, 0]);
             out.extend_from_slice(&ends.local);
             out.extend_from_slice(&ends.remote);
             out.extend_from_slice(&ends.local_port.to_be_bytes());

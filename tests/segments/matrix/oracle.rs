@@ -226,6 +226,19 @@ pub struct Departure {
     pub does: fn(&Tcb, &Seg) -> Option<Outcome>,
 }
 
+/// With less of its window left than this a connection has bytes that are not read yet.
+const UNREAD_BELOW: u32 = 10;
+
+/// What becomes of an end that would take bytes with it.
+fn unread(tcb: &Tcb, outcome: &Outcome) -> Option<Outcome> {
+    let is_unread = tcb.rcv_wnd < UNREAD_BELOW;
+    match (tcb.state, outcome.state) {
+        (LastAck, Closed) if is_unread => Some(Outcome { state: TimeWait, ..*outcome }),
+        (TimeWait, SynReceived) if is_unread => Some(tcb.acks()),
+        _ => None,
+    }
+}
+
 /// The table. Each holds for exactly the segments that it names, and is shown by at least one of them.
 pub const DEPARTURES: &[Departure] = &[
     Departure {
@@ -235,7 +248,8 @@ pub const DEPARTURES: &[Departure] = &[
         does: |tcb, seg| {
             let is_on_edge = seg.seq == tcb.rcv_nxt.wrapping_add(tcb.rcv_wnd) && seg.len() == 0 && !seg.rst;
             let is_it = is_on_edge && tcb.is_connection() && tcb.rcv_wnd > 0 && tcb.takes_stamp(seg);
-            is_it.then(|| arrives(tcb, &Seg { seq: tcb.rcv_nxt, ..*seg }))
+            let outcome = arrives(tcb, &Seg { seq: tcb.rcv_nxt, ..*seg });
+            is_it.then(|| unread(tcb, &outcome).unwrap_or(outcome))
         },
     },
     Departure {
@@ -281,6 +295,15 @@ pub const DEPARTURES: &[Departure] = &[
         does: |tcb, seg| {
             let is_both = tcb.state == Listen && seg.syn && seg.fin && seg.ack.is_none() && !seg.rst;
             is_both.then(|| tcb.drops())
+        },
+    },
+    Departure {
+        name: "A connection whose bytes are not read yet does not end",
+        reason: "They would be lost, though the peer was told that they have arrived: LAST-ACK becomes TIME-WAIT, and \
+                 a SYN does not take its place before all is read. With Linux they stay readable, too",
+        does: |tcb, seg| {
+            let outcome = arrives(tcb, seg);
+            if seg.rst { None } else { unread(tcb, &outcome) }
         },
     },
     Departure {

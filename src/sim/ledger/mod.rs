@@ -5,17 +5,21 @@
 //! from the commit point (a complete record is a commit); whether the shard took or refused it is then told by nobody,
 //! so such a push may stand in the stream or not, and what the client receives decides.
 //!
+//! `pushes` is the part that is about pushes and their receipts.
+//!
 //! Invariant: the ledger knows nothing of sequence numbers, segments or timers. It judges by streams, and by who has
 //! asked for what.
 
 use std::net::SocketAddrV4;
 
-use crate::shard::{CloseHow, CloseReason, FlowId, PushError};
+use crate::shard::{CloseHow, CloseReason, FlowId};
 
-use super::application::Application;
+use super::client::Progress;
 use super::pattern::{self, Stream};
 use super::profile::{NodeParameters, Workload};
 use super::report::Breach;
+
+mod pushes;
 
 /// One connection's account.
 pub(super) struct Ledger {
@@ -30,6 +34,8 @@ pub(super) struct Ledger {
     /// Whether the shard has said that it is over, or did not have it any more after a restart.
     pub(super) is_closed: bool,
     has_ended_in_order: bool,
+    /// Whether the service was told of the end of the client's stream.
+    has_stream_ended: bool,
     /// What the shard was told to do with it, if that was committed or may have been.
     pub(super) asked_to_close: Option<CloseHow>,
     /// Whether the client has asked its TCP for the connection.
@@ -45,6 +51,8 @@ pub(super) struct Ledger {
     /// Where in the pushes the client's stream may stand: which push, and which byte of it.
     places: Vec<(usize, usize)>,
     received_bytes: u64,
+    /// How many of its bytes the client's TCP has told as acknowledged, where it tells.
+    own_delivered_bytes: u64,
     send_queue_bytes: u64,
     /// Whether the shard may have no room for a push.
     is_tight: bool,
@@ -81,7 +89,7 @@ enum Standing {
 
 impl Ledger {
     /// The account of a connection that has not begun.
-    pub(super) fn new(application: &Application, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
+    pub(super) fn new(application: &Progress, workload: Workload, seed: u64, node: &NodeParameters) -> Ledger {
         Ledger {
             number: application.number,
             seed,
@@ -90,6 +98,7 @@ impl Ledger {
             flow: None,
             is_closed: false,
             has_ended_in_order: false,
+            has_stream_ended: false,
             asked_to_close: None,
             is_begun: false,
             is_successor: false,
@@ -99,6 +108,7 @@ impl Ledger {
             pushes: Vec::new(),
             places: vec![(0, 0)],
             received_bytes: 0,
+            own_delivered_bytes: 0,
             send_queue_bytes: u64::from(node.send_queue_bytes),
             is_tight: node.is_tight,
         }
@@ -126,9 +136,9 @@ impl Ledger {
     }
 
     /// Takes over what the application has done so far.
-    pub(super) fn follow(&mut self, application: &Application) {
-        self.is_begun = application.is_begun();
-        self.client.is_established |= application.is_established();
+    pub(super) fn follow(&mut self, application: &Progress) {
+        self.is_begun = application.is_begun;
+        self.client.is_established |= application.is_established;
         self.client.has_closed |= application.is_closed;
         self.client.has_aborted |= application.is_aborted;
         self.client.written_bytes = application.written_bytes;
@@ -222,6 +232,19 @@ impl Ledger {
         Err(Breach::EndTooEarly { connection: self.number, received: self.received_bytes })
     }
 
+    /// The client's TCP says that so many of its bytes are acknowledged; the node's has acknowledged `taken_bytes`.
+    pub(super) fn on_own_delivered(&mut self, bytes: u64, taken_bytes: u64) -> Result<(), Breach> {
+        let (connection, ticket) = (self.number, bytes);
+        if bytes <= self.own_delivered_bytes {
+            return Err(Breach::ReceiptTwice { connection, ticket });
+        }
+        if taken_bytes < bytes {
+            return Err(Breach::ReceiptTooEarly { connection, ticket, held: taken_bytes, needed: bytes });
+        }
+        self.own_delivered_bytes = bytes;
+        Ok(())
+    }
+
     /// The client's connection was reset.
     pub(super) fn on_reset(&self) -> Result<(), Breach> {
         if self.asked_to_close == Some(CloseHow::Reset) {
@@ -252,8 +275,9 @@ impl Ledger {
     }
 
     /// The service was told that the client's stream has ended.
-    pub(super) fn on_stream_ended(&self, consumed: u64) -> Result<(), Breach> {
+    pub(super) fn on_stream_ended(&mut self, consumed: u64) -> Result<(), Breach> {
         let written = self.client.written_bytes;
+        self.has_stream_ended = true;
         if self.client.has_closed && consumed == written {
             return Ok(());
         }
@@ -277,8 +301,8 @@ impl Ledger {
             CloseReason::BothClosed => client.has_closed,
             CloseReason::PeerReset => client.has_aborted || self.is_over,
             CloseReason::Aborted => self.asked_to_close == Some(CloseHow::Reset),
-            CloseReason::TimedOut | CloseReason::PeerNeverClosed => is_gone,
-            CloseReason::HandshakeFailed | CloseReason::KeepaliveTimedOut | CloseReason::IdleTimedOut => false,
+            CloseReason::TimedOut | CloseReason::PeerNeverClosed | CloseReason::KeepaliveTimedOut => is_gone,
+            CloseReason::HandshakeFailed | CloseReason::IdleTimedOut => false,
             CloseReason::DataAfterClose => self.asked_to_close == Some(CloseHow::Half),
             CloseReason::Refused | CloseReason::Unreachable => false,
         };
@@ -290,103 +314,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// The shard is called with this push.
-    pub(super) fn push(&mut self, ticket: u64, bytes: usize) {
-        let standing = Standing::Called;
-        self.pushes.push(Push { ticket, bytes, standing, told_in_life: None, may_be_untold: false });
-    }
-
-    /// The shard says that it has queued the push.
-    pub(super) fn on_queued(&mut self, ticket: u64) -> Result<(), Breach> {
-        let number = self.number;
-        match self.pushes.iter_mut().find(|push| push.ticket == ticket) {
-            Some(push) if push.standing == Standing::Called => {
-                push.standing = Standing::Committed;
-                Ok(())
-            }
-            _ => Err(Breach::PushNotAnsweredOnce { connection: number, ticket }),
-        }
-    }
-
-    /// The shard says that it has refused the push.
-    pub(super) fn on_refused(&mut self, ticket: u64, error: PushError) -> Result<(), Breach> {
-        let position = self.pushes.iter().position(|push| push.ticket == ticket && push.standing == Standing::Called);
-        let Some(position) = position else {
-            return Err(Breach::PushNotAnsweredOnce { connection: self.number, ticket });
-        };
-        let bytes = self.pushes.remove(position).bytes as u64;
-        let waiting =
-            self.pushes.iter().filter(|push| push.told_in_life.is_none() && push.standing != Standing::Called);
-        let waiting_bytes: u64 = waiting.map(|push| push.bytes as u64).sum();
-        let client = self.client;
-        let has_reason = match error {
-            PushError::FlowFull => waiting_bytes + bytes > self.send_queue_bytes,
-            PushError::TooLarge => bytes > self.send_queue_bytes,
-            PushError::Gone => {
-                client.has_closed
-                    || client.has_aborted
-                    || self.is_over
-                    || self.is_closed
-                    || self.asked_to_close.is_some()
-            }
-            PushError::ShardFull => self.is_tight,
-            PushError::Unknown | PushError::Empty => false,
-        };
-        if has_reason {
-            return Ok(());
-        }
-        Err(Breach::RefusedWithoutReason { connection: self.number, ticket, error })
-    }
-
-    /// The call with these pushes has returned: each must have been answered.
-    pub(super) fn on_push_returned(&self) -> Result<(), Breach> {
-        match self.pushes.iter().find(|push| push.standing == Standing::Called) {
-            Some(push) => Err(Breach::PushNotAnsweredOnce { connection: self.number, ticket: push.ticket }),
-            None => Ok(()),
-        }
-    }
-
-    /// The process died in a call. `is_committed` says whether the batch under way had its record complete;
-    /// `held_bytes` is how much of the stream the client's TCP has.
-    pub(super) fn on_killed_in_call(&mut self, is_committed: bool, held_bytes: u64) {
-        if is_committed {
-            let called = self.pushes.iter_mut().filter(|push| push.standing == Standing::Called);
-            called.for_each(|push| push.standing = Standing::Unknown);
-        } else {
-            self.pushes.retain(|push| push.standing != Standing::Called);
-        }
-        let mut end_bytes = 0;
-        for push in &mut self.pushes {
-            end_bytes += if push.standing == Standing::Committed { push.bytes as u64 } else { 0 };
-            push.may_be_untold |= end_bytes <= held_bytes && push.told_in_life.is_none();
-        }
-    }
-
-    /// The shard says that the client's TCP has acknowledged the push, of which `held_bytes` is all the client's TCP
-    /// has, in this life of the process.
-    pub(super) fn on_delivered(&mut self, ticket: u64, life: u64, held_bytes: u64) -> Result<(), Breach> {
-        let connection = self.number;
-        let Some(index) = self.pushes.iter().position(|push| push.ticket == ticket) else {
-            return Err(Breach::ReceiptUnknown { connection, ticket });
-        };
-        let before = self.pushes[..index].iter().filter(|push| push.standing == Standing::Committed);
-        let needed = before.map(|push| push.bytes as u64).sum::<u64>() + self.pushes[index].bytes as u64;
-        if held_bytes < needed {
-            return Err(Breach::ReceiptTooEarly { connection, ticket, held: held_bytes, needed });
-        }
-        let push = &mut self.pushes[index];
-        push.standing = Standing::Committed;
-        match push.told_in_life.replace(life) {
-            Some(earlier) if earlier == life => Err(Breach::ReceiptTwice { connection, ticket }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Everything is over: a connection that ended in order has all its receipts. (Otherwise the client's last
-    /// acknowledgment may have been lost, and the client gone when it was asked again.)
+    /// Everything is over: of a connection that ended in order the service has read all, and it has all its receipts.
+    /// (Otherwise the client's last acknowledgment may have been lost, and the client gone when it was asked again.)
     pub(super) fn settle(&self) -> Result<(), Breach> {
         if !self.has_ended_in_order {
             return Ok(());
+        }
+        let written = self.client.written_bytes;
+        if written > 0 && !self.has_stream_ended {
+            return Err(Breach::StreamUnread { connection: self.number, written });
         }
         let is_due =
             |push: &&Push| push.standing == Standing::Committed && push.told_in_life.is_none() && !push.may_be_untold;
