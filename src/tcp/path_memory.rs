@@ -41,8 +41,8 @@ const CWR_SHIFT: u32 = FULL_SHIFT + 1;
 const _: () = assert!(CWR_SHIFT == 31, "all of the four bytes is used");
 
 impl PathMemory {
-    /// In place of a threshold, which is never so low: nothing is known but that the handshake was lost in part, so that
-    /// one segment is the beginning (RFC 5681 §3.1).
+    /// In place of a threshold, which is never so low: all that is known is that the handshake was lost in part, so
+    /// that one segment is the beginning (RFC 5681 §3.1).
     pub const ONE_SEGMENT: u32 = SSTHRESH_UNIT_BYTES;
 
     /// As four bytes.
