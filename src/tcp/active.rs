@@ -130,7 +130,9 @@ impl Active {
         if flow.has_our_fin() {
             active.snd_end = flow.snd_nxt.minus(1);
         }
-        if memory.ssthresh > 0 {
+        if memory.ssthresh == PathMemory::ONE_SEGMENT {
+            active.cwnd = mss;
+        } else if memory.ssthresh > 0 {
             active.ssthresh = memory.ssthresh.max(2 * mss);
             active.cwnd = active.cwnd.min(active.ssthresh);
         }
@@ -260,12 +262,16 @@ impl Active {
 
     /// What the flow is to remember of the path. Where congestion was met, a window that has grown well beyond the
     /// threshold since counts for most of what it is (RFC 2861 §3.1): the next restart begins with no more.
-    pub fn path_memory(&self) -> PathMemory {
-        let has_met_congestion = self.ssthresh != u32::MAX;
+    pub fn path_memory(&self, flow: &Flow) -> PathMemory {
+        let ssthresh = match self.ssthresh {
+            u32::MAX if self.cwnd <= u32::from(flow.mss) => PathMemory::ONE_SEGMENT,
+            u32::MAX => 0,
+            ssthresh => ssthresh.max(self.cwnd - self.cwnd / 4),
+        };
         PathMemory {
             srtt_ms: self.srtt_us.div_ceil(1_000),
             rttvar_ms: self.rttvar_us.div_ceil(1_000),
-            ssthresh: if has_met_congestion { self.ssthresh.max(self.cwnd - self.cwnd / 4) } else { 0 },
+            ssthresh,
             is_cwr_owed: self.marks & OWES_CWR != 0,
             has_taken_full: self.path == path::ARRIVED,
         }
