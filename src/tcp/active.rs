@@ -123,7 +123,8 @@ impl Active {
             ssthresh: u32::MAX,
             srtt_us: memory.srtt_ms.saturating_mul(1_000),
             rttvar_us: memory.rttvar_ms.saturating_mul(1_000),
-            marks: if memory.is_cwr_owed { OWES_CWR } else { 0 },
+            marks: if memory.is_cwr_owed { OWES_CWR | REDUCED } else { 0 },
+            reduced_end: flow.snd_nxt,
             path: if memory.has_taken_full { path::ARRIVED } else { path::UNTRIED },
             ..Active::zeroed()
         };
