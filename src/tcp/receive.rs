@@ -281,7 +281,7 @@ fn advance(
         None => {
             if acknowledged.is_echo && !active.is_reduced() {
                 ecn::reduce_at_once(flow, active, offer.congestion);
-            } else if acknowledged.flight.saturating_mul(2) >= active.cwnd {
+            } else if acknowledged.flight.saturating_mul(2) >= active.cwnd && !acknowledged.is_echo {
                 send::open_congestion_window(flow, active, bytes);
             }
             active.arm(now);

@@ -328,7 +328,8 @@ impl Repair {
             false => acknowledged.flight + 2 * mss >= active.cwnd,
         };
         let pace = self.pace(flow, active, delivery, now);
-        if was_used && delivered > 0 {
+        // An echo makes it grow no more (RFC 3168 §6.1.2).
+        if was_used && delivered > 0 && !acknowledged.is_echo {
             control.open(active, &mut self.cubic, mss, Opening { acknowledged: delivered, pace }, now);
         }
     }
