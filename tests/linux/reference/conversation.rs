@@ -77,6 +77,17 @@ pub struct Did {
 }
 
 impl Did {
+    /// The same without these control bits.
+    pub fn without(&self, bits: u8) -> Did {
+        let mut did = self.clone();
+        for answer in &mut did.answers {
+            if let Answer::Tcp { control, .. } = answer {
+                *control &= !bits;
+            }
+        }
+        did
+    }
+
     pub fn is_silent(&self) -> bool {
         self.answers.is_empty()
     }

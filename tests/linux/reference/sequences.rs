@@ -2,7 +2,7 @@
 
 use super::cases::{MSS_OPTION, SCALED_OPTIONS, ack, syn};
 use super::conversation::{Case, Step};
-use super::crafted::{ACK, Ack, FIN, PSH, SYN, Segment, Seq};
+use super::crafted::{ACK, Ack, Damage, FIN, PSH, SYN, Segment, Seq};
 use super::stack::PORT;
 
 const NEXT: Option<Ack> = Some(Ack::Next(0));
@@ -31,6 +31,44 @@ fn narrow(by: i32, window: u16) -> Step {
 /// A SYN for a new connection in place of the old one.
 fn syn_beyond(by: i32) -> Step {
     Step::Send(Segment::new(SYN, Seq::Next(by), None).options(MSS_OPTION))
+}
+
+/// Data with ECE and CWR as these bits say, in a packet with this ECN field.
+fn marked(by: i32, bytes: u16, bits: u8, field: u8) -> Step {
+    let segment = Segment::new(PSH, Seq::Next(by), NEXT).payload(bytes);
+    Step::Send(segment.damaged(Damage::Ecn(bits)).damaged(Damage::Tos(field)))
+}
+
+fn echo(ack: Ack) -> Step {
+    Step::Send(Segment::new(ACK, Seq::Next(0), Some(ack)).damaged(Damage::Ecn(ECE_BIT)))
+}
+
+fn syn_ecn(bits: u8) -> Step {
+    Step::Send(Segment::new(SYN, Seq::Start(0), None).options(MSS_OPTION).damaged(Damage::Ecn(bits)))
+}
+
+const ECE_BIT: u8 = 1;
+const CWR_BIT: u8 = 2;
+const SETUP: u8 = ECE_BIT | CWR_BIT;
+const CE: u8 = 3;
+
+/// What follows a SYN with these bits of ECN.
+fn notified() -> Vec<(&'static str, Vec<Step>)> {
+    vec![
+        ("ECN: marked and answered", vec![ack(), marked(0, 10, 0, CE), marked(0, 10, 0, 2), marked(0, 10, CWR_BIT, 2)]),
+        (
+            "ECN: marked where it says that it is less",
+            vec![ack(), marked(0, 9, 0, CE), marked(0, 9, CWR_BIT, CE), ack()],
+        ),
+        ("ECN: a push in between", vec![ack(), marked(0, 10, 0, CE), Step::Push(50), ack(), marked(0, 9, CWR_BIT, 0)]),
+        ("ECN: an echo", vec![ack(), Step::Push(50), echo(Ack::Next(0)), Step::Push(60), ack(), Step::Push(70), ack()]),
+        ("ECN: an echo of a part", vec![ack(), Step::Push(90), echo(Ack::Una(40)), Step::Push(60), ack()]),
+        ("ECN: marked beyond a gap", vec![ack(), marked(20, 10, 0, CE), marked(0, 20, 0, 2), marked(0, 5, CWR_BIT, 2)]),
+        ("ECN: marked left of the window", vec![ack(), data(0, 30), marked(-30, 30, 0, CE), data(0, 5)]),
+        ("ECN: a marked FIN", vec![ack(), marked(0, 10, 0, CE), fin(0, 0), Step::Close, ack()]),
+        ("ECN: the handshake is completed by marked data", vec![marked(0, 10, 0, CE), data(0, 10)]),
+        ("ECN: the SYN again without", vec![syn(MSS_OPTION), ack(), marked(0, 10, 0, CE), Step::Push(9), ack()]),
+    ]
 }
 
 /// What follows a completed handshake.
@@ -109,6 +147,12 @@ pub fn all() -> Vec<Case> {
             ] {
                 cases.push(Case { name: name.to_owned(), server_port: PORT, start, steps });
             }
+        }
+    }
+    for bits in [0, ECE_BIT, CWR_BIT, SETUP] {
+        for (name, further) in notified() {
+            let steps = [&[syn_ecn(bits)][..], &further].concat();
+            cases.push(Case { name: name.to_owned(), server_port: PORT, start: 0xffff_fffa, steps });
         }
     }
     cases

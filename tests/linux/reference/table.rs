@@ -3,7 +3,7 @@
 //! An entry's name says what Linux does.
 
 use super::conversation::Step;
-use super::crafted::{ACK, Damage, FIN, RST, SYN};
+use super::crafted::{ACK, CWR, Damage, ECE, FIN, RST, SYN, Segment};
 use super::differences::{Entry, Kernels};
 
 /// The table.
@@ -304,6 +304,17 @@ pub const ENTRIES: &[Entry] = &[
         is_it: |it| {
             let is_bare = it.is_orphaned() && (it.is_in(&["FIN-WAIT-2"]) || it.ours.state == "FIN-WAIT-2");
             is_bare && it.ours.state == "FIN-WAIT-2" && (it.ours.is_silent() || it.ours.is_only(ACK))
+        },
+    },
+    Entry {
+        name: "A SYN that comes again without asking for ECN is answered as the first, and ECN is spoken",
+        reason: "RFC 3168 §6.1.1: who has received a SYN that is not for ECN should not set ECT. Such a peer has given \
+                 ECN up, and has sent a SYN that is not for it itself",
+        kernels: Kernels::All,
+        is_it: |it| {
+            let is_plain = |segment: &Segment| segment.has(SYN) && segment.damage.is_empty();
+            let was_plain = it.segment().is_some_and(is_plain) || it.segments_before().any(is_plain);
+            was_plain && it.kernel != it.ours && it.kernel.without(ECE | CWR) == it.ours
         },
     },
     Entry {
