@@ -31,10 +31,16 @@ const PIECE_COST_BYTES: usize = 64;
 /// How long a packet may take to become whole (RFC 791 §3.2 has 15 s at least, RFC 8200 §4.5 has 60 s).
 const LIFE_MS: u64 = 30_000;
 
+/// Codepoints of the ECN field (RFC 3168 §5).
+const NOT_ECT: u8 = 0b00;
+const CE: u8 = 0b11;
+
 /// A packet that is not whole yet.
 struct Parts {
     id: FragmentId,
     source_mac: [u8; 6],
+    /// The ECN field that the packet has.
+    ecn: u8,
     begun: Time,
     /// Where it ends, once the last fragment has told.
     end: Option<usize>,
@@ -104,6 +110,7 @@ impl Fragments {
         self.places[place] = Some(Parts {
             id: fragment.id,
             source_mac: fragment.source_mac,
+            ecn: fragment.ecn,
             begun: now,
             end: None,
             pieces: Vec::new(),
@@ -127,6 +134,7 @@ impl Fragments {
                 return rule;
             }
         }
+        parts.ecn = marks_together(parts.ecn, fragment.ecn).unwrap_or(NOT_ECT);
         if fragment.is_last {
             parts.end = Some(start + fragment.bytes.len());
         }
@@ -169,6 +177,17 @@ impl Fragments {
     }
 }
 
+/// The ECN field of a packet whose fragments have these two: a mark on one is a mark on all, but on what is not for ECN
+/// there can be none (RFC 3168 §5.3).
+fn marks_together(one: u8, other: u8) -> Option<u8> {
+    match (one, other) {
+        (CE, NOT_ECT) | (NOT_ECT, CE) => None,
+        (CE, _) | (_, CE) => Some(CE),
+        (NOT_ECT, _) | (_, NOT_ECT) => Some(NOT_ECT),
+        _ => Some(one),
+    }
+}
+
 fn cost_bytes(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.bytes.len() + PIECE_COST_BYTES).sum()
 }
@@ -192,6 +211,8 @@ impl Parts {
             Rule::FragmentRepeated
         } else if self.is_refused || is_beyond || is_over {
             Rule::FragmentOverlaps
+        } else if marks_together(self.ecn, fragment.ecn).is_none() {
+            Rule::FragmentMarksDiffer
         } else if self.pieces.len() == PIECES_MAX {
             Rule::FragmentTooMany
         } else {
@@ -203,7 +224,7 @@ impl Parts {
     fn frame(&self, mac: [u8; 6]) -> Vec<u8> {
         let bytes = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
         let mut frame = Vec::new();
-        wire::emit_whole(&mut frame, mac, self.source_mac, &self.id, bytes, |out| {
+        wire::emit_whole(&mut frame, mac, self.source_mac, &self.id, self.ecn, bytes, |out| {
             self.pieces.iter().for_each(|piece| out.extend_from_slice(&piece.bytes));
         });
         frame
@@ -260,7 +281,14 @@ mod tests {
 
     fn fragment(number: u32, offset: u16, bytes: &[u8], is_last: bool) -> Fragment<'_> {
         let (remote, local) = (Ipv4Addr::from_bits(number).into(), Ipv4Addr::new(10, 0, 0, 1).into());
-        Fragment { id: FragmentId { remote, local, protocol: 6, number }, source_mac: [2; 6], offset, is_last, bytes }
+        Fragment {
+            id: FragmentId { remote, local, protocol: 6, number },
+            source_mac: [2; 6],
+            ecn: 0,
+            offset,
+            is_last,
+            bytes,
+        }
     }
 
     fn hash(number: u32) -> u64 {
@@ -286,6 +314,30 @@ mod tests {
             let frame = whole.expect("all has come").frame([4; 6]);
             assert_eq!(frame[34..], body);
             assert_eq!(fragments.bytes, 0);
+        }
+    }
+
+    #[test]
+    fn a_mark_on_one_is_a_mark_on_all_in_any_order() {
+        for (marks, whole) in [
+            ([0, 0, 0], Some(0)),
+            ([2, 2, 2], Some(2)),
+            ([1, 2, 1], Some(1)),
+            ([2, 3, 2], Some(3)),
+            ([3, 1, 2], Some(3)),
+            ([0, 2, 1], Some(0)),
+            ([2, 2, 3], Some(3)),
+            ([0, 2, 3], None),
+            ([2, 0, 3], None),
+            ([3, 2, 0], None),
+        ] {
+            let mut fragments = Fragments::default();
+            let came = [0, 1, 2].map(|at: usize| {
+                let it = fragment(1, at as u16 * 32, &[7; 32], at == 2);
+                receive(&mut fragments, &Fragment { ecn: marks[at], ..it }).whole
+            });
+            let fields: Vec<u8> = came.iter().flatten().map(|parts| parts.frame([4; 6])[15]).collect();
+            assert_eq!(fields, whole.as_slice(), "{marks:?}");
         }
     }
 

@@ -34,6 +34,9 @@ pub enum Rule {
     /// A first fragment without all of the TCP header, or one that lies in it: dropped. RFC 1858 §3, RFC 3128, RFC 7112
     /// §5.
     FragmentTiny,
+    /// Of one packet some fragment was marked on its way, and another is not for ECN: the packet is refused. RFC 3168
+    /// §5.3.
+    FragmentMarksDiffer,
     /// A packet in more than 64 fragments: it is refused. Policy, on RFC 791 §3.2.
     FragmentTooMany,
     /// A packet that is not whole makes room for another. Policy, on RFC 791 §3.2.

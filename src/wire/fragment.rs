@@ -23,6 +23,8 @@ pub struct Fragment<'a> {
     pub id: FragmentId,
     /// Ethernet address that the frame came from.
     pub source_mac: [u8; 6],
+    /// The ECN field of its IP header.
+    pub ecn: u8,
     /// Where its bytes belong, behind the headers that all fragments have.
     pub offset: u16,
     /// Whether none follow.
@@ -71,7 +73,8 @@ pub(super) fn parse_ipv4_fragment<'a>(
     if id.protocol != TCP && id.protocol != ICMPV4 {
         return Err(Rule::FrameNotForUs);
     }
-    check(Fragment { id, source_mac, offset: view.frag_offset(), is_last: !view.more_frags(), bytes })
+    let (offset, is_last) = (view.frag_offset(), !view.more_frags());
+    check(Fragment { id, source_mac, ecn: view.ecn(), offset, is_last, bytes })
 }
 
 /// Reads a fragment header of IPv6, with the bytes behind it, of a packet whose addresses were checked. Its sender is
@@ -80,6 +83,7 @@ pub(super) fn parse_ipv6_fragment<'a>(
     header_and_rest: &'a [u8],
     (remote, local): (IpAddr, IpAddr),
     source_mac: [u8; 6],
+    ecn: u8,
 ) -> Result<Fragment<'a>, Rule> {
     let (header, bytes) = header_and_rest.split_first_chunk::<FRAGMENT_HEADER_BYTES>().ok_or(Rule::FrameMalformed)?;
     let [protocol, _, offset_high, offset_low, number @ ..] = *header;
@@ -89,7 +93,7 @@ pub(super) fn parse_ipv6_fragment<'a>(
         return Err(Rule::FrameNotForUs);
     }
     let (offset, is_last) = (offset_and_more & 0xfff8, offset_and_more & 1 == 0);
-    check(Fragment { id, source_mac, offset, is_last, bytes })
+    check(Fragment { id, source_mac, ecn, offset, is_last, bytes })
 }
 
 /// What no honest sender makes: fragments of odd lengths, beyond the largest packet, or so small that the header of TCP
@@ -116,6 +120,7 @@ pub fn emit_whole(
     mac: [u8; 6],
     source_mac: [u8; 6],
     id: &FragmentId,
+    ecn: u8,
     bytes: usize,
     fill: impl FnOnce(&mut Vec<u8>),
 ) {
@@ -134,7 +139,7 @@ pub fn emit_whole(
     out.resize(headers_end, 0);
     fill(out);
     assert!(out.len() - headers_end == bytes, "a packet is as long as its fragments together");
-    emit_lower(&mut out[start..headers_end], &ends, ends.dscp << 2, id.protocol, bytes);
+    emit_lower(&mut out[start..headers_end], &ends, ecn, id.protocol, bytes);
 }
 
 /// Appends the fragment of a whole frame of ours that begins so many bytes behind its IP header, in a packet of at most
@@ -209,8 +214,8 @@ mod tests {
                         Fragment { bytes: &[], ..read }
                     } else {
                         assert_eq!(usize::from(u16::from_be_bytes([view[4], view[5]])), view.len() - IPV6_BYTES);
-                        let read =
-                            parse_ipv6_fragment(&view[IPV6_BYTES..], (local, remote), [4; 6]).expect("a good fragment");
+                        let read = parse_ipv6_fragment(&view[IPV6_BYTES..], (local, remote), [4; 6], 0)
+                            .expect("a good fragment");
                         together.extend_from_slice(read.bytes);
                         Fragment { bytes: &[], ..read }
                     };
@@ -219,7 +224,7 @@ mod tests {
                 let protocol = if remote.is_ipv4() { ICMPV4 } else { ICMPV6 };
                 let id = FragmentId { remote: local, local: remote, protocol, number: 0 };
                 let mut frame = Vec::new();
-                emit_whole(&mut frame, [2; 6], [4; 6], &id, together.len(), |out| out.extend_from_slice(&together));
+                emit_whole(&mut frame, [2; 6], [4; 6], &id, 0, together.len(), |out| out.extend_from_slice(&together));
                 assert_eq!(frame, whole);
                 // A reply is of no concern to us, but its checksum was looked at.
                 assert!(matches!(parse(&frame, &[2; 6]), Err(Rule::IcmpIgnored)));

@@ -13,7 +13,7 @@ use smoltcp::wire::Ipv6Packet;
 
 use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Addresses, Lower, Packet, is_congested, parse_tcp};
+use super::parse::{Addresses, ECN_BITS, Lower, Packet, is_congested, parse_tcp};
 use crate::tcp::Rule;
 
 const IPV6_BYTES: usize = 40;
@@ -84,7 +84,8 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         Err(Stop::Fragment { .. }) if source.is_unspecified() => return Err(Rule::SourceAddressInvalid),
         Err(Stop::Fragment { at }) => {
             let ends = (source.into(), destination.into());
-            return parse_ipv6_fragment(&packet[at..], ends, source_mac).map(Packet::Fragment);
+            return parse_ipv6_fragment(&packet[at..], ends, source_mac, view.traffic_class() & ECN_BITS)
+                .map(Packet::Fragment);
         }
         Err(Stop::Tell { .. }) if is_to_many => return Err(Rule::Ipv6HeaderRefused),
         Err(Stop::Tell { code, pointer } | Stop::TellAlways { code, pointer }) => return refused(code, pointer),

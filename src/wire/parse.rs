@@ -99,7 +99,7 @@ pub(super) struct Lower {
 
 const TCP: u8 = 6;
 /// These bits of the traffic class are not part of the codepoint.
-const ECN_BITS: u8 = 0x03;
+pub(super) const ECN_BITS: u8 = 0x03;
 /// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
 const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 

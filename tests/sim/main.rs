@@ -89,6 +89,7 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
             Rule::FragmentCompletes,
             Rule::FragmentRepeated,
             Rule::FragmentOverlaps,
+            Rule::FragmentMarksDiffer,
             Rule::FragmentTiny,
             Rule::FragmentTooMany,
             Rule::FragmentEvicted,

@@ -2,6 +2,7 @@
 //!
 //! What was cut in one batch is the same to the stack as what was not, so the oracle need not know.
 
+use super::ecn::CE;
 use super::frame::{self, Ends, folded, sum, word_at};
 use super::translate::{self, Family};
 use super::world::World;
@@ -20,13 +21,15 @@ pub struct Cut {
     pub is_reversed: bool,
 }
 
-/// One fragment: which part of the body, of which packet, and whether none follows.
+/// One fragment: which part of the body, of which packet, and whether none follows, or it was marked on
+/// its way.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     start: usize,
     end: usize,
     number: u16,
     is_last: bool,
+    is_marked: bool,
 }
 
 impl Cut {
@@ -51,7 +54,7 @@ impl Cut {
         let piece = |index: usize| {
             let start = index * self.piece_bytes;
             let end = (start + self.piece_bytes).min(body_bytes);
-            Piece { start, end, number: 0, is_last: index + 1 == count }
+            Piece { start, end, number: 0, is_last: index + 1 == count, is_marked: false }
         };
         let number = word_at(whole, headers_bytes);
         let ends = (0..count).map(|at| {
@@ -80,12 +83,14 @@ fn extent(whole: &[u8]) -> Option<(usize, usize)> {
 }
 
 fn write(out: &mut Vec<u8>, whole: &[u8], headers_bytes: usize, piece: Piece) {
-    let Piece { start, end, number, is_last } = piece;
+    let Piece { start, end, number, is_last, is_marked } = piece;
+    let ecn = if is_marked { CE } else { 0 };
     let from = out.len();
     let bytes = end - start;
     out.extend_from_slice(&whole[..headers_bytes]);
     let ip = &mut out[from + ETHERNET_BYTES..];
     if headers_bytes == ETHERNET_BYTES + IPV4_BYTES {
+        ip[1] |= ecn;
         ip[2..4].copy_from_slice(&((IPV4_BYTES + bytes) as u16).to_be_bytes());
         ip[4..6].copy_from_slice(&number.to_be_bytes());
         ip[6..8].copy_from_slice(&((start / 8) as u16 | if is_last { 0 } else { 0x2000 }).to_be_bytes());
@@ -93,6 +98,7 @@ fn write(out: &mut Vec<u8>, whole: &[u8], headers_bytes: usize, piece: Piece) {
         let checksum = folded(sum(ip));
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());
     } else {
+        ip[1] |= ecn << 4;
         ip[4..6].copy_from_slice(&((8 + bytes) as u16).to_be_bytes());
         let next_header = std::mem::replace(&mut ip[6], 44);
         out.extend_from_slice(&[next_header, 0]);
@@ -115,9 +121,11 @@ impl World {
         let body_bytes = if kind == 6 { 30_000 } else { 65 * 8 };
         let whole = self.echo_request(ends, body_bytes);
         let number = u16::from(byte);
-        let piece = |start: usize, end: usize| Piece { start, end, number, is_last: end == body_bytes };
+        let piece =
+            |start: usize, end: usize| Piece { start, end, number, is_last: end == body_bytes, is_marked: false };
         let parts: Vec<Piece> = match kind {
             // In two halves, or one of them.
+            0 if byte & 0x40 != 0 => vec![piece(0, 256), Piece { is_marked: true, ..piece(256, body_bytes) }],
             0 => vec![piece(0, 256), piece(256, body_bytes)],
             1 => vec![piece(if byte & 4 == 0 { 0 } else { 256 }, body_bytes - 8)],
             2 => vec![piece(0, 256), piece(0, 256), piece(256, body_bytes)],
