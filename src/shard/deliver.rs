@@ -101,7 +101,7 @@ impl<S: Service> Shard<S> {
         } else {
             repair.release_overtaken(flow.rcv_nxt, &mut tables.storage.payload);
         }
-        while let Some(range) = repair.take_in_order(flow.rcv_nxt) {
+        while let Some(range) = repair.take_in_order(flow.rcv_nxt, &tables.storage.payload) {
             tcp::append_chain_to_recv_queue(active, &mut tables.storage.payload, range.head, range.tail);
             let bytes = range.end.since(range.start);
             let payload = Payload { offered: bytes, taken: bytes, has_fin: false };

@@ -67,7 +67,7 @@ impl Batch {
         while let Some((from, to)) = repair.first_missing(next, end) {
             let piece = &bytes[from.since(seq) as usize..to.since(seq) as usize];
             let tail_before = repair.tail_before(from);
-            let stored = repair.has_room_for_piece(payload).then(|| payload.store_held(piece, tail_before)).flatten();
+            let stored = repair.has_room_for_piece().then(|| payload.store_held(piece, tail_before)).flatten();
             let Some((head, tail)) = stored else { break };
             if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
                 payload.release_shared(head, tail);

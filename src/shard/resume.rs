@@ -248,11 +248,15 @@ fn rebuild_repair(
     if repair.active != active_index || !repair.is_valid(active.snd_una, flow.snd_nxt) {
         return Err("a broken repair block");
     }
+    let spans_before = tables.storage.payload.used().0;
     for range in repair.held() {
         let bytes = tables.storage.payload.adopt_queue(range.head, range.tail);
         if bytes != Ok(range.end.since(range.start)) {
             return Err("a broken queue beyond a gap");
         }
+    }
+    if tables.storage.payload.used().0 - spans_before != u32::from(repair.held_spans()) {
+        return Err("a wrong number of pieces beyond a gap");
     }
     Ok(())
 }

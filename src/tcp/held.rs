@@ -11,7 +11,7 @@ use super::segment::SackBlocks;
 use super::{Active, Flow, NO_SPAN, SeqNum, Spans, Time};
 
 /// How many pieces are held at most: a window of full segments has fewer.
-const PIECES_MAX: usize = 512;
+const PIECES_MAX: u16 = 512;
 
 /// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
 /// being a minute at most where they are as ours.
@@ -68,22 +68,19 @@ impl Repair {
     }
 
     /// Whether another piece may be held: a peer that sends them byte by byte must not take a block for each.
-    pub fn has_room_for_piece(&self, spans: &impl Spans) -> bool {
-        let count_of = |range: &Held| {
-            let mut count = 1;
-            let mut index = range.head;
-            while index != range.tail && count <= PIECES_MAX {
-                index = spans.span(index).next;
-                count += 1;
-            }
-            count
-        };
-        self.held().iter().map(count_of).sum::<usize>() < PIECES_MAX
+    pub fn has_room_for_piece(&self) -> bool {
+        self.held_spans < PIECES_MAX
+    }
+
+    /// How many spans hold what is held.
+    pub fn held_spans(&self) -> u16 {
+        self.held_spans
     }
 
     /// Holds a range that was missing. `false` where there is no room for it; then the caller gives its spans up.
     pub fn hold(&mut self, new: Held, spans: &mut impl Spans) -> bool {
         let count = usize::from(self.held_count);
+        let added = chain(&new, spans).count() as u16;
         let position = self.held().iter().position(|range| range.start.after(new.start)).unwrap_or(count);
         let joins_left = position > 0 && self.held[position - 1].end == new.start;
         let joins_right = position < count && self.held[position].start == new.end;
@@ -114,15 +111,17 @@ impl Repair {
                 self.held_count += 1;
             }
         }
+        self.held_spans += added;
         self.latest = new.start;
         true
     }
 
     /// The range that begins at RCV.NXT, which is held no longer.
-    pub fn take_in_order(&mut self, rcv_nxt: SeqNum) -> Option<Held> {
+    pub fn take_in_order(&mut self, rcv_nxt: SeqNum, spans: &impl Spans) -> Option<Held> {
         let first = *self.held().first().filter(|range| range.start == rcv_nxt)?;
         self.held.copy_within(1..usize::from(self.held_count), 0);
         self.held_count -= 1;
+        self.held_spans -= chain(&first, spans).count() as u16;
         Some(first)
     }
 
@@ -182,7 +181,7 @@ impl Repair {
     /// Gives up what is held and was overtaken by RCV.NXT, in part or whole.
     pub fn release_overtaken(&mut self, rcv_nxt: SeqNum, spans: &mut impl Spans) {
         while let Some(range) = self.held().first().copied().filter(|range| range.start.before(rcv_nxt)) {
-            release_chain(&range, spans);
+            self.held_spans -= release_chain(&range, spans);
             self.held.copy_within(1..usize::from(self.held_count), 0);
             self.held_count -= 1;
         }
@@ -197,20 +196,28 @@ impl Repair {
             release_chain(range, spans);
         }
         self.held_count = 0;
+        self.held_spans = 0;
         self.has_fin = 0;
     }
 }
 
-fn release_chain(range: &Held, spans: &mut impl Spans) {
+/// The spans of a range, in order.
+fn chain(range: &Held, spans: &impl Spans) -> impl Iterator<Item = u32> {
+    let tail = range.tail;
+    std::iter::successors(Some(range.head), move |&index| (index != tail).then(|| spans.span(index).next))
+}
+
+/// Returns how many spans there were.
+fn release_chain(range: &Held, spans: &mut impl Spans) -> u16 {
+    let mut count = 1;
     let mut index = range.head;
-    loop {
+    while index != range.tail {
         let next = spans.span(index).next;
         spans.release(index);
-        if index == range.tail {
-            return;
-        }
-        index = next;
+        (index, count) = (next, count + 1);
     }
+    spans.release(index);
+    count
 }
 
 #[cfg(test)]
@@ -254,9 +261,9 @@ mod tests {
             chain.push(chains.span(*chain.last().unwrap()).next);
         }
         assert_eq!(chain, [100, 200, 300, 400, 500]);
-        assert_eq!(repair.take_in_order(SeqNum(99)), None);
-        assert!(repair.take_in_order(SeqNum(100)).is_some_and(|it| it.end == SeqNum(600)));
-        assert!(repair.is_idle());
+        assert_eq!((repair.take_in_order(SeqNum(99), &chains), repair.held_spans()), (None, 5));
+        assert!(repair.take_in_order(SeqNum(100), &chains).is_some_and(|it| it.end == SeqNum(600)));
+        assert!(repair.is_idle() && repair.held_spans() == 0);
     }
 
     #[test]

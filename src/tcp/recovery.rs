@@ -38,6 +38,15 @@ pub(super) const TIMER_REORDERING: u8 = 1;
 /// The end of what was sent may be lost without anything behind it to show it (RFC 8985 §7).
 pub(super) const TIMER_PROBE: u8 = 2;
 
+/// The end of what was sent is not being probed.
+pub(super) const UNPROBED: u8 = 0;
+/// One new segment may be sent to probe it, whatever is in flight.
+pub(super) const PROBE_DUE: u8 = 1;
+/// It was.
+pub(super) const PROBED_NEW: u8 = 2;
+/// The last segment was sent again.
+pub(super) const PROBED_AGAIN: u8 = 3;
+
 /// Segments that must have arrived behind one for it to be lost whatever the time (RFC 6675 §3).
 const DUPLICATES_MIN: u32 = 3;
 /// In place of a threshold to go back to.
@@ -139,9 +148,9 @@ impl Repair {
     /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step
     /// 4).
     fn on_duplicate_arrival(&mut self, flow: &Flow, active: &Active) {
-        if self.probe_end_is_set == 1 {
+        if self.probe != UNPROBED {
             // The probe was not needed: nothing was lost (RFC 8985 §7.4.2).
-            self.probe_end_is_set = 0;
+            self.probe = UNPROBED;
             return;
         }
         // What was remembered long ago, or never, lies outside of what is in flight and is no round.
@@ -295,11 +304,10 @@ impl Repair {
     /// (RFC 8985 §7.4.2).
     fn probe_end_acknowledged(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
         let mss = u32::from(flow.mss);
-        if self.probe_end_is_set == 0 || active.snd_una.before(self.probe_end) {
+        if self.probe == UNPROBED || active.snd_una.before(self.probe_end) {
             return;
         }
-        self.probe_end_is_set = 0;
-        if self.probe_was_resent == 1 && self.phase == OPEN {
+        if std::mem::replace(&mut self.probe, UNPROBED) == PROBED_AGAIN && self.phase == OPEN {
             active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, mss);
             active.cwnd = active.ssthresh;
             active.note_reduced(flow);

@@ -4,7 +4,8 @@
 //! timer.
 
 use super::congestion::CongestionControl;
-use super::recovery::{LOSS, RECOVERING, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::recovery::{LOSS, PROBE_DUE, PROBED_AGAIN, RECOVERING, UNPROBED};
+use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::{Active, Flow, Repair, Time};
 
 /// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
@@ -16,7 +17,7 @@ impl Repair {
         self.lose_all();
         self.has_rack = 0;
         self.late_us = 0;
-        self.probe_end_is_set = 0;
+        self.probe = UNPROBED;
     }
 
     /// The retransmission timer has expired: everything counts as lost, one segment to begin with (RFC 5681 §3.1).
@@ -24,7 +25,7 @@ impl Repair {
         self.enter(flow, active, control, LOSS);
         self.lose_all();
         self.has_rack = 0;
-        self.probe_end_is_set = 0;
+        self.probe = UNPROBED;
         active.cwnd = u32::from(flow.mss);
     }
 
@@ -47,14 +48,10 @@ impl Repair {
         let mss = u32::from(flow.mss);
         let has_new =
             active.sendable_end().after(flow.snd_nxt) && flow.snd_nxt.since(active.snd_una) < flow.send_window();
-        self.probe_end_is_set = 1;
-        self.probe_was_resent = u8::from(!has_new);
+        self.probe = if has_new { PROBE_DUE } else { PROBED_AGAIN };
         self.probe_end = flow.snd_nxt;
-        if has_new {
-            self.is_probing_new = 1;
-        } else {
+        if !has_new {
             self.lose_last(active.snd_una, mss);
-            self.is_probing_new = 0;
         }
     }
 
@@ -67,7 +64,7 @@ impl Repair {
         }
         let pipe = self.pipe(active.snd_una);
         let may_probe = self.is_calm()
-            && self.probe_end_is_set == 0
+            && self.probe == UNPROBED
             && flow.takes_sack()
             && pipe > 0
             && active.srtt_us != 0

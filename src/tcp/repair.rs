@@ -108,9 +108,10 @@ pub struct Repair {
     pub(super) probe_end: SeqNum,
     /// Our clock, in ms and never 0, when something was first sent again in this recovery; 0 where nothing was.
     pub(super) resent_ms: u32,
-    pub(super) probe_end_is_set: u8,
-    pub(super) probe_was_resent: u8,
-    pub(super) is_probing_new: u8,
+    /// How many spans hold what is held.
+    pub(super) held_spans: u16,
+    /// Whether the end of what was sent is being probed: see `recovery`.
+    pub(super) probe: u8,
     /// What the connection's timer stands for: see `recovery`.
     pub(super) timer: u8,
     pub(super) cubic: Cubic,
@@ -138,9 +139,10 @@ impl Repair {
             }
             end = run.end;
         }
+        let are_held = usize::from(self.held_spans) >= usize::from(self.held_count);
         let are_held_in_order = self.held().windows(2).all(|pair| pair[0].end.before(pair[1].start));
         let are_not_empty = self.held().iter().all(|range| range.start.before(range.end));
-        are_held_in_order && are_not_empty && (self.run_count == 0 || end == snd_nxt)
+        are_held && are_held_in_order && are_not_empty && (self.run_count == 0 || end == snd_nxt)
     }
 
     /// The shortest round trip that was seen, or what is remembered of the path.

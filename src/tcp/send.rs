@@ -10,7 +10,7 @@
 
 use super::ecn::ack_control;
 use super::open::Offer;
-use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::recovery::{PROBE_DUE, PROBED_NEW, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
 use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time};
 
@@ -132,7 +132,7 @@ fn next_with_repair(flow: &Flow, active: &Active, repair: &Repair) -> Next {
         let inside = if edge.after(from) { edge.since(from) } else { u32::from(from == active.snd_una) * lost };
         return Next { seq: from, room: room.min(inside), is_again: true };
     }
-    let room = if repair.is_probing_new == 1 { room.max(mss) } else { room };
+    let room = if repair.probe == PROBE_DUE { room.max(mss) } else { room };
     let window = flow.send_window().saturating_sub(active.in_flight(flow));
     Next { seq: flow.snd_nxt, room: room.min(window), is_again: false }
 }
@@ -219,7 +219,9 @@ fn note_sent(flow: &Flow, active: &mut Active, repair: &mut Repair, (seq, end): 
         active.abandon_round_trip();
     } else {
         repair.on_sent(end, now_us, active.srtt_us / 8);
-        repair.is_probing_new = 0;
+        if repair.probe == PROBE_DUE {
+            repair.probe = PROBED_NEW;
+        }
     }
     if active.deadline_ms().is_none() || repair.timer == TIMER_PROBE {
         rearm(flow, active, repair, now);
