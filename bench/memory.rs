@@ -1,15 +1,16 @@
 //! How much memory does an idle connection cost?
 //!
-//! `cargo bench --bench memory -- [CONNECTIONS ...]`, by default 100000. Prints the growth of VmRSS + HugetlbPages of
-//! this process over its value before any connection, divided by the number of connections: with all of them idle, and
-//! 60 seconds of the stack's time after a push to all, when the blocks of the peak are given back. The generator's own
-//! memory of its clients is allocated and touched before; the frames in flight are not counted, they are the link's.
+//! `cargo bench --bench memory -- [--ipv6] [CONNECTIONS ...]`, by default 100000 over IPv4. Prints by how much VmRSS
+//! and HugetlbPages of this process grow over their values before any connection, divided by the number of connections:
+//! with all of them idle, and 60 seconds of the stack's time after a push to all, when the blocks of the peak are given
+//! back. The generator's own memory of its clients is allocated and touched before; the frames in flight are not
+//! counted, they are the link's.
 
 // Each benchmark uses a part of it.
 #[allow(dead_code)]
 mod generator;
 
-use generator::Bench;
+use generator::{Bench, Family};
 use holdline::service::Hold;
 
 /// VmRSS + HugetlbPages of this process in bytes.
@@ -25,8 +26,8 @@ fn resident_bytes() -> f64 {
     kilobytes * 1_024.0
 }
 
-fn run(connections: u32) {
-    let mut bench = Bench::new(connections, None, Hold);
+fn run(family: Family, connections: u32) {
+    let mut bench = Bench::over_family(family, connections, None, Hold);
     let before = resident_bytes();
     let each = |bytes: f64| (bytes - before) / f64::from(connections);
     bench.open_all();
@@ -42,12 +43,15 @@ fn run(connections: u32) {
 }
 
 fn main() {
-    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let parse = |argument: String| argument.parse().expect("usage: cargo bench --bench memory -- [CONNECTIONS ...]");
-    let mut counts: Vec<u32> = arguments.map(parse).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let is_family = |argument: &&String| argument.as_str() == "--ipv6";
+    let family = if arguments.iter().any(|argument| is_family(&argument)) { Family::Ipv6 } else { Family::Ipv4 };
+    let usage = "usage: cargo bench --bench memory -- [--ipv6] [CONNECTIONS ...]";
+    let counts = arguments.iter().filter(|argument| !is_family(argument));
+    let mut counts: Vec<u32> = counts.map(|argument| argument.parse().expect(usage)).collect();
     if counts.is_empty() {
         counts = vec![100_000];
     }
     println!("connections    idle  right after the push  60 s later   bytes each");
-    counts.into_iter().for_each(run);
+    counts.into_iter().for_each(|count| run(family, count));
 }

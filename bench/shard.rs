@@ -1,7 +1,7 @@
 //! What does a shard cost for each handshake, push and echo?
 //!
-//! `cargo bench --bench shard -- [--state DIR] [FLOWS ...]`, by default 1000, 100000 and 10000000 flows in memory. With
-//! `--state` the arenas and the log are files in DIR, as with `holdline serve --state`.
+//! `cargo bench --bench shard -- [--state DIR] [--ipv6] [FLOWS ...]`, by default 1000, 100000 and 10000000 flows in
+//! memory. With `--state` the arenas and the log are files in DIR, as with `holdline serve --state`.
 //!
 //! The shard's time alone (see `generator`); flows are visited at random, 64 to a batch. A figure is the median over
 //! rounds of nanoseconds for each handshake (SYN to the completing ACK), push (with its acknowledgment), or echo (with
@@ -13,7 +13,7 @@ mod generator;
 
 use std::path::{Path, PathBuf};
 
-use generator::Bench;
+use generator::{Bench, Family};
 use holdline::service::{Echo, Hold};
 
 const ROUNDS: usize = 15;
@@ -23,7 +23,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-fn run(flows: u32, state: Option<&Path>) {
+fn run(family: Family, flows: u32, state: Option<&Path>) {
     let batches = 2_000;
     let clear = || {
         if let Some(directory) = state {
@@ -31,7 +31,7 @@ fn run(flows: u32, state: Option<&Path>) {
         }
     };
     clear();
-    let mut bench = Bench::new(flows, state, Hold);
+    let mut bench = Bench::over_family(family, flows, state, Hold);
     let openings = (200_000 / flows).clamp(1, ROUNDS as u32);
     let mut handshakes = vec![bench.open_all()];
     for _ in 1..openings {
@@ -41,7 +41,7 @@ fn run(flows: u32, state: Option<&Path>) {
     let pushes = median((0..ROUNDS).map(|_| bench.push_batches(batches)).collect());
     drop(bench);
     clear();
-    let mut bench = Bench::new(flows, state, Echo);
+    let mut bench = Bench::over_family(family, flows, state, Echo);
     bench.open_all();
     let echoes = median((0..ROUNDS).map(|_| bench.echo_batches(batches)).collect());
     drop(bench);
@@ -52,14 +52,18 @@ fn run(flows: u32, state: Option<&Path>) {
 }
 
 fn main() {
-    let mut state = None;
+    let (mut state, mut family) = (None, Family::Ipv4);
     let mut counts = Vec::new();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         if argument == "--state" {
             state = arguments.next().map(PathBuf::from);
+        } else if argument == "--ipv6" {
+            family = Family::Ipv6;
         } else {
-            counts.push(argument.parse().expect("usage: cargo bench --bench shard -- [--state DIR] [FLOWS ...]"));
+            counts.push(
+                argument.parse().expect("usage: cargo bench --bench shard -- [--state DIR] [--ipv6] [FLOWS ...]"),
+            );
         }
     }
     if counts.is_empty() {
@@ -71,6 +75,6 @@ fn main() {
     );
     println!("{:>10}  {:<9}  {:>9}  {:>13}  {:>13}", "", "", "ns", "ns", "ns");
     for flows in counts {
-        run(flows, state.as_deref());
+        run(family, flows, state.as_deref());
     }
 }

@@ -3,10 +3,14 @@
 //! It makes their frames before, and reads the shard's frames after the clock runs. What is timed is the shard alone:
 //! frames or pushes in, batches committed, frames handed out.
 
-use std::net::Ipv4Addr;
+mod ends;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Instant;
 
+pub use ends::Family;
+use ends::{OURS_IPV6, address, ends_of, index_of};
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{Config, Notice, Push, Service, Shard, Ticket};
 use holdline::tcp::{Control, Outgoing, SeqNum, Time};
@@ -16,10 +20,7 @@ use holdline::wire::{Addressing, Packet, emit_tcp, parse};
 pub const BATCH: usize = 64;
 const PAYLOAD: [u8; 64] = [0x5a; 64];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const PORTS_PER_ADDRESS: u32 = 50_000;
 const FIRST_SEQ: u32 = 1_000;
-const FIRST_ADDRESS: u32 = 0x0a01_0000;
-const FIRST_PORT: u16 = 1_024;
 
 /// One client of the generator: what it sends and acknowledges next.
 #[derive(Clone, Copy)]
@@ -62,16 +63,18 @@ fn config() -> Config {
     Config { delayed_ack_ms: 0, ..Config::new(Ipv4Addr::new(10, 0, 0, 1), 8, &[7000]) }
 }
 
-/// Address and port of a client.
-fn ends_of(index: usize) -> (u32, u16) {
-    let index = index as u32;
-    (FIRST_ADDRESS + index / PORTS_PER_ADDRESS, FIRST_PORT + (index % PORTS_PER_ADDRESS) as u16)
-}
-
 impl<S: Service> Bench<S> {
     /// A shard with room for so many connections, none open.
     pub fn new(flows: u32, state: Option<&Path>, service: S) -> Bench<S> {
-        let config = Config { half_open_max: u32::MAX, ..config() };
+        Bench::over_family(Family::Ipv4, flows, state, service)
+    }
+
+    /// The same, over either family. The shard has an address of that one only.
+    pub fn over_family(family: Family, flows: u32, state: Option<&Path>, service: S) -> Bench<S> {
+        let mut config = Config { half_open_max: u32::MAX, ..config() };
+        if family == Family::Ipv6 {
+            config.addresses = vec![(OURS_IPV6.into(), 64)];
+        }
         let capacity = Capacity::for_connections(flows);
         let storage = match state {
             Some(directory) => Storage::in_directory(directory, 0, capacity),
@@ -148,7 +151,8 @@ impl<S: Service> Bench<S> {
     pub fn attack(&mut self, forged: &[Forged]) -> f64 {
         self.timed_ns = 0;
         for forged in forged {
-            let ends = Addressing { local: forged.remote, local_port: forged.port, ..self.ends(0) };
+            let local = address(Family::Ipv4, forged.remote);
+            let ends = Addressing { local, local_port: forged.port, ..self.ends(0) };
             let mut outgoing = Outgoing::bare(forged.seq, forged.ack, forged.control, u16::MAX);
             outgoing.payload_bytes = forged.bytes;
             let payload = &PAYLOAD[..forged.bytes as usize];
@@ -161,12 +165,17 @@ impl<S: Service> Bench<S> {
     }
 
     fn ends(&self, index: usize) -> Addressing {
-        let (local, local_port) = ends_of(index);
+        let (remote, family) = match self.config.addresses[0].0 {
+            ours @ IpAddr::V4(_) => (ours, Family::Ipv4),
+            ours @ IpAddr::V6(_) => (ours, Family::Ipv6),
+        };
+        let (client, local_port) = ends_of(index);
+        let local = address(family, client);
         Addressing {
             source_mac: CLIENT_MAC,
             destination_mac: self.config.mac,
             local,
-            remote: 0x0a00_0001,
+            remote,
             local_port,
             remote_port: 7000,
             ttl: 64,
@@ -221,13 +230,17 @@ impl<S: Service> Bench<S> {
         let mut start = 0;
         let mut read = Vec::with_capacity(self.sent_ends.len());
         for &end in &self.sent_ends {
-            let Ok(Packet::Tcp(packet)) = parse(&self.sent[start..end], &CLIENT_MAC) else { panic!("TCP is sent") };
+            let frame = &self.sent[start..end];
             start = end;
+            // What goes to a group asks for routers.
+            if frame[0] & 1 == 1 {
+                continue;
+            }
+            let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("TCP is sent") };
             // What goes to somebody else answers an attack.
-            let Some(address) = packet.local.checked_sub(FIRST_ADDRESS).filter(|&at| at < 1 << 16) else { continue };
-            let index = address * PORTS_PER_ADDRESS + u32::from(packet.local_port) - u32::from(FIRST_PORT);
+            let Some(index) = index_of(packet.addresses.local(), packet.local_port) else { continue };
             let segment = packet.segment;
-            read.push((index as usize, segment.seq.plus(segment.length()), segment.payload_bytes));
+            read.push((index, segment.seq.plus(segment.length()), segment.payload_bytes));
         }
         read
     }

@@ -197,7 +197,7 @@ fn enter_namespace(address: Ipv4Addr) -> Tap {
     // Neighbour discovery would be noise on the cable. Where there is no IPv6 there is none.
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     let tap = Tap::open("goodput0").unwrap_or_else(|error| panic!("{error}"));
-    interface::set_address("goodput0", address, 24).expect("the TAP takes an address");
+    interface::set_address("goodput0", address.into(), 24).expect("the TAP takes an address");
     interface::bring_up("goodput0").expect("the TAP comes up");
     tap
 }

@@ -21,21 +21,28 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
 }
 
-/// Whether a service attaches something to each connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attachments {
-    /// It does.
-    Some,
-    /// It does not.
-    None,
+/// What a connection may have beside its record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Beside {
+    /// The service attaches something to it.
+    pub has_attachment: bool,
+    /// It may be over IPv6, and its peer's address be kept apart.
+    pub has_ipv6: bool,
+}
+
+impl Beside {
+    /// What one connection may take, its record and its part of the index included, in bytes.
+    fn flow_bytes(self) -> u64 {
+        let attachment_bytes = if self.has_attachment { ATTACHMENT_BYTES } else { 0 };
+        FLOW_BYTES + attachment_bytes + if self.has_ipv6 { PEER_BYTES } else { 0 }
+    }
 }
 
 /// What so many connections get of so much memory. The error says what they need.
-pub fn capacity(connections: u32, memory_bytes: Option<u64>, attachments: Attachments) -> Result<Capacity, String> {
+pub fn capacity(connections: u32, memory_bytes: Option<u64>, beside: Beside) -> Result<Capacity, String> {
     let usual = Capacity::for_connections(connections);
     let Some(memory_bytes) = memory_bytes else { return Ok(usual) };
-    let flow_bytes = FLOW_BYTES + if attachments == Attachments::Some { ATTACHMENT_BYTES } else { 0 };
-    let fixed_bytes = FIXED_BYTES + u64::from(usual.flows) * flow_bytes;
+    let fixed_bytes = FIXED_BYTES + u64::from(usual.flows) * beside.flow_bytes();
     let least_bytes = fixed_bytes + ACTIVES_MIN * ACTIVE_BYTES + BLOCKS_MIN * (BLOCK_BYTES + 2 * SPAN_BYTES);
     let Some(rest_bytes) = memory_bytes.checked_sub(fixed_bytes).filter(|_| memory_bytes >= least_bytes) else {
         return Err(format!(
@@ -55,6 +62,9 @@ const FLOW_BYTES: u64 = size_of::<holdline::tcp::Flow>() as u64 + 16;
 
 /// What a service may attach to it, in bytes.
 const ATTACHMENT_BYTES: u64 = 128;
+
+/// The address of its peer, where that is one of IPv6, in bytes.
+const PEER_BYTES: u64 = 16;
 
 /// Everything that does not grow: log, idempotency keys, jobs, next hops, buffers, in bytes.
 const FIXED_BYTES: u64 = 16 << 20;
@@ -87,12 +97,13 @@ mod tests {
     #[test]
     fn all_of_it_is_within_the_bound() {
         for (connections, memory) in [(1_000, 64 << 20), (1_000_000, 512 << 20), (10_000_000, 4 << 30)] {
-            for attachments in [Attachments::Some, Attachments::None] {
-                let Ok(capacity) = capacity(connections, Some(memory), attachments) else {
-                    assert_eq!((connections, attachments), (10_000_000, Attachments::Some), "only that is too little");
+            for has_attachment in [true, false] {
+                let beside = Beside { has_attachment, has_ipv6: true };
+                let Ok(capacity) = capacity(connections, Some(memory), beside) else {
+                    assert_eq!((connections, has_attachment), (10_000_000, true), "only that is too little");
                     continue;
                 };
-                let flow_bytes = FLOW_BYTES + if attachments == Attachments::Some { ATTACHMENT_BYTES } else { 0 };
+                let flow_bytes = beside.flow_bytes();
                 let whole = FIXED_BYTES
                     + u64::from(capacity.flows) * flow_bytes
                     + u64::from(capacity.actives) * ACTIVE_BYTES
@@ -106,7 +117,7 @@ mod tests {
 
     #[test]
     fn too_little_is_said_with_what_is_needed() {
-        let error = capacity(1_000_000, Some(1 << 20), Attachments::None).expect_err("a megabyte for a million");
+        let error = capacity(1_000_000, Some(1 << 20), Beside::default()).expect_err("a megabyte for a million");
         assert!(error.contains("--max-memory") && error.contains("at least"), "{error}");
     }
 }

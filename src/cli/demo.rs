@@ -7,8 +7,11 @@
 //!
 //! ```text
 //!   client processes ── sockets ── kernel, 10.77.0.1 ══ TAP or veth ══ holdline, 10.77.0.2 ── worker
+//!          │                               fd77::1                            fd77::2           │
 //!          └───────────────── lines over pipes ────────────────────────── demo ──────────────┘ pushes, notices
 //! ```
+//!
+//! Every second process is over IPv6, where the kernel has it.
 
 pub mod client;
 mod crew;
@@ -35,7 +38,7 @@ use holdline::shard::Config;
 use super::Outcome;
 use crew::{Crew, Plan};
 use drive::Drive;
-use namespace::Cable;
+use namespace::{Cable, Laid};
 use report::Report;
 
 /// The flags of `demo`.
@@ -65,17 +68,18 @@ pub struct Arguments {
 /// Runs the demo.
 pub fn run(arguments: &Arguments) -> Outcome {
     namespace::enter()?;
-    let link = namespace::lay_cable(arguments.link)?;
+    let Laid { link, addresses } = namespace::lay_cable(arguments.link)?;
     let descriptors_max = client::raise_descriptor_limit()?;
     let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
 
-    let config = Config::new(namespace::SERVER_ADDRESS, namespace::PREFIX, &plan.ports());
+    let (first, prefix) = addresses[0];
+    let config = Config { addresses: addresses.clone(), ..Config::new(first, prefix, &plan.ports()) };
     let capacity = Capacity::for_connections(plan.clients);
     let storage = Storage::in_memory(capacity)?;
     let server = Server::start(config, storage, link, Box::new(Hold), Options::default())?;
-    namespace::wait_for_answer()?;
+    namespace::wait_for_answers(&addresses)?;
 
-    let mut crew = Crew::start(plan)?;
+    let mut crew = Crew::start(plan, &addresses)?;
     let (figures, mut troubles) = Drive::new(plan, capacity.flows, &server, &mut crew).run(arguments.rest)?;
     crew.end();
     server.stop()?;

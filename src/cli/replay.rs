@@ -8,6 +8,7 @@
 //! `packet` looks at recorded frames and changes them, `recording` (with `ranges`) sorts them into conversations,
 //! `rewrite` says what is changed in a client's frame, `stage` plays them into a shard in memory, `report` prints.
 
+mod editor;
 mod packet;
 mod ranges;
 mod recording;
@@ -15,7 +16,7 @@ mod report;
 mod rewrite;
 mod stage;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ pub struct Arguments {
     captures: Vec<PathBuf>,
     /// The address of the server in the captures.
     #[arg(long, value_name = "ADDR")]
-    address: Ipv4Addr,
+    address: IpAddr,
     /// A port of the server in the captures.
     #[arg(long = "listen", value_name = "PORT", required = true, value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,

@@ -9,7 +9,7 @@
 //! (`BeforeRecord`, `WithinRecord`, `BeforeApply`, `WithinApply`, `BeforeGate`) and a number: the process sends SIGKILL
 //! to itself when it passes that point for that many-th time. It is for nothing else.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use signal_hook::iterator::Signals;
 use strum::IntoEnumIterator;
 
 use super::Outcome;
-use super::capacity::{Attachments, capacity, parse_size};
+use super::capacity::{Beside, capacity, parse_size};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -37,12 +37,14 @@ pub struct Arguments {
     /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
     #[arg(long, value_name = "tap:NAME|raw:IFACE", value_parser = parse_link)]
     link: LinkName,
-    /// An address of our own, which the kernel must not have or it answers too, with the prefix length of its network.
+    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of
+    /// its network.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
-    addresses: Vec<(Ipv4Addr, u8)>,
-    /// The router for peers outside these networks.
-    #[arg(long, value_name = "ADDR")]
-    gateway: Option<Ipv4Addr>,
+    addresses: Vec<(IpAddr, u8)>,
+    /// The router for peers outside these networks, once for each family. Where there is none for IPv6, routers are
+    /// asked for.
+    #[arg(long = "gateway", value_name = "ADDR")]
+    gateways: Vec<IpAddr>,
     /// A port to listen on, or a range such as 7000-7010.
     #[arg(long = "listen", value_name = "PORT", required = true, value_parser = parse_ports)]
     ports: Vec<Ports>,
@@ -128,8 +130,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
     let link = open_link(arguments)?;
-    let attachments = if arguments.service == ServiceName::Names { Attachments::Some } else { Attachments::None };
-    let capacity = capacity(arguments.max_connections, arguments.max_memory, attachments)?;
+    let beside = Beside {
+        has_attachment: arguments.service == ServiceName::Names,
+        has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
+    };
+    let capacity = capacity(arguments.max_connections, arguments.max_memory, beside)?;
     let storage = match &arguments.state {
         Some(directory) => Storage::in_directory(directory, 0, capacity)?,
         None => Storage::in_memory(capacity)?,
@@ -200,7 +205,7 @@ fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> 
 fn config(arguments: &Arguments) -> Config {
     let mut config = Config::new(Ipv4Addr::UNSPECIFIED, 0, &[]);
     config.addresses.clone_from(&arguments.addresses);
-    config.gateway = arguments.gateway;
+    config.gateways.clone_from(&arguments.gateways);
     config.ports = arguments.ports.iter().flat_map(|ports| ports.first..=ports.last).collect();
     config.ports.sort_unstable();
     config.ports.dedup();
@@ -253,12 +258,14 @@ fn parse_link(text: &str) -> Result<LinkName, String> {
     }
 }
 
-fn parse_address(text: &str) -> Result<(Ipv4Addr, u8), String> {
-    let wrong = "an address is an IPv4 address with a prefix length, such as 10.0.0.2/24";
+fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
+    let wrong = "an address is an IPv4 or IPv6 address with a prefix length, such as 10.0.0.2/24 or fd00::2/64";
     let (address, prefix) = text.split_once('/').ok_or(wrong)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| wrong)?;
-    let prefix = prefix.parse().ok().filter(|bits| *bits <= 32).ok_or(wrong)?;
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+    let address: IpAddr = address.parse().map_err(|_| wrong)?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.parse().ok().filter(|bits| *bits <= bits_max).ok_or(wrong)?;
+    let is_broadcast = address == Ipv4Addr::BROADCAST;
+    if address.is_unspecified() || address.is_multicast() || is_broadcast || address.is_loopback() {
         return Err(format!("{address} is no address that a host on a link can have"));
     }
     Ok((address, prefix))
@@ -313,8 +320,21 @@ mod tests {
 
     #[test]
     fn addresses_need_a_prefix() {
-        assert_eq!(parse_address("10.0.0.2/24"), Ok((Ipv4Addr::new(10, 0, 0, 2), 24)));
-        for wrong in ["10.0.0.2", "10.0.0/8", "10.0.0.2/33", "10.0.0.2/", "::1/64", "127.0.0.1/8", "224.0.0.1/4"] {
+        assert_eq!(parse_address("10.0.0.2/24"), Ok((Ipv4Addr::new(10, 0, 0, 2).into(), 24)));
+        assert_eq!(parse_address("fd00::2/64"), Ok(("fd00::2".parse().unwrap(), 64)));
+        for wrong in [
+            "10.0.0.2",
+            "10.0.0/8",
+            "10.0.0.2/33",
+            "10.0.0.2/",
+            "::1/64",
+            "fd00::2",
+            "fd00::2/129",
+            "ff02::1/16",
+            "::/0",
+            "127.0.0.1/8",
+            "224.0.0.1/4",
+        ] {
             assert!(parse_address(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: plain old data; what is written here today must be read by the next process.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use bytemuck::{Pod, Zeroable};
 
 use super::arena::LINE_BYTES;
@@ -48,10 +50,38 @@ pub struct NextHop {
     pub mac: [u8; 6],
     /// 1 once the address is known.
     pub is_known: u16,
-    /// The gateway's IPv4 address; 0 for a peer on our own network.
-    pub gateway: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The address that is asked for: a gateway's, or a neighbour's that we spoke to first; unspecified where frames
+    /// told it.
+    pub asked: Address,
+}
+
+/// An address of either family: of IPv6, or of IPv4 as IPv6 maps it (RFC 4291 §2.5.5.2). All zero is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Address([u8; 16]);
+
+impl Address {
+    /// No address.
+    pub const NONE: Address = Address([0; 16]);
+
+    /// The address; `None` for none.
+    pub fn ip(self) -> Option<IpAddr> {
+        (self != Address::NONE).then(|| Ipv6Addr::from(self.0).to_canonical())
+    }
+
+    /// The address as one of IPv6, whatever it stands for.
+    pub fn bits(self) -> Ipv6Addr {
+        Ipv6Addr::from(self.0)
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Address {
+        match address {
+            IpAddr::V4(address) => Address(address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => Address(address.octets()),
+        }
+    }
 }
 
 /// The arenas whose lines are logged.

@@ -11,6 +11,7 @@ mod arena;
 mod hand;
 mod id;
 mod index;
+mod key;
 mod layout;
 mod payload;
 mod records;
@@ -22,8 +23,9 @@ mod wheel;
 pub use arena::{Arena, LINE_BYTES, Line};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
-pub use index::{FlowKey, Index, KeyHasher};
-pub use layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+pub use index::Index;
+pub use key::{FlowKey, KeyHasher};
+pub use layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
 pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};
 pub use records::{
     ATTACHMENT_BYTES_MAX, Attachment, JOBS_MAX, Job, JobState, KEYS_MAX, KeyRecord, Keys, PREFIX_BYTES_MAX,

@@ -5,7 +5,7 @@
 //! this layout is nothing: it is refused with the way out.
 //!
 //! ```text
-//! DIR/shard-0/   head  flows  actives  repairs  spans  blocks  next-hops  attachments  keys  jobs  log
+//! DIR/shard-0/   head  flows  actives  repairs  peers  spans  blocks  next-hops  attachments  keys  jobs  log
 //! ```
 //!
 //! Invariant: while a storage is open its directory is locked, so no second process writes to it.
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use bytemuck::{Pod, Zeroable};
 
 use super::arena::{Arena, Line};
-use super::layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+use super::layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
 use super::payload::Payload;
 use super::records::{Attachment, JOBS_MAX, Job, KEYS_MAX, KeyRecord};
 use super::refusal::StorageError;
@@ -54,13 +54,13 @@ pub struct Head {
     /// How many of our addresses `locals` holds.
     pub locals_count: u32,
     /// Our addresses, by the index that flows name them by.
-    pub locals: [u32; LOCALS_MAX],
+    pub locals: [Address; LOCALS_MAX],
 }
 
 const HEAD: &str = "head";
 const FLOWS: &str = "flows";
 const MAGIC: [u8; 8] = *b"holdline";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// The sizes that decide the layout, in one number.
 const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>() + 10_000 * size_of::<Repair>()) as u32
     + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 1_000_000 * size_of::<LoggedLine>()) as u32;
@@ -72,6 +72,8 @@ pub struct Storage {
     pub(crate) flows: Arena<Flow>,
     pub(crate) actives: Arena<Active>,
     pub(crate) repairs: Arena<Repair>,
+    /// The addresses of peers over IPv6. They are not logged: each is written while no committed flow names it.
+    pub(crate) peers: Arena<Address>,
     pub(crate) payload: Payload,
     pub(crate) next_hops: Arena<NextHop>,
     pub(crate) attachments: Arena<Attachment>,
@@ -163,6 +165,7 @@ impl Storage {
             flows: place.arena(FLOWS, capacity.flows)?,
             actives: place.arena("actives", capacity.actives)?,
             repairs: place.arena("repairs", capacity.repairs())?,
+            peers: place.arena("peers", capacity.flows)?,
             payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks),
             next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
             attachments: place.arena("attachments", capacity.flows)?,

@@ -1,17 +1,24 @@
 //! Interfaces of the kernel: their address, size and state, read and set without external commands.
 //!
 //! Comes in: an interface's name and what it shall have. Goes out: ioctls on a datagram socket that is never used for
-//! data. `demo` and the tests set up their private network namespaces with it; `serve` only reads.
+//! data, and netlink for IPv6. `demo` and the tests set up their private network namespaces with it; `serve` only
+//! reads.
 //!
 //! Invariant: nothing here touches an interface that the caller did not name.
 
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::libc;
+use nix::net::if_::if_nametoindex;
+
+use super::netlink::ask;
 
 /// Why an interface could not be read or set.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +68,12 @@ pub fn is_ethernet(name: &str) -> Result<bool, InterfaceError> {
 }
 
 /// The interface on which the kernel has this address itself.
-pub fn owner_of(address: Ipv4Addr) -> io::Result<Option<String>> {
+pub fn owner_of(address: IpAddr) -> io::Result<Option<String>> {
     let is_owner = |it: &InterfaceAddress| {
-        it.address.as_ref().and_then(|address| address.as_sockaddr_in()).is_some_and(|known| known.ip() == address)
+        it.address.as_ref().is_some_and(|known| match address {
+            IpAddr::V4(address) => known.as_sockaddr_in().is_some_and(|known| known.ip() == address),
+            IpAddr::V6(address) => known.as_sockaddr_in6().is_some_and(|known| known.ip() == address),
+        })
     };
     Ok(getifaddrs()?.find(is_owner).map(|owner| owner.interface_name))
 }
@@ -95,7 +105,30 @@ pub fn raise_queue_frames(name: &str, frames: u16) -> Result<(), InterfaceError>
 }
 
 /// Gives the kernel's side of the interface an address in a network of `prefix` bits.
-pub fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), InterfaceError> {
+pub fn set_address(name: &str, address: IpAddr, prefix: u8) -> Result<(), InterfaceError> {
+    match address {
+        IpAddr::V4(address) => set_ipv4_address(name, address, prefix),
+        IpAddr::V6(address) => set_ipv6_address(name, address, prefix),
+    }
+}
+
+/// An address that is used at once: nobody is asked whether it is taken already.
+fn set_ipv6_address(name: &str, address: Ipv6Addr, prefix: u8) -> Result<(), InterfaceError> {
+    check_name(name)?;
+    let failed = |source| InterfaceError::System { name: name.to_owned(), action: "set the IPv6 address", source };
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.prefix_len = prefix;
+    message.header.index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
+    message.attributes = vec![
+        AddressAttribute::Local(address.into()),
+        AddressAttribute::Address(address.into()),
+        AddressAttribute::Flags(AddressFlags::Nodad),
+    ];
+    ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE).map_err(failed)
+}
+
+fn set_ipv4_address(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), InterfaceError> {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     let mut request = InterfaceRequest::new(name)?;
     request.set_address(address);
@@ -226,10 +259,10 @@ mod tests {
     #[test]
     fn the_loopback_owns_its_address_and_is_no_ethernet() {
         assert!(!is_ethernet("lo").expect("every machine has it"));
-        let owner = owner_of(Ipv4Addr::LOCALHOST).expect("interfaces can be listed");
+        let owner = owner_of(Ipv4Addr::LOCALHOST.into()).expect("interfaces can be listed");
         // A namespace of its own may have its loopback down, which then has no address.
         assert!(owner.is_none_or(|name| name == "lo"));
-        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77)).expect("interfaces can be listed"), None);
+        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77).into()).expect("interfaces can be listed"), None);
     }
 
     #[test]

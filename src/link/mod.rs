@@ -11,6 +11,7 @@
 
 pub mod interface;
 mod memory;
+mod netlink;
 mod offload;
 mod packet_socket;
 pub mod pcap;

@@ -62,49 +62,74 @@ fn bind(socket: &OwnedFd, interface_index: u32) -> Result<(), Errno> {
     Errno::result(answer).map(drop)
 }
 
-/// Has the interface receive frames for our Ethernet address, too, for as long as the socket is open. The kernel's own
-/// stack passes them by; an interface that can filter no second address is made promiscuous by the kernel.
+/// Has the interface receive frames for our Ethernet address, too, and for all groups, for as long as the socket is
+/// open. The kernel's own stack passes them by; an interface that can filter no second address is made promiscuous by
+/// the kernel. Which groups neighbours are asked for by depends on IP addresses, which a link knows nothing of.
 fn listen_for(socket: &OwnedFd, interface_index: u32, mac: [u8; 6]) -> Result<(), Errno> {
     let [a, b, c, d, e, f] = mac;
-    let membership = libc::packet_mreq {
+    let unicast = libc::packet_mreq {
         mr_ifindex: i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?,
         mr_type: PACKET_MR_UNICAST,
         mr_alen: 6,
         mr_address: [a, b, c, d, e, f, 0, 0],
     };
-    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+    let groups = libc::packet_mreq { mr_type: PACKET_MR_ALLMULTI, mr_alen: 0, mr_address: [0; 8], ..unicast };
+    for membership in [unicast, groups] {
+        set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
+    }
+    Ok(())
 }
 
-/// What reaches us: frames to our address and broadcast ARP, none of them with a VLAN tag that the kernel has taken
-/// out. All else, such as the machine's own traffic on the interface, is not even copied.
-fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; 13] {
+/// What reaches us: frames to our address, broadcast ARP, and ICMPv6 to groups, by which neighbours are asked for; none
+/// of them with a VLAN tag that the kernel has taken out. All else, such as the machine's own traffic on the interface,
+/// is not even copied.
+fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; REFUSES + 1] {
+    const TAKES: usize = REFUSES - 1;
+    const BROADCAST: usize = 6;
+    const GROUP: usize = 11;
     let head = u32::from_be_bytes([a, b, c, d]);
     let tail = u32::from(u16::from_be_bytes([e, f]));
     [
         load(libc::BPF_B, libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT),
-        jump_unless(0, 10),
+        jump(1, 0, 2, REFUSES),
         load(libc::BPF_W, 0),
-        jump_unless(head, 2),
+        jump(3, head, 4, BROADCAST),
         load(libc::BPF_H, 4),
-        libc::sock_filter { jt: 5, ..jump_unless(tail, 6) },
-        jump_unless(u32::MAX, 5),
+        jump(5, tail, TAKES, REFUSES),
+        jump(BROADCAST, u32::MAX, 7, GROUP),
         load(libc::BPF_H, 4),
-        jump_unless(0xffff, 3),
-        load(libc::BPF_H, 12),
-        jump_unless(libc::ETH_P_ARP as u32, 1),
+        jump(8, 0xffff, 9, REFUSES),
+        load(libc::BPF_H, ETHERTYPE_AT),
+        jump(10, libc::ETH_P_ARP as u32, TAKES, REFUSES),
+        load(libc::BPF_H, 0),
+        jump(12, IPV6_GROUP, 13, REFUSES),
+        load(libc::BPF_H, ETHERTYPE_AT),
+        jump(14, libc::ETH_P_IPV6 as u32, 15, REFUSES),
+        load(libc::BPF_B, IPV6_NEXT_HEADER_AT),
+        jump(16, libc::IPPROTO_ICMPV6 as u32, TAKES, REFUSES),
         answer(u32::MAX),
         answer(0),
     ]
 }
+
+/// The instruction of the filter that refuses a frame, the last one.
+const REFUSES: usize = 18;
+const ETHERTYPE_AT: i32 = 12;
+const IPV6_NEXT_HEADER_AT: i32 = 14 + 6;
+/// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
+const IPV6_GROUP: u32 = 0x3333;
 
 /// Loads a value of the frame, in network order.
 fn load(size: u32, offset: i32) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_LD | size | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset as u32 }
 }
 
-/// Goes on where the value is this one, and skips so many instructions where it is not.
-fn jump_unless(value: u32, skipped: u8) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: skipped, k: value }
+/// The instruction `at` goes on with the instruction `then` where the value is this one, and with `otherwise` where it
+/// is not.
+fn jump(at: usize, value: u32, then: usize, otherwise: usize) -> libc::sock_filter {
+    let skipped = |target: usize| (target - at - 1) as u8;
+    let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    libc::sock_filter { code, jt: skipped(then), jf: skipped(otherwise), k: value }
 }
 
 /// Ends: how many bytes of the frame are taken.
@@ -143,10 +168,11 @@ struct Statistics {
 }
 
 /// linux/if_packet.h: counters, a `virtio_net_hdr` in front of each frame, no frames that this machine sends (Linux
-/// 4.20), and a further Ethernet address.
+/// 4.20), a further Ethernet address, and all groups.
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
+const PACKET_MR_ALLMULTI: u16 = 2;
 const PACKET_MR_UNICAST: u16 = 3;
 
 /// Bytes that may wait, as the kernel counts them: some 800 for the smallest frame, some 70,000 for the largest.
@@ -210,6 +236,17 @@ mod tests {
         }
         for length in 0..14 {
             assert!(!is_taken(&frame(EVERYBODY, ARP)[..length], false));
+        }
+        const GROUP: [u8; 6] = [0x33, 0x33, 0xff, 1, 2, 3];
+        let mut solicitation = frame(GROUP, [0x86, 0xdd]);
+        assert!(!is_taken(&solicitation, false), "a group is heard of ICMPv6 only");
+        solicitation[20] = 58;
+        assert!(is_taken(&solicitation, false));
+        assert!(!is_taken(&solicitation, true) && !is_taken(&solicitation[..20], false));
+        for (at, byte) in [(0, 0x32), (1, 0x32), (12, 8), (13, 0)] {
+            let mut other = solicitation.clone();
+            other[at] = byte;
+            assert!(!is_taken(&other, false), "byte {at}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Raw: a packet socket (AF_PACKET) on an interface of the kernel, be it a network card or one end of a veth pair.
 //!
-//! Comes in: frames that arrive at the interface for our Ethernet address, and broadcast ARP. Goes out: frames that
-//! leave by the interface. The kernel goes on using it, so holdline's IP address must be none of the kernel's: the
-//! kernel would answer in its own way, and connections would meet its RST.
+//! Comes in: frames that arrive at the interface for our Ethernet address, broadcast ARP, and ICMPv6 to groups. Goes
+//! out: frames that leave by the interface. The kernel goes on using it, so holdline's IP address must be none of the
+//! kernel's: the kernel would answer in its own way, and connections would meet its RST.
 //!
 //! Frames are often no frames of a wire. Between the ends of a veth pair, and from a card that joins segments (GRO), a
 //! TCP segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the segment

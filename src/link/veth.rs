@@ -5,16 +5,12 @@
 //! in: two names. Goes out: two interfaces, both down and without addresses, which `interface` sets up. They vanish
 //! with their namespace, or when one of them is deleted.
 
-use std::io;
-
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::interface::{InterfaceError, check_name};
+use super::netlink::ask;
 
 /// Makes the pair; needs CAP_NET_ADMIN in the network namespace.
 pub fn make_pair(name: &str, peer: &str) -> Result<(), InterfaceError> {
@@ -34,27 +30,6 @@ fn pair(name: &str, peer: &str) -> LinkMessage {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
     ]));
     link
-}
-
-/// Sends one request to the kernel and waits for its word, which comes at once.
-fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-    match answer.payload {
-        // An answer without a code is the acknowledgment.
-        NetlinkPayload::Error(error) => error.code.map_or(Ok(()), |_| Err(error.to_io())),
-        _ => Err(io::Error::other("the kernel answered something else")),
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use base64::Engine;
@@ -201,9 +201,9 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<SocketAddrV4>,
+    local: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<SocketAddrV4>,
+    remote: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

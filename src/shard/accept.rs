@@ -5,7 +5,6 @@
 
 use super::batch::{Batch, reset_of};
 use super::receive::Prepared;
-use super::tables::Tables;
 use crate::tcp::{self, COOKIE_LIFE_S, Control, Cookie, Flow, Outgoing, Reply, Rule, State, Timestamps, Unmatched};
 use crate::wire::{self, Addressing, TcpPacket};
 
@@ -46,38 +45,30 @@ impl Batch {
         half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8
     }
 
-    /// The record of a connection that is to be, with its addresses and ports. `None` where there is no next hop.
+    /// The record of a connection that is to be, without its addresses and ports. `None` where there is no next hop.
     fn flow_for(&mut self, prepared: &Prepared<'_>) -> Option<Flow> {
-        let Prepared { packet, key, .. } = prepared;
+        let packet = &prepared.packet;
         let mut flow = Flow::free(0);
-        flow.remote_address = key.remote;
-        flow.remote_port = key.remote_port;
-        flow.local_port = key.local_port;
-        flow.set_local_index(key.local_index);
         flow.set_nagle(self.tables.config.nagle);
         flow.set_dscp(self.tables.config.dscp);
-        flow.next_hop = self.tables.next_hop_for(packet.remote, packet.source_mac)?;
+        flow.next_hop = self.tables.next_hop_for(packet.addresses.remote(), packet.source_mac)?;
         Some(flow)
     }
 
     /// Answers a SYN by a cookie and keeps nothing. `None` where its ACK would find no room, and so is not asked for.
     fn send_cookie(&mut self, prepared: &Prepared<'_>) -> Option<()> {
-        let Prepared { packet, key, .. } = prepared;
+        let (packet, key) = (&prepared.packet, &prepared.key());
         if self.tables.flow_slots.free() == 0 || !self.tables.config.syn_cookies {
             return None;
         }
-        let cookie = Cookie::new(&packet.segment, self.now);
+        let offer = self.tables.offer(key.local_index);
+        let cookie = Cookie::new(&packet.segment, offer, self.now);
         let irs = packet.segment.seq;
         let iss = cookie.sequence_number(self.tables.cookie_hash(key, irs, cookie));
         let value = (self.now.ms() as u32).wrapping_add(self.tables.ts_offset(key));
         let timestamps = packet.segment.timestamps.map(|its| Timestamps { value, echo: its.value });
-        let syn_ack = tcp::syn_ack(
-            iss,
-            irs,
-            packet.segment.window_shift.is_some(),
-            packet.segment.sack_permitted,
-            self.tables.offer,
-        );
+        let syn_ack =
+            tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), packet.segment.sack_permitted, offer);
         self.emit_unmatched(packet, &Outgoing { timestamps, ..syn_ack });
         self.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
         Some(())
@@ -86,7 +77,8 @@ impl Batch {
     /// The connection that a segment opens by bringing back a cookie; it is still to be stepped over the segment.
     /// `None` where it brings none, or there is no room: then it is like any other ACK to a listener.
     pub(super) fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
-        let Prepared { packet, key, hash } = prepared;
+        let Prepared { packet, hash, .. } = prepared;
+        let key = &prepared.key();
         let (segment, control) = (&packet.segment, packet.segment.control);
         let is_plain_ack = control.has(Control::ACK) && !control.has(Control::SYN) && !control.has(Control::RST);
         let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.is_draining;
@@ -98,10 +90,10 @@ impl Batch {
         if cookie.sequence_number(self.tables.cookie_hash(key, segment.seq.minus(1), cookie)) != iss {
             return None;
         }
-        let position = self.flow_for(prepared).and_then(|flow| self.add_flow(*hash, flow));
+        let position = self.flow_for(prepared).and_then(|flow| self.add_flow(key, *hash, flow));
         self.tables.count(if position.is_some() { Rule::CookieAccepted } else { Rule::CookieNoRoom });
         let position = position?;
-        let (offer, now) = (self.tables.offer, self.now);
+        let (offer, now) = (self.offer(position), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
         self.offset_timestamps(position);
@@ -112,22 +104,23 @@ impl Batch {
     pub(super) fn offset_timestamps(&mut self, position: usize) {
         let touched = &mut self.touched[position];
         if touched.flow.has_timestamps() {
-            touched.ts_offset = self.tables.ts_offset(&Tables::key_of(&touched.flow));
+            touched.ts_offset = self.tables.ts_offset(&self.tables.key_of(&touched.flow));
         }
     }
 
     /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
     fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
-        let Prepared { packet, key, hash } = prepared;
+        let Prepared { packet, hash, .. } = prepared;
+        let key = &prepared.key();
         let flow = self.flow_for(prepared)?;
         let mut iss = self.tables.initial_sequence_number(key, self.now);
         if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
             // What the old connection sent must not be taken for the new one's (RFC 9293 §3.4.3).
             iss = old.snd_nxt.plus(1 << 20);
         }
-        let position = self.add_flow(*hash, flow)?;
+        let position = self.add_flow(key, *hash, flow)?;
         self.half_open_new += 1;
-        let (offer, now) = (self.tables.offer, self.now);
+        let (offer, now) = (self.offer(position), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
         self.offset_timestamps(position);
@@ -146,8 +139,8 @@ impl Batch {
         let ends = Addressing {
             source_mac: self.tables.config.mac,
             destination_mac: packet.source_mac,
-            local: packet.local,
-            remote: packet.remote,
+            local: packet.addresses.local(),
+            remote: packet.addresses.remote(),
             local_port: packet.local_port,
             remote_port: packet.remote_port,
             ttl: self.tables.config.ttl,

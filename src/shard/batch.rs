@@ -2,19 +2,20 @@
 //!
 //! In: segments, pushes, closes, expired timers. They step the copies; the tables stay as they are until the batch is
 //! committed (see `commit`). What is written to the tables before that is only what nothing committed names: payload in
-//! free blocks, new active blocks, the key of a free flow slot.
+//! free blocks, new active blocks and addresses of peers, the key of a free flow slot.
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
 
 use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
+use super::neighbors::ProblemBudget;
 use super::positions::Positions;
 use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Outgoing, Repair, Reply, State, Time, Timestamps};
+use crate::tcp::{self, Active, Flow, Offer, Outgoing, Repair, Reply, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -54,6 +55,7 @@ pub(crate) struct Batch {
     pub(super) freed_flows: Vec<u32>,
     pub(super) freed_actives: Vec<u32>,
     pub(super) freed_repairs: Vec<u32>,
+    pub(super) freed_peers: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
     pub(super) frames_out: u64,
@@ -66,6 +68,7 @@ pub(crate) struct Batch {
     /// that found no room for a push: `STARVED_ROUNDS` from when one begins to wait.
     pub(super) starved_rounds: u8,
     pub(super) service_tickets: u64,
+    pub(super) problems: ProblemBudget,
     pub(super) interrupt: Option<Interrupt>,
 }
 
@@ -87,6 +90,8 @@ impl Batch {
             freed_flows: Vec::new(),
             freed_actives: Vec::new(),
             freed_repairs: Vec::new(),
+            freed_peers: Vec::new(),
+            problems: ProblemBudget::default(),
             half_open_new: 0,
             frames_out: 0,
             is_draining: false,
@@ -115,12 +120,12 @@ impl Batch {
         }
         let flow = self.tables.storage.flows.records()[slot as usize];
         let active = self.tables.active_of(slot, &flow);
-        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&Tables::key_of(&flow)) } else { 0 };
+        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&self.tables.key_of(&flow)) } else { 0 };
         let repair = flow.active().and(active.repair()).map(|index| self.copy_repair(index));
         self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, repair, ts_offset })
     }
 
-    fn add(&mut self, touched: Touched) -> usize {
+    pub(super) fn add(&mut self, touched: Touched) -> usize {
         assert!(self.touched.len() < TOUCHED_MAX, "a batch touches a bounded number of flows");
         let position = self.touched.len();
         self.positions.insert(touched.slot, position);
@@ -146,33 +151,9 @@ impl Batch {
         touched.flow.is_live() && touched.active.recv_bytes > 0 && !touched.flow.is_paused()
     }
 
-    /// Takes a free slot for a new connection whose key `flow` has. `None` where there is none.
-    pub fn add_flow(&mut self, hash: u64, mut flow: Flow) -> Option<usize> {
-        if self.touched.len() == TOUCHED_MAX {
-            return None;
-        }
-        let slot = self.tables.flow_slots.take_lowest()?;
-        let storage = &mut self.tables.storage;
-        storage.flows.touch(slot);
-        let end = storage.head().flows_end.max(slot + 1);
-        storage.head_mut().flows_end = end;
-        // The free record gets the key at once, so that the index finds it; it stays free until the batch is applied.
-        let record = &mut storage.flows.records_mut()[slot as usize];
-        flow.set_generation(record.generation());
-        let mut keyed = flow;
-        keyed.set_state(State::Free);
-        *record = keyed;
-        self.tables.insert(hash, slot);
-        let active = Active::quiet(slot, &flow);
-        Some(self.add(Touched {
-            slot,
-            flow,
-            active,
-            active_index: None,
-            is_active_new: false,
-            repair: None,
-            ts_offset: 0,
-        }))
+    /// What we offer to the peer of a touched flow.
+    pub(super) fn offer(&self, position: usize) -> Offer {
+        self.tables.offer(self.touched[position].flow.local_index())
     }
 
     /// Makes sure that the flow has an active block. Returns false where none is free.
@@ -221,7 +202,7 @@ impl Batch {
             source_mac: self.tables.config.mac,
             destination_mac: hop.mac,
             local: self.tables.local(touched.flow.local_index()),
-            remote: touched.flow.remote_address,
+            remote: self.tables.remote(&touched.flow),
             local_port: touched.flow.local_port,
             remote_port: touched.flow.remote_port,
             ttl: self.tables.config.ttl,
@@ -243,7 +224,7 @@ impl Batch {
 
     /// Sends the control segment that effects ask for, on a touched flow.
     pub fn reply(&mut self, position: usize, reply: Reply) {
-        let offer = self.tables.offer;
+        let offer = self.offer(position);
         let outgoing = match reply {
             Reply::None => return,
             Reply::Ack => {
@@ -261,8 +242,11 @@ impl Batch {
     /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
     pub fn end_flow(&mut self, position: usize) {
         let touched = &mut self.touched[position];
-        let hash = self.tables.hash(&Tables::key_of(&touched.flow));
-        self.tables.index.remove(hash, touched.slot);
+        let hash = self.tables.hash(&self.tables.key_of(&touched.flow));
+        if self.tables.is_ipv6(touched.flow.local_index()) {
+            self.freed_peers.push(touched.flow.remote_address);
+        }
+        self.tables.remove(hash, touched.slot);
         tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
         if let Some(borrowed) = touched.repair {
             self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);
@@ -323,7 +307,7 @@ impl Batch {
     }
 
     fn send_all(&mut self, position: usize) {
-        let (offer, now) = (self.tables.offer, self.now);
+        let (offer, now) = (self.offer(position), self.now);
         loop {
             let (flow, active, repair) = self.parts(position);
             let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
@@ -370,6 +354,7 @@ impl Batch {
         self.freed_flows.clear();
         self.freed_actives.clear();
         self.freed_repairs.clear();
+        self.freed_peers.clear();
         self.repairs.clear();
     }
 }

@@ -128,6 +128,9 @@ impl Batch {
         for index in self.freed_repairs.drain(..) {
             self.tables.repair_slots.give_back(index);
         }
+        for index in self.freed_peers.drain(..) {
+            self.tables.peer_slots.give_back(index);
+        }
         self.tables.storage.payload.reclaim();
         self.clear();
     }

@@ -1,13 +1,14 @@
 //! What a shard is told when it starts, and how that can be wrong.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::StartError;
 use crate::flows::LOCALS_MAX;
 use crate::tcp::{CongestionControl, PROBES_MAX, Timeouts};
 
-/// Smallest MTU that a link of IPv4 may have (RFC 791).
+/// Smallest MTU that a link of IPv4 may have (RFC 791), and one of IPv6 (RFC 8200 §5).
 const MTU_MIN: u16 = 68;
+const MTU_MIN_IPV6: u16 = 1_280;
 /// An ACK may not be delayed for so long (MUST-40).
 const DELAYED_ACK_MS_END: u32 = 500;
 /// Largest codepoint (RFC 2474 §3).
@@ -26,10 +27,11 @@ pub struct Config {
     pub mac: [u8; 6],
     /// Largest IP packet the link takes, in bytes.
     pub mtu: u16,
-    /// Our addresses, each with the prefix length of its network.
-    pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// The router for peers outside our networks.
-    pub gateway: Option<Ipv4Addr>,
+    /// Our addresses of both families, each with the prefix length of its network.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The routers for peers outside our networks, one for each family at most. Without one for IPv6, routers are asked
+    /// for.
+    pub gateways: Vec<IpAddr>,
     /// Ports that are listened on, on every address.
     pub ports: Vec<u16>,
     /// Largest receive window that is offered to a peer, in bytes; more than 65,535 needs window scaling.
@@ -70,13 +72,13 @@ pub struct Config {
 
 impl Config {
     /// The defaults for one address with its network, listening on `ports`.
-    pub fn new(address: Ipv4Addr, prefix: u8, ports: &[u16]) -> Config {
+    pub fn new(address: impl Into<IpAddr>, prefix: u8, ports: &[u16]) -> Config {
         Config {
             shard: 0,
             mac: [0x02, 0x68, 0x6f, 0x6c, 0x64, 0x01],
             mtu: 1500,
-            addresses: vec![(address, prefix)],
-            gateway: None,
+            addresses: vec![(address.into(), prefix)],
+            gateways: Vec::new(),
             ports: ports.to_vec(),
             window_bytes: 256 * 1024,
             send_queue_bytes: 256 * 1024,
@@ -110,24 +112,56 @@ impl Config {
         }
     }
 
+    /// Whether any of our addresses is one of IPv6.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(|(address, _)| address.is_ipv6())
+    }
+
+    /// Our link-local address, by which we speak to neighbours and routers: one of those given, or the one that the
+    /// Ethernet address gives (RFC 4291 appendix A). `None` without IPv6.
+    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
+        if !self.has_ipv6() {
+            return None;
+        }
+        let given = self.addresses.iter().find_map(|(address, _)| match address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => Some(*address),
+            _ => None,
+        });
+        let [a, b, c, d, e, f] = self.mac;
+        let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
+        Some(given.unwrap_or_else(|| Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])))
+    }
+
     /// Whether a shard can run with it. Errors name what is wrong.
     pub(super) fn check(&self) -> Result<(), StartError> {
         let wrong = |what: String| Err(StartError::Config(what));
         if self.addresses.is_empty() || self.addresses.len() > LOCALS_MAX {
             return wrong(format!("a server has 1 to {LOCALS_MAX} addresses; give --address ADDR/PREFIX"));
         }
-        if let Some((address, prefix)) = self.addresses.iter().find(|(_, prefix)| *prefix > 32) {
-            return wrong(format!("{address}/{prefix}: an IPv4 prefix has at most 32 bits"));
+        let is_too_long = |&&(address, prefix): &&(IpAddr, u8)| prefix > address_bits(address);
+        if let Some((address, prefix)) = self.addresses.iter().find(is_too_long) {
+            let bits = address_bits(*address);
+            return wrong(format!("{address}/{prefix}: a prefix of this family has at most {bits} bits"));
         }
-        let is_bad = |it: &Ipv4Addr| it.is_multicast() || it.is_broadcast() || it.is_unspecified() || it.is_loopback();
-        if let Some((address, _)) = self.addresses.iter().find(|(address, _)| is_bad(address)) {
+        if let Some((address, _)) = self.addresses.iter().find(|(address, _)| !is_host(*address)) {
             return wrong(format!("{address} cannot be the address of a server"));
+        }
+        if let Some(gateway) = self.gateways.iter().find(|&&gateway| !is_host(gateway)) {
+            return wrong(format!("{gateway} cannot be the address of a gateway"));
+        }
+        if self.gateways.iter().filter(|it| it.is_ipv4()).count() > 1
+            || self.gateways.iter().filter(|it| it.is_ipv6()).count() > 1
+        {
+            return wrong("there is one gateway for each family at most".into());
         }
         if self.ports.is_empty() || self.ports.contains(&0) {
             return wrong("a server listens on at least one port, 1 to 65535; give --listen PORT".into());
         }
         if self.mtu < MTU_MIN {
             return wrong(format!("the link's MTU is {}; IPv4 needs at least {MTU_MIN}", self.mtu));
+        }
+        if self.mtu < MTU_MIN_IPV6 && self.has_ipv6() {
+            return wrong(format!("the link's MTU is {}; IPv6 needs at least {MTU_MIN_IPV6}", self.mtu));
         }
         if self.window_bytes < WINDOW_BYTES_MIN || self.send_queue_bytes == 0 {
             return wrong(format!("a receive window has at least {WINDOW_BYTES_MIN} bytes, and a send queue some"));
@@ -143,5 +177,38 @@ impl Config {
             return wrong(format!("a TTL is 1 to 255 and a DSCP 0 to {DSCP_MAX}"));
         }
         Ok(())
+    }
+}
+
+/// Whether an address can be that of one machine on a network: it is neither multicast, broadcast, loopback nor
+/// unspecified, nor does it stand for another one (RFC 4291 §2.5.5).
+pub(super) fn is_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(it) => !(it.is_multicast() || it.is_broadcast() || it.is_unspecified() || it.is_loopback()),
+        IpAddr::V6(it) => {
+            !(it.is_multicast() || it.is_unspecified() || it.is_loopback() || it.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+/// Whether two addresses have the same family and the same first `prefix` bits.
+pub(super) fn is_in_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            (one.to_bits() ^ other.to_bits()) & mask == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            (one.to_bits() ^ other.to_bits()) & mask == 0
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+fn address_bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! In: whom to. Out: a connection in SYN-SENT, of which the service and the notices tell when it is open.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::Shard;
 use super::batch::Batch;
+use super::config::is_host;
 use super::service::Service;
 use crate::flows::{FlowId, FlowKey};
 use crate::tcp::{self, Flow, Rule, State, Time};
-use crate::wire::{self, ArpMessage};
 
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -17,8 +17,8 @@ pub enum ConnectError {
     /// The peer's address is a broadcast, multicast or loopback address or our own, or its port is 0 (MUST-46).
     #[error("nobody can be at this address")]
     Remote,
-    /// The local address is not one of ours.
-    #[error("the local address is not one of the shard's")]
+    /// The local address is not one of ours, or of another family than the peer's.
+    #[error("the local address is not one of the shard's of that family")]
     Local,
     /// There is such a connection already.
     #[error("a connection with these addresses and ports exists")]
@@ -40,12 +40,12 @@ impl<S: Service> Shard<S> {
     pub fn connect(
         &mut self,
         now: Time,
-        local: Option<Ipv4Addr>,
+        local: Option<IpAddr>,
         local_port: u16,
-        remote: SocketAddrV4,
+        remote: impl Into<SocketAddr>,
     ) -> Result<FlowId, ConnectError> {
         self.batch.begin(now);
-        let result = self.batch.connect(local, local_port, remote);
+        let result = self.batch.connect(local, local_port, remote.into());
         self.batch.commit();
         result
     }
@@ -54,34 +54,26 @@ impl<S: Service> Shard<S> {
 impl<S> Shard<S> {
     /// The initial sequence number that a connection between our first address and this peer would get at this
     /// time: for worlds that want it near the wrap.
-    pub(crate) fn initial_sequence_number(&self, local_port: u16, remote: SocketAddrV4, now: Time) -> u32 {
-        let key = FlowKey { remote: remote.ip().to_bits(), remote_port: remote.port(), local_port, local_index: 0 };
+    pub(crate) fn initial_sequence_number(&self, local_port: u16, remote: SocketAddr, now: Time) -> u32 {
+        let key = FlowKey { remote: remote.ip(), remote_port: remote.port(), local_port, local_index: 0 };
         self.batch.tables.initial_sequence_number(&key, now).0
     }
 }
 
 impl Batch {
-    fn connect(
-        &mut self,
-        local: Option<Ipv4Addr>,
-        local_port: u16,
-        remote: SocketAddrV4,
-    ) -> Result<FlowId, ConnectError> {
-        let address = *remote.ip();
-        let is_nobody =
-            address.is_multicast() || address.is_broadcast() || address.is_loopback() || address.is_unspecified();
-        if is_nobody || remote.port() == 0 || self.tables.is_no_peer(address.to_bits()) {
+    fn connect(&mut self, local: Option<IpAddr>, local_port: u16, remote: SocketAddr) -> Result<FlowId, ConnectError> {
+        let address = remote.ip();
+        if !is_host(address) || remote.port() == 0 || self.tables.is_no_peer(address) {
             return Err(ConnectError::Remote);
         }
-        let local = local.map_or_else(|| self.tables.nearest_local(address.to_bits()), Ipv4Addr::to_bits);
+        let local = local.or_else(|| self.tables.nearest_local(address)).ok_or(ConnectError::Local)?;
         let local_index = self.tables.local_index(local).ok_or(ConnectError::Local)?;
-        let key = FlowKey { remote: address.to_bits(), remote_port: remote.port(), local_port, local_index };
+        if local.is_ipv6() != address.is_ipv6() {
+            return Err(ConnectError::Local);
+        }
+        let key = FlowKey { remote: address, remote_port: remote.port(), local_port, local_index };
         let key = self.with_port(key)?;
         let mut flow = Flow::free(0);
-        flow.remote_address = key.remote;
-        flow.remote_port = key.remote_port;
-        flow.local_port = key.local_port;
-        flow.set_local_index(local_index);
         flow.set_nagle(self.tables.config.nagle);
         flow.set_dscp(self.tables.config.dscp);
         flow.next_hop = self.tables.next_hop_to(key.remote).ok_or(ConnectError::NoRoom)?;
@@ -89,8 +81,8 @@ impl Batch {
             return Err(ConnectError::NoRoom);
         }
         let iss = self.tables.initial_sequence_number(&key, self.now);
-        let position = self.add_flow(self.tables.hash(&key), flow).ok_or(ConnectError::NoRoom)?;
-        let (offer, now) = (self.tables.offer, self.now);
+        let position = self.add_flow(&key, self.tables.hash(&key), flow).ok_or(ConnectError::NoRoom)?;
+        let (offer, now) = (self.offer(position), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_connect(touched.slot, &mut touched.flow, iss, offer, now);
         self.offset_timestamps(position);
@@ -98,7 +90,9 @@ impl Batch {
         let (slot, hop) = (touched.slot, *self.tables.next_hop(touched.flow.next_hop));
         if hop.is_known == 0 {
             self.connecting.push(slot);
-            self.ask_for_hop(hop.gateway);
+            if let Some(asked) = hop.asked.ip() {
+                self.ask_for_hop(asked);
+            }
         }
         self.tables.count(Rule::ConnectBegun);
         assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
@@ -116,14 +110,6 @@ impl Batch {
         let port = |step: u32| EPHEMERAL_PORTS.start() + (start.wrapping_add(step) % count) as u16;
         let mut keys = (0..count).map(|step| FlowKey { local_port: port(step), ..key });
         keys.find(|key| !self.tables.config.ports.contains(&key.local_port) && is_free(key)).ok_or(ConnectError::NoPort)
-    }
-
-    /// Asks by ARP where an address is.
-    pub(super) fn ask_for_hop(&mut self, target: u32) {
-        let (sender_mac, sender) = (self.tables.config.mac, self.tables.nearest_local(target));
-        let request = ArpMessage { is_request: true, sender_mac, sender, target_mac: [0; 6], target };
-        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &request));
-        self.count_frame(None);
     }
 
     /// A next hop is known now: the SYNs that waited for it leave.

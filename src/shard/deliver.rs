@@ -74,9 +74,9 @@ impl<S: Service> Shard<S> {
             }
         }
         let taken = consumed + self.batch.store_received(position, &payload[consumed..]);
+        let offer = self.batch.offer(position);
         let touched = &mut self.batch.touched[position];
         let payload = Payload { offered: payload.len() as u32, taken: taken as u32, has_fin };
-        let offer = self.batch.tables.offer;
         let rule = tcp::on_payload(&mut touched.flow, &mut touched.active, payload, offer, now);
         self.batch.tables.count(rule);
         if self.batch.touched[position].repair.is_some() {
@@ -90,7 +90,7 @@ impl<S: Service> Shard<S> {
 
     /// What was held beyond a gap and is in order now goes the way of what came in order.
     fn take_held(&mut self, position: usize) {
-        let (now, offer) = (self.batch.now, self.batch.tables.offer);
+        let (now, offer) = (self.batch.now, self.batch.offer(position));
         let Batch { touched, repairs, tables, .. } = &mut self.batch;
         let Touched { flow, active, repair, .. } = &mut touched[position];
         let Some(borrowed) = *repair else { return };
@@ -141,7 +141,7 @@ impl<S: Service> Shard<S> {
 
     /// Offers what waits in the receive queue once more.
     pub(super) fn offer_again(&mut self, position: usize) {
-        let offer = self.batch.tables.offer;
+        let offer = self.batch.offer(position);
         let mut piece = std::mem::take(&mut self.piece);
         while self.batch.has_unconsumed(position) {
             let touched = &self.batch.touched[position];

@@ -1,49 +1,57 @@
 //! Next hops: where frames for peers go.
 //!
 //! A peer on our own network that speaks first is answered at the Ethernet address that it spoke from; one that we
-//! speak to first is asked for by ARP, as the gateway is. An entry is by Ethernet address (`gateway` is 0), or by the
-//! IPv4 address that was asked for. The first entry is the gateway's, whether there is one or not.
+//! speak to first is asked for by ARP or neighbour discovery, as the gateways are. An entry is by Ethernet address
+//! (`asked` is none), or by the address that was asked for. The first entry is that of the gateway for IPv4, the second
+//! that for IPv6, given or learnt from its advertisements, whether there is one or not.
 //!
 //! Invariant: only an entry that no committed connection uses is written, and the end of the table after the entry, so
 //! that a killed process leaves no half of one that counts.
 
+use std::net::IpAddr;
+
+use super::config::is_in_network;
 use super::tables::Tables;
-use crate::flows::{NEXT_HOPS_MAX, NextHop};
+use crate::flows::{Address, NEXT_HOPS_MAX, NextHop};
+
+/// The entries of the gateways.
+pub(super) const GATEWAY_IPV4: u16 = 0;
+pub(super) const GATEWAY_IPV6: u16 = 1;
+/// The first entry that is no gateway's.
+pub(super) const NEIGHBORS_START: u16 = 2;
 
 /// How often a next hop that we know is asked for when it is doubted.
 const DOUBTED_ASKS_MAX: u8 = 3;
 
 impl Tables {
-    /// Whether a peer is reached through the gateway.
-    fn is_behind_gateway(&self, remote: u32) -> bool {
-        let is_neighbour = self.config.addresses.iter().any(|&(address, prefix)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            (address.to_bits() ^ remote) & mask == 0
-        });
-        self.config.gateway.is_some() && !is_neighbour
-    }
-
-    /// The one of our addresses whose network a peer is in, or the first.
-    pub fn nearest_local(&self, remote: u32) -> u32 {
-        let is_near = |&&(address, prefix): &&(std::net::Ipv4Addr, u8)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            (address.to_bits() ^ remote) & mask == 0
+    /// The entry of the gateway that a peer is reached through; `None` for a neighbour.
+    fn gateway_to(&self, remote: IpAddr) -> Option<u16> {
+        let gateway = if remote.is_ipv4() { GATEWAY_IPV4 } else { GATEWAY_IPV6 };
+        if self.next_hop(gateway).asked == Address::NONE {
+            return None;
+        }
+        let is_on_link = match remote {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(remote) => remote.is_unicast_link_local() || self.routers.is_on_link(remote),
         };
-        let near = self.config.addresses.iter().find(is_near);
-        near.map_or(self.local(0), |(address, _)| address.to_bits())
+        let mut networks = self.config.addresses.iter();
+        let is_neighbour = is_on_link || networks.any(|&(address, prefix)| is_in_network(address, remote, prefix));
+        (!is_neighbour).then_some(gateway)
     }
 
     /// The next hop for a peer whose frame came from `mac`; `None` where the table is full.
-    pub fn next_hop_for(&mut self, remote: u32, mac: [u8; 6]) -> Option<u16> {
-        if self.is_behind_gateway(remote) {
-            self.learn_gateway(mac);
-            return Some(0);
+    pub fn next_hop_for(&mut self, remote: IpAddr, mac: [u8; 6]) -> Option<u16> {
+        if let Some(gateway) = self.gateway_to(remote) {
+            self.learn_gateway(gateway, mac);
+            return Some(gateway);
         }
         let end = self.storage.head().next_hops_end;
         let hops = &self.storage.next_hops.records()[..end as usize];
-        let is_it = |hop: &NextHop| hop.gateway == 0 && hop.is_known == 1 && hop.mac == mac;
-        if !hops.get(usize::from(self.last_next_hop)).is_some_and(is_it) {
-            let found = hops.iter().position(is_it).map(|position| position as u16);
+        let is_it = |hop: &NextHop| hop.asked == Address::NONE && hop.is_known == 1 && hop.mac == mac;
+        let last = self.last_next_hop;
+        if last < NEIGHBORS_START || !hops.get(usize::from(last)).is_some_and(is_it) {
+            let neighbors = hops.iter().skip(usize::from(NEIGHBORS_START));
+            let found = neighbors.into_iter().position(is_it).map(|position| NEIGHBORS_START + position as u16);
             self.last_next_hop = match found {
                 Some(index) => index,
                 None => self.add_hop(NextHop { mac, is_known: 1, ..NextHop::default() })?,
@@ -61,17 +69,19 @@ impl Tables {
     }
 
     /// The next hop for a peer that we speak to first; it may have to be asked for. `None` where the table is full.
-    pub fn next_hop_to(&mut self, remote: u32) -> Option<u16> {
-        if self.is_behind_gateway(remote) {
-            return Some(0);
+    pub fn next_hop_to(&mut self, remote: IpAddr) -> Option<u16> {
+        if let Some(gateway) = self.gateway_to(remote) {
+            return Some(gateway);
         }
+        let asked = Address::from(remote);
         let end = self.storage.head().next_hops_end;
         let hops = &self.storage.next_hops.records()[..end as usize];
-        if let Some(found) = hops.iter().skip(1).position(|hop| hop.gateway == remote) {
-            self.hand_out(found as u16 + 1);
-            return Some(found as u16 + 1);
+        if let Some(found) = hops.iter().skip(usize::from(NEIGHBORS_START)).position(|hop| hop.asked == asked) {
+            let index = NEIGHBORS_START + found as u16;
+            self.hand_out(index);
+            return Some(index);
         }
-        let index = self.add_hop(NextHop { gateway: remote, ..NextHop::default() })?;
+        let index = self.add_hop(NextHop { asked, ..NextHop::default() })?;
         self.asked_hops.push((index, 0));
         Some(index)
     }
@@ -88,7 +98,7 @@ impl Tables {
     /// An entry that no connection uses, neither a committed one nor one of the open batch.
     fn unused_hop(&mut self) -> Option<u16> {
         let is_unused = |&index: &u16| self.hop_users[usize::from(index)] == 0 && !self.hops_in_batch.contains(&index);
-        let unused = (1..NEXT_HOPS_MAX as u16).find(is_unused)?;
+        let unused = (NEIGHBORS_START..NEXT_HOPS_MAX as u16).find(is_unused)?;
         self.asked_hops.retain(|&(index, _)| index != unused);
         Some(unused)
     }
@@ -107,24 +117,32 @@ impl Tables {
     }
 
     /// Where the gateway is, as a frame from behind it shows; what is known already stays.
-    fn learn_gateway(&mut self, mac: [u8; 6]) {
-        let hop = &mut self.storage.next_hops.records_mut()[0];
-        if hop.is_known == 0 {
-            hop.mac = mac;
-            hop.is_known = 1;
-            self.asked_hops.retain(|&(index, _)| index != 0);
+    fn learn_gateway(&mut self, gateway: u16, mac: [u8; 6]) {
+        if self.next_hop(gateway).is_known == 0 {
+            self.set_hop(gateway, mac);
         }
     }
 
-    /// Somebody says by ARP where it is. Returns the next hop that this is about, if any.
-    pub fn learn_hop(&mut self, address: u32, mac: [u8; 6]) -> Option<u16> {
-        let end = self.storage.head().next_hops_end as usize;
-        let hops = &mut self.storage.next_hops.records_mut()[..end];
-        let index = hops.iter().position(|hop| hop.gateway == address && address != 0)?;
-        hops[index].mac = mac;
-        hops[index].is_known = 1;
-        self.asked_hops.retain(|&(asked, _)| usize::from(asked) != index);
-        Some(index as u16)
+    /// The next hop that was asked for by this address.
+    pub fn hop_asked(&self, address: IpAddr) -> Option<u16> {
+        let (end, asked) = (self.storage.head().next_hops_end as usize, Address::from(address));
+        let hops = &self.storage.next_hops.records()[..end];
+        hops.iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
+    }
+
+    /// Somebody says where it is. Returns the next hop that this is about, if any.
+    pub fn learn_hop(&mut self, address: IpAddr, mac: [u8; 6]) -> Option<u16> {
+        let index = self.hop_asked(address)?;
+        self.set_hop(index, mac);
+        Some(index)
+    }
+
+    /// A next hop is at this Ethernet address.
+    pub fn set_hop(&mut self, index: u16, mac: [u8; 6]) {
+        let hop = &mut self.storage.next_hops.records_mut()[usize::from(index)];
+        hop.mac = mac;
+        hop.is_known = 1;
+        self.asked_hops.retain(|&(asked, _)| asked != index);
     }
 
     /// A next hop.
@@ -135,7 +153,7 @@ impl Tables {
     /// Nothing comes back from there: it is asked for again, if it was ever asked for.
     pub fn doubt_next_hop(&mut self, index: u16) {
         let is_new = self.asked_hops.iter().all(|&(asked, _)| asked != index);
-        if is_new && self.next_hop(index).gateway != 0 {
+        if is_new && self.next_hop(index).asked != Address::NONE {
             self.asked_hops.push((index, 0));
         }
     }
@@ -144,7 +162,7 @@ impl Tables {
     pub fn rebuild_hops(&mut self) {
         let end = self.storage.head().next_hops_end as usize;
         let hops = self.storage.next_hops.records()[..end].iter().enumerate();
-        let unknown = hops.filter(|(_, hop)| hop.gateway != 0 && hop.is_known == 0);
+        let unknown = hops.filter(|(_, hop)| hop.asked != Address::NONE && hop.is_known == 0);
         self.asked_hops = unknown.map(|(index, _)| (index as u16, 0)).collect();
         for slot in 0..self.storage.head().flows_end {
             let flow = &self.storage.flows.records()[slot as usize];
@@ -160,13 +178,13 @@ impl Tables {
     }
 
     /// The addresses that are to be asked for now. One that is known, but doubted, is asked for a few times only.
-    pub fn hops_to_ask(&mut self) -> Vec<u32> {
+    pub fn hops_to_ask(&mut self) -> Vec<IpAddr> {
         let records = self.storage.next_hops.records();
         let is_known = |index: u16| records[usize::from(index)].is_known == 1;
         self.asked_hops.retain(|&(index, asked)| !is_known(index) || asked < DOUBTED_ASKS_MAX);
-        let asks = self.asked_hops.iter_mut().map(|(index, asked)| {
+        let asks = self.asked_hops.iter_mut().filter_map(|(index, asked)| {
             *asked = asked.saturating_add(1);
-            records[usize::from(*index)].gateway
+            records[usize::from(*index)].asked.ip()
         });
         asks.collect()
     }

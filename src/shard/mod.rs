@@ -26,11 +26,14 @@ mod deliver;
 mod gate;
 mod hops;
 mod inspect;
+mod neighbors;
+mod peers;
 mod positions;
 mod receive;
 mod records;
 mod repairs;
 mod resume;
+mod routers;
 mod service;
 mod tables;
 mod tick;
@@ -161,7 +164,7 @@ impl<S: Service> Shard<S> {
     }
 
     /// How much of each arena is used.
-    pub fn memory(&self) -> [ArenaUse; 6] {
+    pub fn memory(&self) -> [ArenaUse; 7] {
         self.batch.tables.memory()
     }
 

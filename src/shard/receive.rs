@@ -8,13 +8,31 @@ use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
 use crate::tcp::{self, CloseReason, Flow, Reply, Rule, SoftError, State, Time};
-use crate::wire::{self, ArpMessage, IcmpError, Packet, TcpPacket};
+use crate::wire::{self, IcmpError, Packet, TcpPacket, Trouble};
 
 /// A segment on its way to its flow.
 pub(super) struct Prepared<'a> {
     pub(super) packet: TcpPacket<'a>,
-    pub(super) key: FlowKey,
+    pub(super) local_index: u8,
     pub(super) hash: u64,
+}
+
+impl Prepared<'_> {
+    /// The key of its flow. It is made anew rather than kept: a batch of segments is moved about less for it.
+    #[inline]
+    pub(super) fn key(&self) -> FlowKey {
+        key_of(&self.packet, self.local_index)
+    }
+}
+
+#[inline]
+fn key_of(packet: &TcpPacket<'_>, local_index: u8) -> FlowKey {
+    FlowKey {
+        remote: packet.addresses.remote(),
+        remote_port: packet.remote_port,
+        local_port: packet.local_port,
+        local_index,
+    }
 }
 
 impl<S: Service> Shard<S> {
@@ -51,7 +69,7 @@ impl<S: Service> Shard<S> {
     }
 
     fn receive_segment(&mut self, prepared: &Prepared<'_>) {
-        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key) else {
+        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key()) else {
             match self.batch.take_cookie(prepared) {
                 Some(position) => self.step(position, &prepared.packet),
                 None => self.batch.receive_unmatched(prepared, None),
@@ -82,7 +100,7 @@ impl<S: Service> Shard<S> {
         if let Some(timestamps) = &mut segment.timestamps {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
-        let offer = self.batch.tables.offer;
+        let offer = self.batch.offer(position);
         let (flow, active, repair) = self.batch.parts(position);
         let effects = match flow.state() {
             State::SynSent => tcp::on_syn_sent(flow, active, &segment, offer, now),
@@ -146,21 +164,15 @@ impl<S: Service> Shard<S> {
     /// An ICMP error. It ends a connection only while that is being opened by us, and counts only where it quotes
     /// something that is in flight (RFC 5927 §4.1, §5.2).
     fn receive_error(&mut self, error: &IcmpError) {
-        const UNREACHABLE: u8 = 3;
-        const TIME_EXCEEDED: u8 = 11;
-        const FRAGMENTATION_NEEDED: u8 = 4;
-        const HARD_CODES: [u8; 2] = [2, 3];
         let found = self.batch.flow_of_error(error).filter(|&position| {
             let touched = &self.batch.touched[position];
             error.seq.within(touched.active.snd_una, touched.active.in_flight(&touched.flow))
         });
-        let is_about_size = error.kind == UNREACHABLE && error.code == FRAGMENTATION_NEEDED;
-        let Some(position) = found.filter(|_| !is_about_size) else {
+        let Some(position) = found.filter(|_| error.trouble != Trouble::TooBig) else {
             self.batch.tables.count(Rule::IcmpIgnored);
             return;
         };
-        let is_hard = error.kind == UNREACHABLE && HARD_CODES.contains(&error.code);
-        if is_hard && self.batch.touched[position].flow.state() == State::SynSent {
+        if error.trouble == Trouble::Refused && self.batch.touched[position].flow.state() == State::SynSent {
             let effects = tcp::on_unreachable();
             self.batch.tables.count(effects.rule);
             self.close_flow(position, CloseReason::Unreachable);
@@ -169,10 +181,10 @@ impl<S: Service> Shard<S> {
         self.batch.tables.count(Rule::IcmpSoftError);
         self.tell_soft_error(
             position,
-            match error.kind {
-                UNREACHABLE => SoftError::Unreachable,
-                TIME_EXCEEDED => SoftError::TimeExceeded,
-                _ => SoftError::ParameterProblem,
+            match error.trouble {
+                Trouble::Unreachable | Trouble::Refused | Trouble::TooBig => SoftError::Unreachable,
+                Trouble::TimeExceeded => SoftError::TimeExceeded,
+                Trouble::Parameter => SoftError::ParameterProblem,
             },
         );
     }
@@ -198,10 +210,13 @@ impl Batch {
             Ok(Packet::Error(_)) => {}
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
+            Ok(Packet::Neighbor(message)) => self.receive_neighbor(&message),
+            Ok(Packet::Router(advertisement)) => self.receive_router(&advertisement),
+            Ok(Packet::Refused(refused)) => self.receive_refused(&refused),
             Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
                 self.tables.count(Rule::SourceAddressInvalid);
             }
-            Ok(Packet::Echo(echo)) if self.tables.local_index(echo.local).is_some() => {
+            Ok(Packet::Echo(echo)) if self.tables.is_ours(echo.local) => {
                 self.tables.count(Rule::IcmpEchoAnswers);
                 let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
                 self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, ttl, &echo));
@@ -209,15 +224,15 @@ impl Batch {
             }
             Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
             Ok(Packet::Tcp(packet)) => {
-                let Some(key) = self.tables.key_of_packet(&packet) else {
+                let Some(local_index) = self.tables.local_index(packet.addresses.local()) else {
                     self.tables.count(Rule::FrameNotForUs);
                     return None;
                 };
-                if self.tables.is_no_peer(packet.remote) {
+                if self.tables.is_no_peer(packet.addresses.remote()) {
                     self.tables.count(Rule::SourceAddressInvalid);
                     return None;
                 }
-                return Some(Prepared { hash: self.tables.hash(&key), key, packet });
+                return Some(Prepared { hash: self.tables.hash(&key_of(&packet, local_index)), local_index, packet });
             }
         }
         None
@@ -239,28 +254,6 @@ impl Batch {
         }
     }
 
-    fn receive_arp(&mut self, message: &ArpMessage) {
-        let is_for_us = self.tables.local_index(message.target).is_some();
-        let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender, message.sender_mac)).flatten();
-        if let Some(hop) = learnt {
-            self.send_waiting_syns(hop);
-        }
-        if !(message.is_request && is_for_us) {
-            self.tables.count(if learnt.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
-            return;
-        }
-        self.tables.count(Rule::ArpAnswers);
-        let answer = ArpMessage {
-            is_request: false,
-            sender_mac: self.tables.config.mac,
-            sender: message.target,
-            target_mac: message.sender_mac,
-            target: message.sender,
-        };
-        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
-        self.count_frame(None);
-    }
-
     /// Stores bytes that the service has not consumed.
     /// Returns how many bytes there was a place for.
     pub(super) fn store_received(&mut self, position: usize, bytes: &[u8]) -> usize {
@@ -280,7 +273,7 @@ impl Batch {
         if self.tables.next_hop(next_hop).mac == packet.source_mac {
             return;
         }
-        if let Some(next_hop) = self.tables.next_hop_for(packet.remote, packet.source_mac) {
+        if let Some(next_hop) = self.tables.next_hop_for(packet.addresses.remote(), packet.source_mac) {
             self.touched[position].flow.next_hop = next_hop;
         }
     }

@@ -5,13 +5,14 @@
 
 use super::batch::{Batch, STARVED_ROUNDS};
 use super::commit::{self, LogEnd};
-use super::config::Config;
+use super::config::{Config, is_host};
+use super::hops::{GATEWAY_IPV4, GATEWAY_IPV6, NEIGHBORS_START};
 use super::service::Service;
 use super::tables::Tables;
 use super::types::Resumption;
 use super::{BATCH_MAX, Shard, StartError};
-use crate::flows::{JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
-use crate::tcp::{Active, COOKIE_LIFE_S, Keepalive, State, Time};
+use crate::flows::{Address, JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
+use crate::tcp::{Active, COOKIE_LIFE_S, Flow, Keepalive, State, Time};
 
 impl<S: Service> Shard<S> {
     /// Starts at `now`, which must not be earlier than the storage's last time. `secret` keys index and sequence
@@ -47,9 +48,9 @@ impl<S: Service> Shard<S> {
             commit::recover(&mut storage).map_err(|what| storage.broken(what))?
         };
         enter_locals(&config, &mut storage, is_fresh)?;
-        enter_gateway(&config, &mut storage, is_fresh);
+        enter_gateways(&config, &mut storage, is_fresh);
         storage.head_mut().starts += 1;
-        let mut tables = Tables::new(config, storage, now);
+        let mut tables = Tables::new(config, storage, now)?;
         let connections = if is_fresh { 0 } else { rebuild(&mut tables, now)? };
         tables.rebuild_hops();
         let resumption = Resumption {
@@ -116,8 +117,10 @@ fn enter_locals(config: &Config, storage: &mut Storage, is_fresh: bool) -> Resul
         return Err(storage.broken(format!("{known} addresses of its own")).into());
     }
     for &local in &storage.head().locals[..known] {
-        if !config.addresses.iter().any(|(address, _)| address.to_bits() == local) {
-            let address = std::net::Ipv4Addr::from_bits(local);
+        let Some(address) = local.ip() else {
+            return Err(storage.broken("no address where one of its own should be").into());
+        };
+        if !config.addresses.iter().any(|&(given, _)| given == address) {
             return Err(StartError::Config(format!(
                 "the state has connections on {address}: give --address {address} again"
             )));
@@ -126,28 +129,34 @@ fn enter_locals(config: &Config, storage: &mut Storage, is_fresh: bool) -> Resul
     let head = storage.head_mut();
     let mut count = known;
     for (address, _) in &config.addresses {
-        if head.locals[..count].contains(&address.to_bits()) {
+        let local = Address::from(*address);
+        if head.locals[..count].contains(&local) {
             continue;
         }
         if count == LOCALS_MAX {
             return Err(StartError::Config(format!("a shard has at most {LOCALS_MAX} addresses")));
         }
-        head.locals[count] = address.to_bits();
+        head.locals[count] = local;
         count += 1;
     }
     head.locals_count = count as u32;
     Ok(())
 }
 
-/// The first next hop is the gateway, whether there is one or not.
-fn enter_gateway(config: &Config, storage: &mut Storage, is_fresh: bool) {
-    let gateway = config.gateway.map_or(0, |gateway| gateway.to_bits());
-    let hop = &mut storage.next_hops.records_mut()[0];
-    if is_fresh || hop.gateway != gateway {
-        *hop = NextHop { gateway, ..NextHop::default() };
+/// The first next hops are the gateways, whether there are any or not.
+fn enter_gateways(config: &Config, storage: &mut Storage, is_fresh: bool) {
+    for index in [GATEWAY_IPV4, GATEWAY_IPV6] {
+        let mut gateways = config.gateways.iter().copied();
+        let asked = gateways.find(|it| it.is_ipv6() == (index == GATEWAY_IPV6)).map_or(Address::NONE, Address::from);
+        let hop = &mut storage.next_hops.records_mut()[usize::from(index)];
+        if is_fresh || hop.asked != asked {
+            // A router that has told of itself may still be where it was; it is asked for again.
+            let known = if asked == Address::NONE && !is_fresh { *hop } else { NextHop::default() };
+            *hop = NextHop { asked, ..known };
+        }
     }
     let head = storage.head_mut();
-    head.next_hops_end = head.next_hops_end.max(1);
+    head.next_hops_end = head.next_hops_end.max(u32::from(NEIGHBORS_START));
 }
 
 /// Checks every flow and enters it into what is rebuilt. Returns how many connections there are.
@@ -169,10 +178,13 @@ fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
         }
         let is_known =
             u32::from(flow.local_index()) < head.locals_count && u32::from(flow.next_hop) < head.next_hops_end;
-        let key = Tables::key_of(&flow);
-        let hash = tables.hash(&key);
-        if !is_known || tables.find(hash, &key).is_some() {
+        if !is_known || !rebuild_peer(tables, &flow) {
             return Err(tables.storage.broken(impossible("an impossible address")).into());
+        }
+        let key = tables.key_of(&flow);
+        let hash = tables.hash(&key);
+        if tables.find(hash, &key).is_some() {
+            return Err(tables.storage.broken(impossible("the addresses and ports of another")).into());
         }
         tables.flow_slots.take(slot);
         tables.insert(hash, slot);
@@ -187,6 +199,19 @@ fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
     }
     rebuild_records(tables, now)?;
     Ok(tables.flow_slots.used())
+}
+
+/// The record of the peer's address, where it has one, is this flow's and nobody else's. Returns whether that can be.
+fn rebuild_peer(tables: &mut Tables, flow: &Flow) -> bool {
+    if !tables.is_ipv6(flow.local_index()) {
+        return true;
+    }
+    let index = flow.remote_address;
+    let is_free = index < tables.peer_slots.capacity() && tables.peer_slots.take(index);
+    if is_free {
+        tables.storage.peers.touch(index);
+    }
+    is_free && is_host(tables.remote(flow))
 }
 
 /// Finds idempotency keys and broadcast jobs again.

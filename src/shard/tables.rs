@@ -4,31 +4,34 @@
 //! them here sees what is committed; the open batch has its own copies of what it changes.
 
 use std::hash::Hasher;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use siphasher::sip::SipHasher24;
 use siphasher::sip128::Hasher128;
 use strum::EnumCount;
 
-use super::config::Config;
+use super::config::{Config, is_in_network};
+use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX, Slots,
-    Storage, Wheel,
+    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys,
+    NEXT_HOPS_MAX, Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
-use crate::wire::TcpPacket;
 
 /// See the module.
 pub(super) struct Tables {
     pub config: Config,
-    pub offer: Offer,
+    /// What we offer to peers over IPv4 and over IPv6.
+    offers: [Offer; 2],
     pub storage: Storage,
     pub index: Index,
     pub flow_slots: Slots,
     pub active_slots: Slots,
     pub repair_slots: Slots,
+    /// Records of addresses of peers over IPv6.
+    pub peer_slots: Slots,
     pub wheel: Wheel,
     pub hand: ClockHand,
     /// Connections by state.
@@ -44,6 +47,12 @@ pub(super) struct Tables {
     pub frames_in: u64,
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
+    /// Our addresses, by the index that flows name them by, and which of them are of IPv6, as bits.
+    locals: Vec<IpAddr>,
+    ipv6_locals: u64,
+    /// Our link-local address, where there is any IPv6; nothing listens on it unless it was given.
+    pub link_local: Option<Ipv6Addr>,
+    pub routers: Routers,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
@@ -57,22 +66,34 @@ pub(super) struct Tables {
 
 impl Tables {
     /// Over a storage whose content is not read yet.
-    pub fn new(config: Config, storage: Storage, now: Time) -> Tables {
+    /// Errors: the index cannot be had.
+    pub fn new(config: Config, storage: Storage, now: Time) -> Result<Tables, StorageError> {
         let secret = storage.head().secret;
         let (index_secret, isn_secret) = secret.split_at(16);
         let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
         let capacity = storage.capacity();
-        Tables {
-            offer: Offer {
-                mss: config.mtu.saturating_sub(40),
-                window_bytes: config.window_bytes,
-                delayed_ack_ms: config.delayed_ack_ms,
-                congestion: config.congestion,
-            },
-            index: Index::default(),
+        let head = storage.head();
+        let locals: Vec<IpAddr> =
+            head.locals[..head.locals_count as usize].iter().filter_map(|local| local.ip()).collect();
+        let ipv6_bits = locals.iter().enumerate().map(|(index, local)| u64::from(local.is_ipv6()) << index);
+        let offer = |headers_bytes, mss_default| Offer {
+            mss: config.mtu.saturating_sub(headers_bytes),
+            mss_default,
+            window_bytes: config.window_bytes,
+            delayed_ack_ms: config.delayed_ack_ms,
+            congestion: config.congestion,
+        };
+        Ok(Tables {
+            offers: [offer(40, 536), offer(60, 1_220)],
+            ipv6_locals: ipv6_bits.sum(),
+            locals,
+            link_local: config.link_local(),
+            routers: Routers::new(&config, now),
+            index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
             repair_slots: Slots::new(capacity.repairs()),
+            peer_slots: Slots::new(capacity.flows),
             wheel: Wheel::new(now),
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
@@ -91,7 +112,7 @@ impl Tables {
             asked_hops: Vec::new(),
             config,
             storage,
-        }
+        })
     }
 
     /// Counts a decision.
@@ -100,35 +121,69 @@ impl Tables {
         self.trace_rule(rule);
     }
 
+    /// What we offer to peers of a connection on this address of ours.
+    #[inline]
+    pub fn offer(&self, local_index: u8) -> Offer {
+        self.offers[usize::from(self.is_ipv6(local_index))]
+    }
+
     /// The index of one of our addresses.
-    pub fn local_index(&self, address: u32) -> Option<u8> {
-        let head = self.storage.head();
-        let locals = &head.locals[..head.locals_count as usize];
-        locals.iter().position(|&local| local == address).map(|index| index as u8)
+    #[inline]
+    pub fn local_index(&self, address: IpAddr) -> Option<u8> {
+        self.locals.iter().position(|&local| local == address).map(|index| index as u8)
+    }
+
+    /// Whether an address is ours, be it only to be found by neighbours.
+    pub fn is_ours(&self, address: IpAddr) -> bool {
+        self.link_local.is_some_and(|ours| address == ours) || self.local_index(address).is_some()
     }
 
     /// Whether an address cannot be a peer's: one of our own, or the broadcast address of one of our networks.
-    pub fn is_no_peer(&self, remote: u32) -> bool {
+    pub fn is_no_peer(&self, remote: IpAddr) -> bool {
+        let IpAddr::V4(remote) = remote else { return self.is_ours(remote) };
         let is_broadcast = self.config.addresses.iter().any(|&(address, prefix)| {
+            let IpAddr::V4(address) = address else { return false };
+            let (address, remote) = (address.to_bits(), remote.to_bits());
             let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-            prefix < 31 && (remote == address.to_bits() | host_bits || remote == address.to_bits() & !host_bits)
+            prefix < 31 && (remote == address | host_bits || remote == address & !host_bits)
         });
-        is_broadcast || self.local_index(remote).is_some()
+        is_broadcast || self.local_index(remote.into()).is_some()
+    }
+
+    /// Whether there are so many half-open connections that those nobody answers for are given up early.
+    pub fn is_half_full(&self) -> bool {
+        self.in_state(State::SynReceived) > self.config.half_open_max / 2
     }
 
     /// One of our addresses.
-    pub fn local(&self, index: u8) -> u32 {
-        self.storage.head().locals[usize::from(index)]
+    #[inline]
+    pub fn local(&self, index: u8) -> IpAddr {
+        self.locals[usize::from(index)]
+    }
+
+    /// The one of our addresses whose network a peer is in, or the first of its family.
+    pub fn nearest_local(&self, remote: IpAddr) -> Option<IpAddr> {
+        let is_near = |&&(address, prefix): &&(IpAddr, u8)| is_in_network(address, remote, prefix);
+        let near = self.config.addresses.iter().find(is_near).map(|&(address, _)| address);
+        near.or_else(|| self.locals.iter().find(|local| local.is_ipv4() == remote.is_ipv4()).copied())
+    }
+
+    /// Whether the connections on one of our addresses are over IPv6.
+    #[inline]
+    pub fn is_ipv6(&self, local_index: u8) -> bool {
+        self.ipv6_locals >> (local_index % 64) & 1 == 1
+    }
+
+    /// The peer's address.
+    #[inline]
+    pub fn remote(&self, flow: &Flow) -> IpAddr {
+        remote_of(flow, self.ipv6_locals, &self.storage.peers)
     }
 
     /// The key of the connection in a slot.
-    pub fn key_of(flow: &Flow) -> FlowKey {
-        FlowKey {
-            remote: flow.remote_address,
-            remote_port: flow.remote_port,
-            local_port: flow.local_port,
-            local_index: flow.local_index(),
-        }
+    #[inline]
+    pub fn key_of(&self, flow: &Flow) -> FlowKey {
+        key_of(flow, self.ipv6_locals, &self.storage.peers)
     }
 
     /// The hash of a key.
@@ -137,29 +192,38 @@ impl Tables {
         self.hasher.hash(key)
     }
 
-    /// The key of a segment, if it is for one of our addresses.
-    #[inline]
-    pub fn key_of_packet(&self, packet: &TcpPacket<'_>) -> Option<FlowKey> {
-        Some(FlowKey {
-            remote: packet.remote,
-            remote_port: packet.remote_port,
-            local_port: packet.local_port,
-            local_index: self.local_index(packet.local)?,
-        })
-    }
-
     /// The slot of the connection with this key.
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
         let flows = self.storage.flows.records();
-        self.index.find(hash, |slot| Tables::key_of(&flows[slot as usize]) == *key)
+        self.index.find(hash, |slot| self.has_key(&flows[slot as usize], key))
+    }
+
+    /// Whether a flow has this key. Of IPv4 it takes fewer steps than to make the flow's own key.
+    #[inline]
+    fn has_key(&self, flow: &Flow, key: &FlowKey) -> bool {
+        let has_ports = flow.remote_port == key.remote_port && flow.local_port == key.local_port;
+        // One address of ours has peers of one family.
+        has_ports
+            && flow.local_index() == key.local_index
+            && match key.remote {
+                IpAddr::V4(remote) => flow.remote_address == remote.to_bits(),
+                IpAddr::V6(_) => self.remote(flow) == key.remote,
+            }
     }
 
     /// Enters a slot whose record has the key already.
     pub fn insert(&mut self, hash: u64, slot: u32) {
-        let flows = self.storage.flows.records();
-        let hasher = self.hasher;
-        self.index.insert(hash, slot, |slot| hasher.hash(&Tables::key_of(&flows[slot as usize])));
+        let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
+        let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
+        self.index.insert(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
+    }
+
+    /// Takes out a slot whose record has the key still.
+    pub fn remove(&mut self, hash: u64, slot: u32) {
+        let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
+        let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
+        self.index.remove(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
     }
 
     /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
@@ -174,16 +238,19 @@ impl Tables {
 
     /// The hash that a cookie carries: of the tuple, the peer's initial sequence number and what the cookie keeps.
     pub fn cookie_hash(&self, key: &FlowKey, irs: SeqNum, cookie: Cookie) -> u64 {
-        let mut bytes = [0; TUPLE_BYTES + 9];
-        bytes[..TUPLE_BYTES].copy_from_slice(&tuple_bytes(key));
-        bytes[TUPLE_BYTES..TUPLE_BYTES + 4].copy_from_slice(&irs.0.to_le_bytes());
-        bytes[TUPLE_BYTES + 4..TUPLE_BYTES + 8].copy_from_slice(&cookie.epoch.to_le_bytes());
-        bytes[TUPLE_BYTES + 8] = cookie.kept;
-        self.isn_hasher.hash(&bytes)
+        key.with_bytes(|tuple| {
+            let mut bytes = [0; 32];
+            let (front, rest) = bytes.split_at_mut(tuple.len());
+            front.copy_from_slice(tuple);
+            rest[..4].copy_from_slice(&irs.0.to_le_bytes());
+            rest[4..8].copy_from_slice(&cookie.epoch.to_le_bytes());
+            rest[8] = cookie.kept;
+            self.isn_hasher.hash(&bytes[..tuple.len() + 9])
+        })
     }
 
     fn tuple_hash(&self, key: &FlowKey) -> u64 {
-        self.isn_hasher.hash(&tuple_bytes(key))
+        key.with_bytes(|bytes| self.isn_hasher.hash(bytes))
     }
 
     /// The idempotency key of a value that a client gave for a push to this connection.
@@ -221,10 +288,9 @@ impl Tables {
     }
 
     /// Both ends of a connection.
-    pub fn ends_of(&self, flow: &Flow) -> (SocketAddrV4, SocketAddrV4) {
-        let local = Ipv4Addr::from_bits(self.local(flow.local_index()));
-        let remote = Ipv4Addr::from_bits(flow.remote_address);
-        (SocketAddrV4::new(local, flow.local_port), SocketAddrV4::new(remote, flow.remote_port))
+    pub fn ends_of(&self, flow: &Flow) -> (SocketAddr, SocketAddr) {
+        let local = self.local(flow.local_index());
+        (SocketAddr::new(local, flow.local_port), SocketAddr::new(self.remote(flow), flow.remote_port))
     }
 
     /// A committed connection as it looks from outside.
@@ -272,7 +338,7 @@ impl Tables {
     }
 
     /// How much of each arena is used.
-    pub fn memory(&self) -> [ArenaUse; 6] {
+    pub fn memory(&self) -> [ArenaUse; 7] {
         let capacity = self.storage.capacity();
         let (spans, blocks) = self.storage.payload.used();
         let arena = |name, used: u32, capacity: u32, record_bytes: usize| ArenaUse {
@@ -285,6 +351,7 @@ impl Tables {
             arena("flows", self.flow_slots.used(), capacity.flows, size_of::<Flow>()),
             arena("actives", self.active_slots.used(), capacity.actives, size_of::<Active>()),
             arena("repairs", self.repair_slots.used(), capacity.repairs(), size_of::<Repair>()),
+            arena("peers", self.peer_slots.used(), capacity.flows, size_of::<Address>()),
             arena("spans", spans, capacity.spans, size_of::<Span>()),
             arena("blocks", blocks, capacity.blocks, BLOCK_BYTES),
             arena("attachments", self.storage.attachments.touched_end(), capacity.flows, size_of::<Attachment>()),
@@ -301,14 +368,21 @@ impl Tables {
     }
 }
 
-const TUPLE_BYTES: usize = 9;
+/// The key of a flow whose address of ours is one of IPv6 where `ipv6_locals` has its bit.
+#[inline]
+fn key_of(flow: &Flow, ipv6_locals: u64, peers: &Arena<Address>) -> FlowKey {
+    FlowKey {
+        remote: remote_of(flow, ipv6_locals, peers),
+        remote_port: flow.remote_port,
+        local_port: flow.local_port,
+        local_index: flow.local_index(),
+    }
+}
 
-/// A key as bytes to be hashed.
-fn tuple_bytes(key: &FlowKey) -> [u8; TUPLE_BYTES] {
-    let mut bytes = [0; TUPLE_BYTES];
-    bytes[..4].copy_from_slice(&key.remote.to_le_bytes());
-    bytes[4..6].copy_from_slice(&key.remote_port.to_le_bytes());
-    bytes[6..8].copy_from_slice(&key.local_port.to_le_bytes());
-    bytes[8] = key.local_index;
-    bytes
+#[inline]
+fn remote_of(flow: &Flow, ipv6_locals: u64, peers: &Arena<Address>) -> IpAddr {
+    if ipv6_locals >> (flow.local_index() % 64) & 1 == 0 {
+        return IpAddr::V4(Ipv4Addr::from_bits(flow.remote_address));
+    }
+    IpAddr::V6(peers.records()[flow.remote_address as usize].bits())
 }

@@ -1,5 +1,6 @@
 //! The shard against a hand-made client.
 
+mod ipv6;
 mod requirements;
 
 use std::net::Ipv4Addr;
@@ -25,8 +26,8 @@ impl Client {
         let ends = Addressing {
             source_mac: CLIENT_MAC,
             destination_mac: config.mac,
-            local: Ipv4Addr::new(10, 0, 0, 9).to_bits(),
-            remote: OURS.to_bits(),
+            local: Ipv4Addr::new(10, 0, 0, 9).into(),
+            remote: OURS.into(),
             local_port: self.port,
             remote_port: 7000,
             ttl: 64,

@@ -2,7 +2,7 @@
 
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
-use crate::tcp::{self, Rule, State, Sweep, Time};
+use crate::tcp::{self, CloseReason, Rule, State, Sweep, Time};
 
 /// How often a next hop is asked for until it answers.
 const ARP_INTERVAL_MS: u64 = 1_000;
@@ -10,7 +10,8 @@ const ARP_INTERVAL_MS: u64 = 1_000;
 const TRIM_INTERVAL_MS: u64 = 10_000;
 
 impl<S: Service> Shard<S> {
-    /// Fires what is due: timers, the clock hand, ARP requests. Call it at `next_deadline`, or at any other time.
+    /// Fires what is due: timers, the clock hand, questions for next hops and routers. Call it at `next_deadline`, or
+    /// at any other time.
     pub fn tick(&mut self, now: Time) {
         self.ask_for_hops(now);
         self.fire_timers(now);
@@ -31,7 +32,7 @@ impl<S: Service> Shard<S> {
         let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
-        [tables.wheel.next(), hand, arp, trim, job].into_iter().flatten().min()
+        [tables.wheel.next(), hand, arp, tables.routers.next(), trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
@@ -44,6 +45,11 @@ impl<S: Service> Shard<S> {
     }
 
     fn ask_for_hops(&mut self, now: Time) {
+        if self.batch.tables.routers.next().is_some_and(|due| due <= now) && self.batch.tables.tick_routers(now) {
+            self.batch.begin(now);
+            self.batch.ask_for_routers();
+            self.batch.commit();
+        }
         if now < self.arp_at || !self.batch.tables.has_hops_to_ask() {
             return;
         }
@@ -93,8 +99,14 @@ impl<S: Service> Shard<S> {
             // Touched all the same: the commit enters its later deadline.
             return;
         }
+        if tcp::is_doubtful(&touched.flow, &touched.active) && self.batch.tables.is_half_full() {
+            self.batch.tables.count(Rule::HandshakeCutShort);
+            self.close_flow(position, CloseReason::HandshakeFailed);
+            return;
+        }
+        let touched = &self.batch.touched[position];
         let user_timeout_s = touched.flow.user_timeout_s(default_s);
-        let offer = self.batch.tables.offer;
+        let offer = self.batch.offer(position);
         let (flow, active, repair) = self.batch.parts(position);
         let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);
         self.batch.tables.count(effects.rule);
@@ -169,6 +181,8 @@ impl<S: Service> Shard<S> {
         tables.storage.actives.release_from(end);
         let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());
         tables.storage.repairs.release_from(end);
+        let end = tables.peer_slots.end_of_used(tables.storage.peers.touched_end());
+        tables.storage.peers.release_from(end);
         self.has_untrimmed = tables.active_slots.used() > 0;
     }
 }

@@ -1,6 +1,6 @@
 //! What goes into a shard and comes out of it, beside frames.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use crate::flows::{FlowId, JobState};
 use crate::tcp::{CloseReason, SoftError, State};
@@ -122,9 +122,9 @@ pub enum Notice {
         /// The connection.
         flow: FlowId,
         /// Our end.
-        local: SocketAddrV4,
+        local: SocketAddr,
         /// The peer's end.
-        remote: SocketAddrV4,
+        remote: SocketAddr,
     },
     /// A push is in its flow's send queue.
     Queued {
@@ -208,9 +208,9 @@ pub struct FlowView {
     /// Its id.
     pub id: FlowId,
     /// Our end.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
     /// The peer's end.
-    pub remote: SocketAddrV4,
+    pub remote: SocketAddr,
     /// Its state.
     pub state: State,
     /// How long ago its SYN came, in seconds.

@@ -103,7 +103,7 @@ impl Node {
     /// The initial sequence number that a client's connection would get at this time.
     pub(super) fn initial_sequence_number(&self, remote: SocketAddrV4, now: Time) -> u32 {
         let shard = self.shard.as_ref().expect("the machine has just been started");
-        shard.initial_sequence_number(SERVER.port(), remote, now)
+        shard.initial_sequence_number(SERVER.port(), remote.into(), now)
     }
 
     /// Whether the machine is up.

@@ -13,7 +13,7 @@ pub fn on_connect(slot: u32, flow: &mut Flow, iss: SeqNum, offer: Offer, now: Ti
     flow.set_state(State::SynSent);
     flow.set_active_open(true);
     flow.snd_nxt = iss;
-    flow.mss = open::MSS_DEFAULT;
+    flow.mss = offer.mss_default;
     // What both would like is offered; what the peer's SYN does not have is taken back.
     flow.begin_timestamps(0);
     flow.begin_window_scaling(0, offer.shift());

@@ -36,8 +36,8 @@ pub struct Cookie {
 
 impl Cookie {
     /// Of a SYN that comes now.
-    pub fn new(segment: &Segment, now: Time) -> Cookie {
-        let mss = segment.mss.unwrap_or(open::MSS_DEFAULT);
+    pub fn new(segment: &Segment, offer: Offer, now: Time) -> Cookie {
+        let mss = segment.mss.unwrap_or(offer.mss_default);
         let index = MSS_VALUES.iter().rposition(|&value| value <= mss).unwrap_or(0) as u32;
         let shift = segment.window_shift.map_or(SHIFT_NONE, |shift| u32::from(shift.min(open::SHIFT_MAX)));
         let kept = index << 5 | shift << 1 | u32::from(segment.sack_permitted);
@@ -115,7 +115,7 @@ mod tests {
         for mss in [1, 64, 535, 536, 1_219, 1_220, 1_460, 9_000] {
             for shift in [None, Some(0), Some(7), Some(14)] {
                 for sack in [false, true] {
-                    let cookie = Cookie::new(&syn(Some(mss), shift, sack), now);
+                    let cookie = Cookie::new(&syn(Some(mss), shift, sack), Offer::default(), now);
                     let read = Cookie::read(cookie.sequence_number(u64::MAX), now).expect("is fresh");
                     assert_eq!(read, cookie);
                     assert_eq!((read.window_shift(), read.is_sack_permitted()), (shift, sack));
@@ -123,14 +123,16 @@ mod tests {
                 }
             }
         }
-        let silent = Cookie::new(&syn(None, None, false), now);
-        assert_eq!(silent.mss(), 536, "MUST-15");
+        for mss_default in [536, 1_220] {
+            let silent = Cookie::new(&syn(None, None, false), Offer { mss_default, ..Offer::default() }, now);
+            assert_eq!(silent.mss(), mss_default, "MUST-15");
+        }
     }
 
     #[test]
     fn a_cookie_counts_in_its_epoch_and_the_next() {
         let made = Time::from_ms(640_000);
-        let iss = Cookie::new(&syn(None, None, false), made).sequence_number(5);
+        let iss = Cookie::new(&syn(None, None, false), Offer::default(), made).sequence_number(5);
         assert!(Cookie::read(iss, made.plus_ms(127_999)).is_some());
         assert_eq!(Cookie::read(iss, made.plus_ms(128_000)), None);
         let much_later = Cookie::read(iss, made.plus_ms(4 * 64_000));

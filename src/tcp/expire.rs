@@ -84,6 +84,11 @@ fn on_retransmission_timer(
     (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
 }
 
+/// Whether the SYN-ACK of a connection was sent twice and nobody has answered: under a flood its SYN was forged.
+pub fn is_doubtful(flow: &Flow, active: &Active) -> bool {
+    flow.state() == State::SynReceived && !flow.is_active_open() && active.retries > 0
+}
+
 fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
     if active.retries >= SYN_RETRIES_MAX {
         let reason = if flow.is_active_open() { CloseReason::TimedOut } else { CloseReason::HandshakeFailed };

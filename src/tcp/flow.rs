@@ -56,7 +56,7 @@ pub enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Flow {
-    /// The peer's IPv4 address, as a number.
+    /// The peer's IPv4 address as a number, or where the record of its IPv6 address is. Our own address tells which.
     pub remote_address: u32,
     /// The peer's port.
     pub remote_port: u16,

@@ -44,7 +44,7 @@ pub use congestion::CongestionControl;
 pub use connect::{on_connect, on_syn_sent, on_unreachable};
 pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};
 pub use effects::{CloseReason, Effects, Reply, SoftError};
-pub use expire::{Sweep, Timeouts, keepalive_probe, on_sweep, on_timer, window_probe};
+pub use expire::{Sweep, Timeouts, is_doubtful, keepalive_probe, on_sweep, on_timer, window_probe};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
 pub use payload::{InOrder, Payload, in_order_part, on_payload};

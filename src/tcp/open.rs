@@ -18,6 +18,8 @@ pub enum Unmatched {
 pub struct Offer {
     /// Largest payload of a segment on our link.
     pub mss: u16,
+    /// The peer's MSS where its SYN does not say: 536 over IPv4, 1,220 over IPv6 (MUST-15).
+    pub mss_default: u16,
     /// The receive window that a connection starts with, in bytes.
     pub window_bytes: u32,
     /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all.
@@ -26,8 +28,6 @@ pub struct Offer {
     pub congestion: CongestionControl,
 }
 
-/// The peer's MSS where its SYN does not say (MUST-15).
-pub(super) const MSS_DEFAULT: u16 = 536;
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
 const MSS_MIN: u16 = 64;
 /// What the timestamps option takes of each segment, with its padding.
@@ -82,7 +82,7 @@ pub fn reset_for(segment: &Segment) -> Reply {
 /// The largest payload of a segment that both ends and the options allow (MUST-16).
 pub(super) fn set_mss(flow: &mut Flow, syn: &Segment, offer: Offer) {
     let options_bytes = if syn.timestamps.is_some() { TIMESTAMPS_BYTES } else { 0 };
-    flow.mss = syn.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
+    flow.mss = syn.mss.unwrap_or(offer.mss_default).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
 }
 
 /// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the

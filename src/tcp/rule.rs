@@ -24,8 +24,17 @@ pub enum Rule {
     Ipv4SourceRoute,
     /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
     Ipv4Fragment,
-    /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified or our own. MUST-63, RFC
-    /// 1122 §3.2.1.3.
+    /// An IPv6 fragment: dropped and counted, there is no reassembly yet.
+    Ipv6Fragment,
+    /// An IPv6 packet with a header that may not be skipped, or too many of them, whose sender is not told: dropped.
+    /// RFC 8200 §4.2, RFC 8504 §5.3.
+    Ipv6HeaderRefused,
+    /// An IPv6 packet with a header that may not be skipped: its sender is told by a parameter problem. RFC 8200 §4.
+    Ipv6ProblemTold,
+    /// An IPv6 packet whose sender is not told of its problem, as so many were told just now. RFC 4443 §2.4 (f).
+    Ipv6ProblemThrottled,
+    /// A source address that cannot be a peer: multicast, broadcast, loopback, unspecified, an IPv4 one in IPv6 or our
+    /// own. MUST-63, RFC 1122 §3.2.1.3, RFC 4291 §2.5.
     SourceAddressInvalid,
     /// An ARP request for one of our addresses is answered. RFC 826.
     ArpAnswers,
@@ -33,7 +42,15 @@ pub enum Rule {
     ArpLearns,
     /// An ARP packet that asks or says nothing that concerns us.
     ArpIgnored,
-    /// An ICMP echo request is answered. RFC 1122 §3.2.2.6.
+    /// A neighbour's question for one of our addresses is answered. RFC 4861 §7.2.4.
+    NeighborAnswers,
+    /// A neighbour's message that teaches where a next hop is, or that it still is. RFC 4861 §7.2.5.
+    NeighborLearns,
+    /// A message of neighbour discovery that fails its checks, or concerns nobody here. RFC 4861 §6.1.2 and §7.1.
+    NeighborIgnored,
+    /// A router's advertisement is taken. RFC 4861 §6.3.4.
+    RouterLearns,
+    /// An ICMP echo request is answered. RFC 1122 §3.2.2.6, RFC 4443 §4.2.
     IcmpEchoAnswers,
     /// An ICMP message that asks for nothing, concerns nothing in flight, or whose checksum is wrong. RFC 5927 §4.1,
     /// MUST-55.
@@ -161,6 +178,8 @@ pub enum Rule {
     DelayedAckSent,
     /// A SYN or SYN-ACK was repeated as often as it may be: closed, or back to LISTEN. RFC 9293 §3.8.3 (MUST-23).
     HandshakeGivenUp,
+    /// Many connections are half open, and this one's SYN-ACK was repeated in vain: back to LISTEN. RFC 4987 §3.3.
+    HandshakeCutShort,
     /// TIME-WAIT is over. RFC 9293 §3.10.8.
     TimeWaitExpired,
     /// FIN-WAIT-2 has waited for the peer's FIN long enough.

@@ -1,6 +1,8 @@
 //! ARP for IPv4 over Ethernet (RFC 826).
 
-use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Ipv4Address};
+use std::net::Ipv4Addr;
+
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use crate::tcp::Rule;
 
@@ -14,11 +16,11 @@ pub struct ArpMessage {
     /// Ethernet address of the sender.
     pub sender_mac: [u8; 6],
     /// IPv4 address of the sender.
-    pub sender: u32,
+    pub sender: Ipv4Addr,
     /// Ethernet address of the target; zero in a request.
     pub target_mac: [u8; 6],
     /// IPv4 address of the target.
-    pub target: u32,
+    pub target: Ipv4Addr,
 }
 
 /// Reads the payload of an Ethernet frame.
@@ -43,9 +45,9 @@ pub(super) fn parse_arp(payload: &[u8]) -> Result<ArpMessage, Rule> {
     Ok(ArpMessage {
         is_request,
         sender_mac: source_hardware_addr.0,
-        sender: source_protocol_addr.to_bits(),
+        sender: source_protocol_addr,
         target_mac: target_hardware_addr.0,
-        target: target_protocol_addr.to_bits(),
+        target: target_protocol_addr,
     })
 }
 
@@ -61,9 +63,9 @@ pub fn emit_arp(out: &mut Vec<u8>, message: &ArpMessage) {
     let repr = ArpRepr::EthernetIpv4 {
         operation: if message.is_request { ArpOperation::Request } else { ArpOperation::Reply },
         source_hardware_addr: EthernetAddress(message.sender_mac),
-        source_protocol_addr: Ipv4Address::from_bits(message.sender),
+        source_protocol_addr: message.sender,
         target_hardware_addr: EthernetAddress(message.target_mac),
-        target_protocol_addr: Ipv4Address::from_bits(message.target),
+        target_protocol_addr: message.target,
     };
     repr.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
 }

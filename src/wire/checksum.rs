@@ -3,6 +3,8 @@
 //! Sums are kept in 64 bits and folded at the end; eight bytes are added at a time, in the machine's own byte order,
 //! which the final swap puts right.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 /// A sum that is not folded yet.
 #[derive(Clone, Copy, Default)]
 pub struct Sum(u64);
@@ -32,12 +34,31 @@ impl Sum {
         Sum(next + u64::from(carry))
     }
 
-    /// Adds the pseudo header of TCP over IPv4 (RFC 9293 §3.1).
+    /// Adds the pseudo header of what lies over IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1). Both addresses are of one
+    /// family; a packet is shorter than 64 KB.
     #[must_use]
-    pub fn add_pseudo_header(self, source: u32, destination: u32, tcp_bytes: usize) -> Sum {
-        let [source_high, source_low] = words_of(source);
-        let [destination_high, destination_low] = words_of(destination);
-        self.add_words(&[source_high, source_low, destination_high, destination_low, 6, tcp_bytes as u16])
+    #[inline]
+    pub fn add_pseudo_header(self, source: IpAddr, destination: IpAddr, protocol: u8, bytes: usize) -> Sum {
+        let rest = [u16::from(protocol), bytes as u16];
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.add_words(&rest).add_ipv4(source, destination),
+            (source, destination) => self.add_words(&rest).add_address(source).add_address(destination),
+        }
+    }
+
+    /// Adds two addresses of IPv4.
+    #[must_use]
+    #[inline]
+    pub fn add_ipv4(self, one: Ipv4Addr, other: Ipv4Addr) -> Sum {
+        let ([one_high, one_low], [other_high, other_low]) = (words_of(one.to_bits()), words_of(other.to_bits()));
+        self.add_words(&[one_high, one_low, other_high, other_low])
+    }
+
+    fn add_address(self, address: IpAddr) -> Sum {
+        match address {
+            IpAddr::V4(address) => self.add_words(&words_of(address.to_bits())),
+            IpAddr::V6(address) => self.add_bytes(&address.octets()),
+        }
     }
 
     /// The checksum: 0 over bytes that hold their own right checksum.

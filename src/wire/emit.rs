@@ -2,20 +2,23 @@
 //!
 //! Frames are appended to a buffer that is used again; payload is written in place by the caller.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket as TcpView,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket as TcpView,
     TcpSeqNumber,
 };
 
 use super::checksum::{Sum, words_of};
-use super::parse::Echo;
 use crate::tcp::{Control, Outgoing, Timestamps};
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
+const TCP: u8 = 6;
 
-/// Both ends of a frame that we send.
+/// Both ends of a frame that we send. Both addresses are of one family, which is that of the packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Addressing {
     /// Our Ethernet address.
@@ -23,14 +26,14 @@ pub struct Addressing {
     /// Where the frame goes.
     pub destination_mac: [u8; 6],
     /// Our address.
-    pub local: u32,
+    pub local: IpAddr,
     /// The peer's.
-    pub remote: u32,
+    pub remote: IpAddr,
     /// Our port.
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
-    /// Time to live (MUST-49).
+    /// Time to live, or hop limit (MUST-49).
     pub ttl: u8,
     /// Differentiated services codepoint, six bits (RFC 2474 §3).
     pub dscp: u8,
@@ -40,15 +43,14 @@ pub struct Addressing {
 pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     let options_bytes = options_bytes(outgoing);
-    let tcp_start = start + ETHERNET_BYTES + IPV4_BYTES;
-    let headers_bytes = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES + options_bytes;
+    let tcp_start = start + lower_bytes(ends);
+    let headers_bytes = lower_bytes(ends) + TCP_BYTES + options_bytes;
     out.resize(start + headers_bytes, 0);
     fill(out);
     let payload_bytes = out.len() - start - headers_bytes;
     assert!(payload_bytes == outgoing.payload_bytes as usize, "a segment carries what its header says");
     let tcp_bytes = TCP_BYTES + options_bytes + payload_bytes;
-    emit_ethernet(&mut out[start..], ends);
-    emit_ipv4(&mut out[start + ETHERNET_BYTES..tcp_start], ends, IpProtocol::Tcp, tcp_bytes);
+    emit_lower(&mut out[start..tcp_start], ends, TCP, tcp_bytes);
     let tcp = &mut out[tcp_start..];
     let mut view = TcpView::new_unchecked(&mut *tcp);
     view.set_src_port(ends.local_port);
@@ -73,7 +75,7 @@ fn tcp_checksum(ends: &Addressing, outgoing: &Outgoing, rest: &[u8], tcp_bytes: 
     let [ack_high, ack_low] = words_of(if is_acknowledging { outgoing.ack.0 } else { 0 });
     let offset_and_control = ((TCP_BYTES + options_bytes) as u16 / 4) << 12 | u16::from(outgoing.control.0);
     let words = [seq_high, seq_low, ack_high, ack_low, ends.local_port, ends.remote_port, offset_and_control];
-    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, tcp_bytes).add_words(&words);
+    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes).add_words(&words);
     sum.add_words(&[outgoing.window, urgent_pointer(outgoing)]).add_bytes(rest).finish()
 }
 
@@ -81,37 +83,43 @@ fn urgent_pointer(outgoing: &Outgoing) -> u16 {
     if outgoing.control.has(Control::URG) { outgoing.urgent } else { 0 }
 }
 
-/// Appends the answer to an echo request.
-pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], ttl: u8, echo: &Echo<'_>) {
-    let start = out.len();
-    let icmp_start = start + ETHERNET_BYTES + IPV4_BYTES;
-    out.resize(icmp_start + 4, 0);
-    out.extend_from_slice(echo.body);
-    let checksum = Sum::default().add_bytes(&out[icmp_start..]).finish();
-    out[icmp_start + 2..icmp_start + 4].copy_from_slice(&checksum.to_be_bytes());
-    let ends = Addressing {
-        source_mac,
-        destination_mac: echo.source_mac,
-        local: echo.local,
-        remote: echo.remote,
-        local_port: 0,
-        remote_port: 0,
-        ttl,
-        dscp: 0,
+/// Length of the headers below TCP or ICMP.
+pub(super) fn lower_bytes(ends: &Addressing) -> usize {
+    let ip_bytes = match ends.local {
+        IpAddr::V4(_) => IPV4_BYTES,
+        IpAddr::V6(_) => IPV6_BYTES,
     };
-    emit_ethernet(&mut out[start..], &ends);
-    emit_ipv4(&mut out[start + ETHERNET_BYTES..icmp_start], &ends, IpProtocol::Icmp, 4 + echo.body.len());
+    ETHERNET_BYTES + ip_bytes
 }
 
-fn emit_ethernet(frame: &mut [u8], ends: &Addressing) {
-    let mut view = EthernetFrame::new_unchecked(frame);
+/// Writes the headers below TCP or ICMP, which have `lower_bytes(ends)` zero bytes.
+pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, protocol: u8, payload_bytes: usize) {
+    let mut view = EthernetFrame::new_unchecked(&mut *headers);
     view.set_dst_addr(EthernetAddress(ends.destination_mac));
     view.set_src_addr(EthernetAddress(ends.source_mac));
-    view.set_ethertype(EthernetProtocol::Ipv4);
+    match (ends.local, ends.remote) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            view.set_ethertype(EthernetProtocol::Ipv4);
+            emit_ipv4(&mut headers[ETHERNET_BYTES..], ends, (local, remote), protocol, payload_bytes);
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            view.set_ethertype(EthernetProtocol::Ipv6);
+            emit_ipv6(&mut headers[ETHERNET_BYTES..], ends, (local, remote), protocol, payload_bytes);
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            unreachable!("a connection has one family: its key is found by our address and a peer of the same packet")
+        }
+    }
 }
 
 /// DF is set, so the identification may stay 0 (RFC 6864 §4.1).
-fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload_bytes: usize) {
+fn emit_ipv4(
+    header: &mut [u8],
+    ends: &Addressing,
+    (local, remote): (Ipv4Addr, Ipv4Addr),
+    protocol: u8,
+    payload_bytes: usize,
+) {
     let mut view = Ipv4Packet::new_unchecked(&mut *header);
     view.set_version(4);
     view.set_header_len(IPV4_BYTES as u8);
@@ -119,17 +127,35 @@ fn emit_ipv4(header: &mut [u8], ends: &Addressing, protocol: IpProtocol, payload
     view.set_dont_frag(true);
     view.set_dscp(ends.dscp);
     view.set_hop_limit(ends.ttl);
-    view.set_next_header(protocol);
-    view.set_src_addr(Ipv4Address::from_bits(ends.local));
-    view.set_dst_addr(Ipv4Address::from_bits(ends.remote));
-    let [local_high, local_low] = words_of(ends.local);
-    let [remote_high, remote_low] = words_of(ends.remote);
+    view.set_next_header(IpProtocol::from(protocol));
+    view.set_src_addr(local);
+    view.set_dst_addr(remote);
+    let [local_high, local_low] = words_of(local.to_bits());
+    let [remote_high, remote_low] = words_of(remote.to_bits());
     let total_bytes = (IPV4_BYTES + payload_bytes) as u16;
-    let ttl_and_protocol = u16::from(ends.ttl) << 8 | u16::from(u8::from(protocol));
+    let ttl_and_protocol = u16::from(ends.ttl) << 8 | u16::from(protocol);
     let first = 0x4500 | u16::from(ends.dscp) << 2;
     let words = [first, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
     let checksum = Sum::default().add_words(&words).finish();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The flow label is 0: packets of a connection are told by addresses and ports (RFC 6437 §3).
+fn emit_ipv6(
+    header: &mut [u8],
+    ends: &Addressing,
+    (local, remote): (Ipv6Addr, Ipv6Addr),
+    protocol: u8,
+    payload_bytes: usize,
+) {
+    let mut view = Ipv6Packet::new_unchecked(&mut *header);
+    view.set_version(6);
+    view.set_traffic_class(ends.dscp << 2);
+    view.set_payload_len(payload_bytes as u16);
+    view.set_next_header(IpProtocol::from(protocol));
+    view.set_hop_limit(ends.ttl);
+    view.set_src_addr(local);
+    view.set_dst_addr(remote);
 }
 
 fn options_bytes(outgoing: &Outgoing) -> usize {
@@ -176,22 +202,28 @@ mod tests {
     use super::*;
     use crate::tcp::SeqNum;
 
-    fn ends() -> Addressing {
-        Addressing {
-            source_mac: [2, 0, 0, 0, 0, 1],
-            destination_mac: [2, 0, 0, 0, 0, 2],
-            local: 0x0a00_0001,
-            remote: 0x0a00_0002,
-            local_port: 7000,
-            remote_port: 40_000,
-            ttl: 64,
-            dscp: 46,
-        }
+    fn both_families() -> [Addressing; 2] {
+        let pairs = [["10.0.0.1", "10.0.0.2"], ["fd00::1", "2001:db8:ffff::fffe"]];
+        pairs.map(|pair| {
+            let [local, remote] = pair.map(|text| text.parse().expect("is an address"));
+            Addressing {
+                source_mac: [2, 0, 0, 0, 0, 1],
+                destination_mac: [2, 0, 0, 0, 0, 2],
+                local,
+                remote,
+                local_port: 7000,
+                remote_port: 40_000,
+                ttl: 64,
+                dscp: 46,
+            }
+        })
     }
 
     #[test]
     fn what_is_emitted_is_parsed_to_the_same() {
-        for payload_bytes in [0usize, 1, 2, 7, 1448] {
+        for (ends, payload_bytes) in
+            both_families().iter().flat_map(|ends| [0usize, 1, 2, 7, 1448].map(|it| (ends, it)))
+        {
             let payload: Vec<u8> = (0..payload_bytes).map(|i| i as u8).collect();
             let outgoing = Outgoing {
                 payload_bytes: payload_bytes as u32,
@@ -202,9 +234,10 @@ mod tests {
                 ..Outgoing::bare(SeqNum(u32::MAX), SeqNum(7), Control::SYN.with(Control::ACK).with(Control::URG), 513)
             };
             let mut frame = Vec::new();
-            emit_tcp(&mut frame, &ends(), &outgoing, |out| out.extend_from_slice(&payload));
+            emit_tcp(&mut frame, ends, &outgoing, |out| out.extend_from_slice(&payload));
             let Ok(Packet::Tcp(packet)) = parse(&frame, &[2, 0, 0, 0, 0, 2]) else { panic!("is a TCP packet") };
             assert_eq!((packet.local_port, packet.remote_port), (40_000, 7000));
+            assert_eq!((packet.addresses.local(), packet.addresses.remote()), (ends.remote, ends.local));
             assert_eq!((packet.segment.seq, packet.segment.ack), (outgoing.seq, outgoing.ack));
             assert_eq!(packet.segment.urgent, 5);
             assert_eq!(packet.segment.timestamps, outgoing.timestamps);
@@ -214,15 +247,24 @@ mod tests {
         }
     }
 
+    /// What no checksum covers: of IPv6 the traffic class, the flow label and the hop limit.
+    const UNCOVERED_IPV6: [std::ops::Range<usize>; 2] = [4..32, 56..64];
+
     #[test]
     fn a_flipped_bit_anywhere_in_the_packet_is_noticed() {
-        let mut frame = Vec::new();
-        let outgoing = Outgoing { payload_bytes: 3, ..Outgoing::bare(SeqNum(1), SeqNum(2), Control::ACK, 9) };
-        emit_tcp(&mut frame, &ends(), &outgoing, |out| out.extend_from_slice(b"abc"));
-        for bit in ETHERNET_BYTES * 8..frame.len() * 8 {
-            let mut broken = frame.clone();
-            broken[bit / 8] ^= 1 << (bit % 8);
-            assert!(parse(&broken, &[2, 0, 0, 0, 0, 2]).is_err(), "bit {bit}");
+        for ends in both_families() {
+            let mut frame = Vec::new();
+            let outgoing = Outgoing { payload_bytes: 3, ..Outgoing::bare(SeqNum(1), SeqNum(2), Control::ACK, 9) };
+            emit_tcp(&mut frame, &ends, &outgoing, |out| out.extend_from_slice(b"abc"));
+            for bit in 0..(frame.len() - ETHERNET_BYTES) * 8 {
+                if ends.local.is_ipv6() && UNCOVERED_IPV6.iter().any(|range| range.contains(&bit)) {
+                    continue;
+                }
+                let mut broken = frame.clone();
+                broken[ETHERNET_BYTES + bit / 8] ^= 0x80 >> (bit % 8);
+                let is_segment = matches!(parse(&broken, &[2, 0, 0, 0, 0, 2]), Ok(Packet::Tcp(_)));
+                assert!(!is_segment, "bit {bit} to {}", ends.remote);
+            }
         }
     }
 }

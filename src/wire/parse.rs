@@ -1,11 +1,14 @@
 //! Received frames as values.
 
-use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket as TcpView,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket as TcpView};
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
+use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
+use super::ipv6::{CameTo, parse_ipv6};
+use super::ndp::{NeighborMessage, RouterAdvertisement};
 use crate::tcp::{Control, Rule, Segment, SeqNum, Timestamps};
 
 /// A frame that concerns us.
@@ -19,6 +22,12 @@ pub enum Packet<'a> {
     Echo(Echo<'a>),
     /// An ICMP error about a TCP segment of ours.
     Error(IcmpError),
+    /// A neighbour asks for an address or says that it has one.
+    Neighbor(NeighborMessage),
+    /// A router says that it is there.
+    Router(RouterAdvertisement<'a>),
+    /// An IPv6 packet that we may not take and whose sender is to be told.
+    Refused(Refused<'a>),
 }
 
 /// A TCP segment with its addresses, as the receiver sees them.
@@ -26,10 +35,8 @@ pub enum Packet<'a> {
 pub struct TcpPacket<'a> {
     /// Ethernet address that the frame came from.
     pub source_mac: [u8; 6],
-    /// The peer's IPv4 address.
-    pub remote: u32,
-    /// The address that the segment was sent to.
-    pub local: u32,
+    /// The peer's address, and the one that the segment was sent to.
+    pub addresses: Addresses<'a>,
     /// The peer's port.
     pub remote_port: u16,
     /// The port that the segment was sent to.
@@ -40,37 +47,56 @@ pub struct TcpPacket<'a> {
     pub payload: &'a [u8],
 }
 
-/// An ICMP echo request.
-#[derive(Clone, Copy, Debug)]
-pub struct Echo<'a> {
-    /// Ethernet address that the frame came from.
-    pub source_mac: [u8; 6],
-    /// Who asks.
-    pub remote: u32,
-    /// Whom.
-    pub local: u32,
-    /// The ICMP message behind its type, code and checksum: identifier, sequence number, data.
-    pub body: &'a [u8],
+/// Both addresses of a packet. Those of IPv6 stay in the frame: whoever looks at many packets moves them often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addresses<'a> {
+    /// Of IPv4.
+    Ipv4 {
+        /// The peer's.
+        remote: Ipv4Addr,
+        /// Where it was sent to.
+        local: Ipv4Addr,
+    },
+    /// Of IPv6, in this order.
+    Ipv6(&'a [u8; 32]),
 }
 
-/// An ICMP error message, with the segment that it quotes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct IcmpError {
-    /// Type: 3, 11 or 12.
-    pub kind: u8,
-    /// Code.
-    pub code: u8,
-    /// Where the segment came from: our address.
-    pub local: u32,
-    /// Where it went.
-    pub remote: u32,
-    /// Our port.
-    pub local_port: u16,
-    /// The peer's port.
-    pub remote_port: u16,
-    /// Its sequence number.
-    pub seq: SeqNum,
+impl Addresses<'_> {
+    /// The peer's.
+    #[inline]
+    pub fn remote(&self) -> IpAddr {
+        match self {
+            Addresses::Ipv4 { remote, .. } => IpAddr::V4(*remote),
+            Addresses::Ipv6(both) => ipv6_of(both.first_chunk()),
+        }
+    }
+
+    /// Where the packet was sent to.
+    #[inline]
+    pub fn local(&self) -> IpAddr {
+        match self {
+            Addresses::Ipv4 { local, .. } => IpAddr::V4(*local),
+            Addresses::Ipv6(both) => ipv6_of(both.last_chunk()),
+        }
+    }
 }
+
+#[inline]
+fn ipv6_of(half: Option<&[u8; 16]>) -> IpAddr {
+    Ipv6Addr::from(*half.expect("32 bytes have two halves of 16")).into()
+}
+
+/// The headers below an ICMPv6 message.
+pub(super) struct Lower {
+    pub source_mac: [u8; 6],
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub hop_limit: u8,
+}
+
+const TCP: u8 = 6;
+/// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
+const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 
 /// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern.
 pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
@@ -80,6 +106,10 @@ pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
     match ethernet.ethertype() {
         EthernetProtocol::Arp if is_ours || destination.is_broadcast() => parse_arp(&frame[14..]).map(Packet::Arp),
         EthernetProtocol::Ipv4 if is_ours => parse_ipv4(&frame[14..], ethernet.src_addr().0),
+        EthernetProtocol::Ipv6 if is_ours || destination.0[..2] == IPV6_MULTICAST => {
+            let came_to = if is_ours { CameTo::Us } else { CameTo::Group };
+            parse_ipv6(&frame[14..], ethernet.src_addr().0, came_to)
+        }
         _ => Err(Rule::FrameNotForUs),
     }
 }
@@ -105,11 +135,10 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
     if !is_peer || source == local {
         return Err(Rule::SourceAddressInvalid);
     }
-    let (remote, local) = (source.to_bits(), local.to_bits());
     let payload = &bytes[header_bytes..total_bytes];
     match view.next_header() {
-        IpProtocol::Tcp => parse_tcp(payload, source_mac, remote, local).map(Packet::Tcp),
-        IpProtocol::Icmp => parse_icmp(payload, source_mac, remote, local),
+        IpProtocol::Tcp => parse_tcp(payload, source_mac, Addresses::Ipv4 { remote: source, local }).map(Packet::Tcp),
+        IpProtocol::Icmp => parse_icmpv4(payload, source_mac, source, local),
         _ => Err(Rule::FrameNotForUs),
     }
 }
@@ -141,46 +170,20 @@ fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
     Ok(())
 }
 
-fn parse_icmp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<Packet<'_>, Rule> {
-    let view = Icmpv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    if Sum::default().add_bytes(bytes).finish() != 0 {
-        return Err(Rule::IcmpIgnored);
-    }
-    match view.msg_type() {
-        Icmpv4Message::EchoRequest if view.msg_code() == 0 => {
-            Ok(Packet::Echo(Echo { source_mac, remote, local, body: &bytes[4..] }))
-        }
-        Icmpv4Message::DstUnreachable | Icmpv4Message::TimeExceeded | Icmpv4Message::ParamProblem => {
-            parse_icmp_error(bytes, local).map(Packet::Error).ok_or(Rule::IcmpIgnored)
-        }
-        _ => Err(Rule::IcmpIgnored),
-    }
-}
-
-/// An ICMP error quotes the IPv4 header and at least eight bytes behind it (RFC 792): ports and sequence number.
-fn parse_icmp_error(bytes: &[u8], to: u32) -> Option<IcmpError> {
-    const ICMP_BYTES: usize = 8;
-    const TCP: u8 = 6;
-    let quoted = bytes.get(ICMP_BYTES..)?;
-    let header_bytes = usize::from(quoted.first()? & 0x0f) * 4;
-    let is_tcp = quoted.first()? >> 4 == 4 && header_bytes >= 20 && *quoted.get(9)? == TCP;
-    let word = |at: usize| Some(u32::from_be_bytes(quoted.get(at..at + 4)?.try_into().ok()?));
-    let (local, remote) = (word(12)?, word(16)?);
-    let (ports, seq) = (word(header_bytes)?, word(header_bytes + 4)?);
-    (is_tcp && local == to).then_some(IcmpError {
-        kind: bytes[0],
-        code: bytes[1],
-        local,
-        remote,
-        local_port: (ports >> 16) as u16,
-        remote_port: ports as u16,
-        seq: SeqNum(seq),
-    })
-}
-
-fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Result<TcpPacket<'_>, Rule> {
+/// Reads a TCP segment.
+#[inline]
+pub(super) fn parse_tcp<'a>(
+    bytes: &'a [u8],
+    source_mac: [u8; 6],
+    addresses: Addresses<'a>,
+) -> Result<TcpPacket<'a>, Rule> {
     let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    if Sum::default().add_pseudo_header(remote, local, bytes.len()).add_bytes(bytes).finish() != 0 {
+    let pseudo = Sum::default().add_words(&[u16::from(TCP), bytes.len() as u16]);
+    let pseudo = match addresses {
+        Addresses::Ipv4 { remote, local } => pseudo.add_ipv4(remote, local),
+        Addresses::Ipv6(both) => pseudo.add_bytes(both),
+    };
+    if pseudo.add_bytes(bytes).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
     let payload = &bytes[usize::from(view.header_len())..];
@@ -198,15 +201,7 @@ fn parse_tcp(bytes: &[u8], source_mac: [u8; 6], remote: u32, local: u32) -> Resu
         sack: &[],
     };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
-    Ok(TcpPacket {
-        source_mac,
-        remote,
-        local,
-        remote_port: view.src_port(),
-        local_port: view.dst_port(),
-        segment,
-        payload,
-    })
+    Ok(TcpPacket { source_mac, addresses, remote_port: view.src_port(), local_port: view.dst_port(), segment, payload })
 }
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends

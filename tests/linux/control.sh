@@ -7,57 +7,11 @@
 # has a raw socket on the other. Root needs nothing else; a plain user takes a user namespace along, if that is allowed.
 set -euo pipefail
 
-program=${1:-$(dirname "$0")/../../target/release/holdline}
-
-skip() {
-    echo "skipped: $*"
-    exit 0
-}
-
-# In the first run it looks whether all is there, and runs itself again inside of a new namespace.
-if [[ -z ${HOLDLINE_INSIDE:-} ]]; then
-    for tool in curl nc ip ss taskset unshare; do
-        command -v "$tool" > /dev/null || skip "there is no $tool"
-    done
-    unshare=(unshare --net)
-    [[ $EUID -eq 0 ]] || unshare+=(--user --map-root-user)
-    "${unshare[@]}" true 2> /dev/null || skip "this user may not make a network namespace"
-    # All on one processor: between two, a veth pair may change the order of frames, and the server does not keep what
-    # comes out of order but has it sent again, which takes its time.
-    processor=$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')
-    HOLDLINE_INSIDE=yes exec "${unshare[@]}" taskset -c "$processor" "$0" "$program"
-fi
+source "$(dirname "$0")/stage.sh"
+enter curl nc ss
 
 address=10.80.0.2
-folder=$(mktemp -d)
 socket=$folder/control
-
-# Whatever is started here; it is ended with the script.
-started=()
-finish() {
-    trap - EXIT
-    ((${#started[@]} == 0)) || kill -9 "${started[@]}" 2> /dev/null || true
-    rm -rf "$folder"
-}
-trap finish EXIT
-
-# started_now NAME: keeps the number of the process that was put into the background last.
-started_now() {
-    started+=($!)
-    printf -v "$1" %s $!
-    # Its end is not to be told of.
-    disown
-}
-
-step() {
-    echo "== $*"
-}
-
-fail() {
-    echo "WRONG: $*"
-    [[ ! -s $folder/server ]] || sed 's/^/    the server said: /' "$folder/server"
-    exit 1
-}
 
 # call METHOD TARGET [MORE OF CURL]: asks, shows the answer, and leaves it in $status and $body.
 call() {
@@ -78,16 +32,6 @@ want() {
 # field NAME: the value of a field of the last answer, or of its first line.
 field() {
     sed -n "1s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p" <<< "$body"
-}
-
-# until_true WHAT COMMAND...: waits up to 30 seconds until the command succeeds.
-until_true() {
-    local what=$1 tries=300
-    shift
-    until "$@"; do
-        ((tries-- > 0)) || fail "after 30 seconds: $what"
-        sleep 0.1
-    done
 }
 
 start_server() {

@@ -1,14 +1,14 @@
 //! A client of the echo that checks every byte.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use crate::support::{PATIENCE, stream_byte};
 
 /// Sends `count` bytes of the stream `index`, closes that direction, and checks that the same come back.
-pub fn echo_checked(index: usize, server: (Ipv4Addr, u16), count: u64) {
-    let stream = TcpStream::connect(server).expect("holdline listens");
+pub fn echo_checked(index: usize, server: impl Into<SocketAddr>, count: u64) {
+    let stream = TcpStream::connect(server.into()).expect("holdline listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time");
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,9 +1,9 @@
 //! `holdline serve --state` under checked echo traffic, killed by SIGKILL again and again.
 //!
-//! 200 kernel sockets send streams of their own to an echo service and compare what comes back, while the process is
-//! killed at random moments and, through its fault switch, in the middle of a commit. Afterwards no connection may be
-//! lost, no byte wrong, missing or doubled, and none may have seen a RST. `cargo test` kills a few times;
-//! `cargo bench --bench kill -- 50` as often as is asked for.
+//! 200 kernel sockets, half of them over IPv6, send streams of their own to an echo service and compare what comes
+//! back, while the process is killed at random moments and, through its fault switch, in the middle of a commit.
+//! Afterwards no connection may be lost, no byte wrong, missing or doubled, and none may have seen a RST. `cargo test`
+//! kills a few times; `cargo bench --bench kill -- 50` as often as is asked for.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::support::{PATIENCE, Served, make_tap, stream_byte};
+use crate::support::{PATIENCE, Served, add_ipv6, make_tap, stream_byte};
 
 /// How often and by what the process was killed, and what its next start found.
 #[derive(Clone, Copy, Default, Debug)]
@@ -41,9 +41,11 @@ pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64) -> Option<Kil
     if !make_tap("killed", "10.79.0.1", 24) {
         return None;
     }
+    let servers: &'static [&str] =
+        if add_ipv6("killed", "fd79::1", 64) { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
     let state = std::env::temp_dir().join(format!("holdline-kill-{}-{seed}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
-    let mut course = Course::begin(&state, clients, seed);
+    let mut course = Course::begin(&state, servers, clients, seed);
     for number in 0..kills {
         course.kill_once(number);
     }
@@ -83,13 +85,13 @@ struct Course {
 }
 
 impl Course {
-    fn begin(state: &Path, clients: usize, seed: u64) -> Course {
+    fn begin(state: &Path, servers: &[&str], clients: usize, seed: u64) -> Course {
         let state = state.to_str().expect("a temporary path is text").to_owned();
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut course = Course { state, served: None, clients: Vec::new(), random, figures: Kills::default() };
         course.start(None);
         for index in 0..clients {
-            let stream = TcpStream::connect(("10.79.0.2", 7000)).expect("holdline listens");
+            let stream = TcpStream::connect((servers[index % servers.len()], 7000)).expect("holdline listens");
             stream.set_nonblocking(true).expect("a socket can");
             course.clients.push(Client { stream, index, sent: 0, received: 0 });
         }
@@ -101,6 +103,7 @@ impl Course {
         let arguments = [
             ["--link", "tap:killed"],
             ["--address", "10.79.0.2/24"],
+            ["--address", "fd79::2/64"],
             ["--listen", "7000"],
             ["--service", "echo"],
             ["--max-connections", "1000"],

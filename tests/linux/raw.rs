@@ -1,7 +1,7 @@
 //! The raw link over veth pairs, with everything that the kernel leaves undone there left at its default.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +16,16 @@ use holdline::shard::Config;
 use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;
-use crate::support::{PATIENCE, Served, in_namespace};
+use crate::support::{PATIENCE, Served, add_ipv6, in_namespace};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+const SERVER_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 2);
 
 /// A veth pair: the clients' end `clients`, with an address, and ours, `ours`. Both are up.
 fn lay_veth() {
     veth::make_pair("clients", "ours").expect("root may make a veth pair");
-    interface::set_address("clients", CLIENT, 24).expect("it takes an address");
+    interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
     interface::bring_up("clients").expect("it comes up");
     interface::bring_up("ours").expect("it comes up");
 }
@@ -53,7 +54,8 @@ impl Link for Watched {
         let wire_bytes = usize::from(self.raw.mtu()) + 14;
         let large = frames.iter().filter(|frame| frame.len() > wire_bytes).count();
         self.frames_large.fetch_add(large as u64, Ordering::Relaxed);
-        let foreign = frames.iter().filter(|frame| frame[..6] != self.raw.mac() && frame[..6] != [0xff; 6]);
+        let is_for_all = |frame: &[u8]| frame[..6] == [0xff; 6] || frame[..2] == [0x33; 2];
+        let foreign = frames.iter().filter(|frame| frame[..6] != self.raw.mac() && !is_for_all(frame));
         assert_eq!(foreign.count(), 0, "only what is for us is received");
         Ok(())
     }
@@ -74,7 +76,8 @@ impl Link for Watched {
 fn start_echo(link: impl Link + 'static) -> Server {
     let capacity = Capacity { flows: 64, actives: 64, spans: 16_384, blocks: 16_384 };
     let storage = Storage::in_memory(capacity).expect("memory");
-    let config = Config::new(SERVER, 24, &[7]);
+    let mut config = Config::new(SERVER, 24, &[7]);
+    config.addresses.push((SERVER_IPV6.into(), 64));
     Server::start(config, storage, Box::new(link), Box::new(Echo), Options::default()).expect("it starts")
 }
 
@@ -87,6 +90,9 @@ fn large_frames_with_half_a_checksum_are_echoed_byte_for_byte() {
         let frames_large = Arc::new(AtomicU64::new(0));
         let server = start_echo(Watched { raw, frames_large: Arc::clone(&frames_large) });
         echo_checked(0, (SERVER, 7), 8_000_000);
+        if add_ipv6("clients", "fd79::1", 64) {
+            echo_checked(1, (SERVER_IPV6, 7), 8_000_000);
+        }
         thread::scope(|scope| {
             for index in 1..5 {
                 scope.spawn(move || echo_checked(index, (SERVER, 7), 1_000_000));

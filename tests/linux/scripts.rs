@@ -9,9 +9,9 @@ use std::process::Command;
 use crate::support::HOLDLINE;
 
 /// Runs the script, which either skips itself or says as its last line that all was right.
-fn holds(script: &str) {
+fn holds(script: &str, arguments: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/linux").join(script);
-    let outcome = Command::new("bash").arg(path).arg(HOLDLINE).output().expect("bash is everywhere");
+    let outcome = Command::new("bash").arg(path).arg(HOLDLINE).args(arguments).output().expect("bash is everywhere");
     let (said, wrong) = (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
     let last = said.lines().last().unwrap_or_default();
     assert!(outcome.status.success(), "{script}: {}\n{said}\n{wrong}", outcome.status);
@@ -23,10 +23,16 @@ fn holds(script: &str) {
 
 #[test]
 fn a_server_is_driven_by_curl_alone() {
-    holds("control.sh");
+    holds("control.sh", &[]);
 }
 
 #[test]
 fn an_unplugged_client_is_found_out_and_found_again_elsewhere() {
-    holds("unplugged.sh");
+    holds("unplugged.sh", &[]);
+}
+
+#[test]
+fn a_flood_of_syns_shuts_nobody_out() {
+    // Ten thousand in a second: what a debug build answers beside other tests.
+    holds("flood.sh", &["100"]);
 }

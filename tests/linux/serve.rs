@@ -1,19 +1,20 @@
 //! `holdline serve`, with ordinary kernel sockets as clients.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
 use holdline::link::{Tap, veth};
 use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;
-use crate::support::{PATIENCE, Served, in_namespace, make_tap};
+use crate::support::{PATIENCE, Served, add_ipv6, in_namespace, make_tap};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 
 const ECHO: &[&str] =
     &["--link", "tap:served", "--address", "10.78.0.2/24", "--listen", "7-9", "--service", "echo", "--max-connections"];
+const SERVERS_IPV6: &[&str] = &["fd78::2", "fd78::3"];
 
 fn echo_arguments() -> Vec<&'static str> {
     [ECHO, &["1000", "--drain-rate", "1000"]].concat()
@@ -55,6 +56,39 @@ fn serve_echoes_to_kernel_sockets_and_drains_on_sigterm() {
             assert!(rest.is_empty());
         }
         drop(idle);
+        assert!(served.wait().success());
+    });
+}
+
+#[test]
+fn serve_echoes_over_both_families_on_several_addresses() {
+    in_namespace("serve_echoes_over_both_families_on_several_addresses", || {
+        if !make_tap("served", "10.78.0.1", 24) || !add_ipv6("served", "fd78::1", 64) {
+            return;
+        }
+        let more = ["--address", "fd78::2/64", "--address", "10.78.0.3/24", "--address", "fd78::3/64"];
+        let mut served = Served::start(&[&echo_arguments()[..], &more].concat(), &[]).expect("it starts");
+        let servers: Vec<IpAddr> = ["10.78.0.2", "10.78.0.3"]
+            .iter()
+            .chain(SERVERS_IPV6)
+            .map(|address| address.parse().expect("an address"))
+            .collect();
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..16)
+                .map(|index| {
+                    let server = servers[index % servers.len()];
+                    scope.spawn(move || echo_checked(index, (server, 7), 300_000))
+                })
+                .collect();
+            for client in clients {
+                client.join().expect("every byte came back");
+            }
+        });
+        for server in servers {
+            let closed = TcpStream::connect((server, 10)).map_err(|error| error.kind());
+            assert_eq!(closed.err(), Some(ErrorKind::ConnectionRefused), "nobody listens on port 10 of {server}");
+        }
+        served.signal(Signal::SIGTERM);
         assert!(served.wait().success());
     });
 }

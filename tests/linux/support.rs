@@ -1,6 +1,7 @@
 //! What the tests of this folder share: namespaces, persistent TAPs, a served process.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -48,6 +49,16 @@ pub fn make_tap(name: &str, address: &str, prefix: u8) -> bool {
     }
     interface::set_address(name, address.parse().expect("an address"), prefix).expect("the TAP takes an address");
     interface::bring_up(name).expect("the TAP comes up");
+    true
+}
+
+/// Gives the kernel's side of a link an IPv6 address as well. False: the kernel has no IPv6, which is said.
+pub fn add_ipv6(name: &str, address: &str, prefix: u8) -> bool {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        eprintln!("IPv6 skipped: this kernel has none");
+        return false;
+    }
+    interface::set_address(name, address.parse().expect("an address"), prefix).expect("it takes an IPv6 address");
     true
 }
 

@@ -11,61 +11,10 @@
 #     mobile  10.81.2.2 -- 10.81.2.1 /
 set -euo pipefail
 
-program=${1:-$(dirname "$0")/../../target/release/holdline}
+source "$(dirname "$0")/stage.sh"
+enter curl nc nsenter
 
-skip() {
-    echo "skipped: $*"
-    exit 0
-}
-
-# In the first run it looks whether all is there, and runs itself again inside of a new namespace.
-if [[ -z ${HOLDLINE_INSIDE:-} ]]; then
-    for tool in curl nc ip nsenter unshare; do
-        command -v "$tool" > /dev/null || skip "there is no $tool"
-    done
-    unshare=(unshare --net)
-    [[ $EUID -eq 0 ]] || unshare+=(--user --map-root-user)
-    "${unshare[@]}" unshare --net true 2> /dev/null || skip "this user may not make a network namespace"
-    HOLDLINE_INSIDE=yes exec "${unshare[@]}" "$0" "$program"
-fi
-
-folder=$(mktemp -d)
 socket=$folder/control
-# Whatever is started here; it is ended with the script.
-started=()
-finish() {
-    trap - EXIT
-    ((${#started[@]} == 0)) || kill -9 "${started[@]}" 2> /dev/null || true
-    rm -rf "$folder"
-}
-trap finish EXIT
-
-step() {
-    echo "== $*"
-}
-
-fail() {
-    echo "WRONG: $*"
-    exit 1
-}
-
-# started_now NAME: keeps the number of the process that was put into the background last.
-started_now() {
-    started+=($!)
-    printf -v "$1" %s $!
-    # Its end is not to be told of.
-    disown
-}
-
-# until_true SECONDS WHAT COMMAND...: waits until the command succeeds.
-until_true() {
-    local tries=$(($1 * 10)) what=$2
-    shift 2
-    until "$@"; do
-        ((tries-- > 0)) || fail "$what"
-        sleep 0.1
-    done
-}
 
 # ask MORE OF CURL TARGET: the answer, and in $status its status.
 ask() {
@@ -82,7 +31,7 @@ has_own_namespace() {
 network() {
     unshare --net sleep 1000 &
     started_now "$1"
-    until_true 10 "there is no namespace" has_own_namespace "${!1}"
+    until_true "there is no namespace" has_own_namespace "${!1}"
     ip link add "to-$1" type veth peer name cable netns "${!1}"
     ip address add "10.81.$2.1/24" dev "to-$1"
     ip link set "to-$1" up
@@ -106,7 +55,7 @@ connect() {
     # It stays open, or nc would end.
     exec {input}> "$folder/$1.$2.in"
     echo "$2" >&"$input"
-    until_true 10 "$2 could not connect" eval "[[ \$(ids $2 | wc -l) -gt $before ]]"
+    until_true "$2 could not connect" eval "[[ \$(ids $2 | wc -l) -gt $before ]]"
 }
 
 # ids NAME: of the connections that have it.
@@ -128,7 +77,7 @@ network mobile 2
 "$program" serve --link raw:ours --address 10.81.0.2/24 --gateway 10.81.0.1 --listen 7000 --service names \
     --keepalive 5 --max-connections 1000 --control "$socket" 2> "$folder/server" &
 started_now server
-until_true 10 "the server is not ready" grep -qx ready "$folder/server"
+until_true "the server is not ready" grep -qx ready "$folder/server"
 
 step "alice, bob and carol connect from home; then home is unplugged"
 connect home alice
@@ -146,7 +95,7 @@ connect mobile bob
 [[ $(ids bob | wc -l) == 2 ]] || fail "bob's old connection is known to be dead already"
 ask -X POST -d 'hello bob' "/names/bob/push"
 [[ $status == 202 ]] || fail "the push to bob is answered by $status $body"
-until_true 5 "bob did not get it at his new address" grep -qx 'hello bob' "$folder/mobile.bob"
+until_true "bob did not get it at his new address" grep -qx 'hello bob' "$folder/mobile.bob"
 [[ ! -s $folder/home.bob ]] || fail "bytes came through a cable that is out"
 
 step "alice is silent: three probes, and after 20 seconds her connection is closed for that reason"
@@ -182,7 +131,7 @@ ask -X POST -d 'hello alice' "/names/alice/push?wait=delivered&timeout=10"
 [[ $status == 200 ]] || fail "the push to alice is answered by $status $body"
 ask "/flows?name=alice"
 [[ $body == *'"remote":"10.81.2.2:'* ]] || fail "alice is elsewhere: $body"
-until_true 5 "alice did not get it" grep -qx 'hello alice' "$folder/mobile.alice"
+until_true "alice did not get it" grep -qx 'hello alice' "$folder/mobile.alice"
 
 step "bob's old connection waits for the acknowledgment of what was pushed to it, up to --user-timeout"
 ask "/flows/$bob"

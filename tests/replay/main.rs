@@ -19,6 +19,8 @@ const CAPTURES: &[(&str, &str)] = &[
     ("half-close.pcap", "10.5.0.2"),
     ("holdline.pcapng", "10.6.0.2"),
     ("http.pcap", "10.5.0.2"),
+    ("ipv6-cooked.pcap", "::1"),
+    ("ipv6.pcapng", "fd07::2"),
     ("keepalive.pcap", "10.5.0.2"),
     ("last-ack-lost.pcap", "10.5.0.2"),
     ("loss-down.pcap", "10.5.0.2"),

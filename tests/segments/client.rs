@@ -1,6 +1,6 @@
 //! Clients of a script: what each port said of itself, and how the script calls the stack's numbers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::packet::Tcp;
 
@@ -8,6 +8,8 @@ use super::packet::Tcp;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offered {
     pub mss: Option<u16>,
+    /// What holds where it says nothing.
+    pub mss_default: u16,
     /// Whether it had options that the script wrote byte by byte, which may be anything.
     pub has_option_bytes: bool,
     pub has_window_scale: bool,
@@ -16,7 +18,7 @@ pub struct Offered {
 impl Offered {
     /// The largest segment that the client takes (MUST-15 where it said nothing).
     fn mss_or_default(&self) -> u16 {
-        self.mss.unwrap_or(if self.has_option_bytes { u16::MAX } else { 536 })
+        self.mss.unwrap_or(if self.has_option_bytes { u16::MAX } else { self.mss_default })
     }
 }
 
@@ -24,7 +26,7 @@ impl Offered {
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// Where its last segment came from.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     pub offered: Offered,
     /// The client's initial sequence number.
     pub irs: u32,

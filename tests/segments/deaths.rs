@@ -1,6 +1,5 @@
 //! Deaths: a batch in which a process dies is there as a whole or not at all, and has not spoken.
 
-use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use holdline::flows::{Capacity, FlowId, Storage};
@@ -12,14 +11,9 @@ use super::application::Application;
 use super::frame::{Ends, build, parse};
 use super::packet::{Packet, Tcp};
 use super::script::Behaviour;
+use super::script::Family;
 
-const ENDS: Ends = Ends {
-    server_mac: [2, 0, 0, 0, 0, 1],
-    client_mac: [2, 0, 0, 0, 0, 2],
-    server: Ipv4Addr::new(10, 0, 0, 1),
-    client: Ipv4Addr::new(10, 0, 0, 2),
-    server_port: 80,
-};
+const ENDS: Ends = Ends::new(Family::Ipv4, 80);
 const PUSHED: &[u8] = b"to each of them";
 const CLIENTS: u16 = 9;
 

@@ -3,23 +3,60 @@
 //! Written for the tests alone, so that a mistake of the stack's own `wire` cannot hide itself. What comes out is
 //! checked whole, whatever the script compares: lengths, checksums, addresses, the option list and its padding.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::packet::{Fault, Packet, Tcp};
+use super::ipv6;
+use super::packet::{Fault, Packet};
+use super::script::Family;
+use super::tcp::{parse_tcp, tcp_bytes};
 
 /// The two ends of the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     pub server_mac: [u8; 6],
     pub client_mac: [u8; 6],
-    pub server: Ipv4Addr,
-    pub client: Ipv4Addr,
+    pub server: IpAddr,
+    pub client: IpAddr,
     pub server_port: u16,
+}
+
+impl Ends {
+    /// The ends that scripts speak of.
+    pub const fn new(family: Family, server_port: u16) -> Ends {
+        let (server, client) = match family {
+            Family::Ipv4 => (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))),
+            Family::Ipv6 | Family::Ipv4AsIpv6 => {
+                const NETWORK: u128 = 0xfd00 << 112;
+                (IpAddr::V6(Ipv6Addr::from_bits(NETWORK | 1)), IpAddr::V6(Ipv6Addr::from_bits(NETWORK | 2)))
+            }
+        };
+        Ends { server_mac: [2, 0, 0, 0, 0, 1], client_mac: [2, 0, 0, 0, 0, 2], server, client, server_port }
+    }
+
+    /// An address of a script as it is on this wire: over IPv6 10.0.0.X is fd00::X, and what is elsewhere is elsewhere.
+    pub fn on_wire(&self, address: IpAddr) -> IpAddr {
+        let (IpAddr::V4(ipv4), IpAddr::V6(_)) = (address, self.server) else { return address };
+        match ipv4.octets() {
+            [10, 0, 0, host] => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into()).into(),
+            [127, ..] => Ipv6Addr::LOCALHOST.into(),
+            [0, 0, 0, 0] => Ipv6Addr::UNSPECIFIED.into(),
+            [224, .., group] => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, group.into()).into(),
+            [a, b, c, d] => {
+                let words = [[a, b], [c, d]].map(u16::from_be_bytes);
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, words[0], words[1]).into()
+            }
+        }
+    }
+
+    /// Both ends seen from the other side.
+    pub fn reversed(&self) -> Ends {
+        let (server, client) = (self.client, self.server);
+        Ends { server_mac: self.client_mac, client_mac: self.server_mac, server, client, ..*self }
+    }
 }
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
-const TCP_BYTES: usize = 20;
 
 /// The Internet checksum of `parts`, each of an even length but for the last (RFC 1071).
 pub fn checksum(parts: &[&[u8]]) -> u16 {
@@ -35,12 +72,22 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, bytes: usize) -> [u8; 12] {
-    let mut header = [0; 12];
-    header[..4].copy_from_slice(&from.octets());
-    header[4..8].copy_from_slice(&to.octets());
-    header[9] = protocol;
-    header[10..].copy_from_slice(&(bytes as u16).to_be_bytes());
+/// The pseudo header of what lies over IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1).
+pub fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, bytes: usize) -> Vec<u8> {
+    let mut header = Vec::new();
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.extend(from.octets());
+            header.extend(to.octets());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            header.extend(from.octets());
+            header.extend(to.octets());
+        }
+        mixed => panic!("a packet has one family, not {mixed:?}"),
+    }
+    header.extend([0, protocol]);
+    header.extend((bytes as u16).to_be_bytes());
     header
 }
 
@@ -49,100 +96,68 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
     match packet {
         Packet::Tcp(tcp) => {
             let (from, to) = addresses(&tcp.faults, ends);
-            ipv4(6, &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
+            ip(6, &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
         }
-        Packet::Arp { is_request, address, faults } => arp_frame(*is_request, *address, faults, ends),
+        Packet::Arp { is_request, address, faults } => match ends.on_wire(*address) {
+            IpAddr::V4(address) => arp_frame(*is_request, address, faults, ends),
+            IpAddr::V6(address) => ipv6::plain_neighbor(*is_request, address, faults, ends),
+        },
+        Packet::Neighbor(neighbor) => ipv6::neighbor(neighbor, ends),
+        Packet::Router { lifetime_s, network, has_link, faults } => {
+            ipv6::router(*lifetime_s, *network, *has_link, faults, ends)
+        }
+        Packet::RouterQuestion | Packet::Problem { .. } => panic!("this comes out only"),
         Packet::Echo { is_request, id, sequence, bytes, faults } => {
             let mut icmp = vec![if *is_request { 8 } else { 0 }, 0, 0, 0];
             icmp.extend(id.to_be_bytes());
             icmp.extend(sequence.to_be_bytes());
             icmp.extend((0..*bytes).map(|at| at as u8));
-            ipv4(1, &icmp_with_checksum(icmp, faults), faults, ends)
+            icmp_frame(icmp, faults, ends)
         }
         Packet::Icmp { kind, code, quotes, port, faults } => {
             let mut icmp = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
             icmp.extend(quoted(*quotes, *port, ends));
-            ipv4(1, &icmp_with_checksum(icmp, faults), faults, ends)
+            icmp_frame(icmp, faults, ends)
         }
         Packet::Bytes(bytes) => bytes.clone(),
     }
 }
 
-fn addresses(faults: &[Fault], ends: &Ends) -> (Ipv4Addr, Ipv4Addr) {
+/// Where a packet comes from, and where it goes.
+pub fn addresses(faults: &[Fault], ends: &Ends) -> (IpAddr, IpAddr) {
     let (mut from, mut to) = (ends.client, ends.server);
     for fault in faults {
         match fault {
-            Fault::FromIp(address) => from = *address,
-            Fault::ToIp(address) => to = *address,
+            Fault::FromIp(address) => from = ends.on_wire(*address),
+            Fault::ToIp(address) => to = ends.on_wire(*address),
             _ => {}
         }
     }
     (from, to)
 }
 
-fn tcp_bytes(tcp: &Tcp, ends: &Ends, payload: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend(tcp.port.to_be_bytes());
-    bytes.extend(tcp.server_port.unwrap_or(ends.server_port).to_be_bytes());
-    bytes.extend(tcp.seq.expect("a segment that goes in has a sequence number").to_be_bytes());
-    bytes.extend(tcp.ack.unwrap_or(0).to_be_bytes());
-    let options = option_bytes(tcp);
-    let bits = [tcp.fin, tcp.syn, tcp.rst, tcp.psh, tcp.ack.is_some(), tcp.urgent.is_some(), tcp.ece, tcp.cwr];
-    let control = bits.iter().enumerate().fold(0u8, |byte, (at, is_set)| byte | u8::from(*is_set) << at);
-    bytes.extend([(((TCP_BYTES + options.len()) / 4) as u8) << 4, control]);
-    bytes.extend(tcp.window.unwrap_or(65_535).to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes.extend(tcp.urgent.unwrap_or(0).to_be_bytes());
-    bytes.extend(options);
-    bytes.extend(payload);
-    for fault in &tcp.faults {
-        if let Fault::DataOffset(words) = fault {
-            bytes[12] = words << 4;
-        }
+/// An IP packet in its frame.
+fn ip(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    match ends.server {
+        IpAddr::V4(_) => ipv4(protocol, body, faults, ends),
+        IpAddr::V6(_) => ipv6::packet(protocol, body, faults, ends),
     }
-    let sum = checksum(&[&pseudo_header(from, to, 6, bytes.len()), &bytes]);
-    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
-    corrupt(&mut bytes, 17, &tcp.faults);
-    bytes
 }
 
-fn option_bytes(tcp: &Tcp) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(mss) = tcp.mss {
-        bytes.extend([2, 4]);
-        bytes.extend(mss.to_be_bytes());
+/// An ICMP message, written as one of IPv4, in its frame.
+fn icmp_frame(mut icmp: Vec<u8>, faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    if ends.server.is_ipv6() {
+        (icmp[0], icmp[1]) = ipv6::icmp_type(icmp[0], icmp[1]);
+        return ipv6::icmp_frame(icmp, faults, ends);
     }
-    if tcp.sack_permitted {
-        bytes.extend([1, 1, 4, 2]);
-    }
-    if let Some((value, echo)) = tcp.timestamps {
-        bytes.extend([1, 1, 8, 10]);
-        bytes.extend(value.to_be_bytes());
-        bytes.extend(echo.to_be_bytes());
-    }
-    if let Some(shift) = tcp.window_scale {
-        bytes.extend([1, 3, 3, shift]);
-    }
-    if !tcp.sack.is_empty() {
-        bytes.extend([1, 1, 5, (2 + 8 * tcp.sack.len()) as u8]);
-        for (start, end) in &tcp.sack {
-            bytes.extend(start.to_be_bytes());
-            bytes.extend(end.to_be_bytes());
-        }
-    }
-    bytes.extend(&tcp.option_bytes);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn icmp_with_checksum(mut icmp: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
     let sum = checksum(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     corrupt(&mut icmp, 3, faults);
-    icmp
+    ipv4(1, &icmp, faults, ends)
 }
 
-fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
+/// Flips the bits that the faults say.
+pub fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
     if faults.contains(&Fault::Checksum) {
         bytes[checksum_at] ^= 0x10;
     }
@@ -153,12 +168,11 @@ fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
 
 /// The header and the first eight bytes of a segment of ours, as an ICMP error quotes them (RFC 792).
 fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
-    let reverse = Ends { server: ends.client, client: ends.server, ..*ends };
     let mut tcp = Vec::new();
     tcp.extend(ends.server_port.to_be_bytes());
     tcp.extend(port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
-    ipv4(6, &tcp, &[], &reverse)[ETHERNET_BYTES..].to_vec()
+    ip(6, &tcp, &[], &ends.reversed())[ETHERNET_BYTES..].to_vec()
 }
 
 fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
@@ -174,8 +188,8 @@ fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
     header.extend(total.to_be_bytes());
     header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
-    header.extend(from.octets());
-    header.extend(to.octets());
+    header.extend(octets(from));
+    header.extend(octets(to));
     header.extend(options);
     let mut frame = ethernet(0x0800, faults, ends);
     for fault in faults {
@@ -198,7 +212,8 @@ fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     resized(frame, faults)
 }
 
-fn resized(mut frame: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
+/// The frame, shorter or longer as the faults say.
+pub fn resized(mut frame: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
     for fault in faults {
         match fault {
             Fault::Truncate(bytes) => frame.truncate(frame.len().saturating_sub(*bytes)),
@@ -209,7 +224,8 @@ fn resized(mut frame: Vec<u8>, faults: &[Fault]) -> Vec<u8> {
     frame
 }
 
-fn ethernet(ether_type: u16, faults: &[Fault], ends: &Ends) -> Vec<u8> {
+/// The Ethernet header.
+pub fn ethernet(ether_type: u16, faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (mut to, mut ether_type) = (ends.server_mac, ether_type);
     for fault in faults {
         match fault {
@@ -230,14 +246,21 @@ fn arp_frame(is_request: bool, address: Ipv4Addr, faults: &[Fault], ends: &Ends)
     let mut frame = ethernet(0x0806, faults, ends);
     frame.extend([0, 1, 8, 0, 6, 4, 0, if is_request { 1 } else { 2 }]);
     frame.extend(ends.client_mac);
-    frame.extend(if is_request { from } else { address }.octets());
+    frame.extend(octets(if is_request { from } else { address.into() }));
     frame.extend(if is_request { [0; 6] } else { ends.server_mac });
-    frame.extend(if is_request { address } else { to }.octets());
+    frame.extend(octets(if is_request { address.into() } else { to }));
     resized(frame, faults)
 }
 
+fn octets(address: IpAddr) -> [u8; 4] {
+    match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => panic!("{address} belongs in no IPv4 packet"),
+    }
+}
+
 /// What came out: a packet, its data, and the address it goes to. The error says what is wrong with the frame.
-pub fn parse(frame: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+pub fn parse(frame: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), String> {
     let (header, body) = frame.split_at_checked(ETHERNET_BYTES).ok_or("a frame without an Ethernet header")?;
     if header[6..12] != ends.server_mac {
         return Err("a frame that is not from our own Ethernet address".into());
@@ -245,12 +268,13 @@ pub fn parse(frame: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), S
     match u16_at(header, 12) {
         0x0806 => parse_arp(header, body, ends),
         0x0800 if header[..6] == ends.client_mac => parse_ipv4(body, ends),
+        0x86dd => ipv6::parse(header, body, ends),
         0x0800 => Err("an IPv4 packet to an Ethernet address that is not the client's".into()),
         other => Err(format!("a frame of type {other:04x}")),
     }
 }
 
-fn parse_arp(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+fn parse_arp(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), String> {
     if body.len() != 28 || body[..6] != [0, 1, 8, 0, 6, 4] || body[8..14] != ends.server_mac {
         return Err(format!("an ARP packet with a strange head: {body:02x?}"));
     }
@@ -264,7 +288,7 @@ fn parse_arp(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>
     Ok((Packet::Arp { is_request, address, faults: Vec::new() }, Vec::new(), target))
 }
 
-fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, Ipv4Addr), String> {
+fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), String> {
     let (header, body) = packet.split_at_checked(IPV4_BYTES).ok_or("a frame that ends within its IPv4 header")?;
     if header[0] != 0x45 {
         return Err(format!("an IPv4 header that begins with {:02x}", header[0]));
@@ -298,7 +322,12 @@ fn parse_icmp(body: &[u8]) -> Result<(Packet, Vec<u8>), String> {
     if body.len() < 8 || checksum(&[body]) != 0 {
         return Err("an ICMP message that is too short or has a wrong checksum".into());
     }
-    if body[0] != 0 || body[1] != 0 {
+    parse_echo(body, 0)
+}
+
+/// An echo reply, whose ICMP type is `kind`.
+pub fn parse_echo(body: &[u8], kind: u8) -> Result<(Packet, Vec<u8>), String> {
+    if body[0] != kind || body[1] != 0 {
         return Err(format!("an ICMP message of type {} code {}", body[0], body[1]));
     }
     if body[8..].iter().enumerate().any(|(at, byte)| *byte != at as u8) {
@@ -308,105 +337,26 @@ fn parse_icmp(body: &[u8]) -> Result<(Packet, Vec<u8>), String> {
     Ok((Packet::Echo { is_request: false, id, sequence, bytes, faults: Vec::new() }, Vec::new()))
 }
 
-fn parse_tcp(segment: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> Result<(Tcp, Vec<u8>), String> {
-    if segment.len() < TCP_BYTES {
-        return Err("a packet that ends within its TCP header".into());
-    }
-    if checksum(&[&pseudo_header(from, to, 6, segment.len()), segment]) != 0 {
-        return Err("a wrong TCP checksum".into());
-    }
-    let header_bytes = usize::from(segment[12] >> 4) * 4;
-    if header_bytes < TCP_BYTES || header_bytes > segment.len() || segment[12] & 0x0f != 0 {
-        return Err(format!("a TCP data offset of {:02x}", segment[12]));
-    }
-    let (header, payload) = segment.split_at(header_bytes);
-    let is_set = |bit: u8| header[13] & 1 << bit != 0;
-    let mut tcp = Tcp {
-        server_port: Some(u16_at(header, 0)),
-        port: u16_at(header, 2),
-        seq: Some(u32_at(header, 4)),
-        ack: is_set(4).then_some(u32_at(header, 8)),
-        fin: is_set(0),
-        syn: is_set(1),
-        rst: is_set(2),
-        psh: is_set(3),
-        urgent: is_set(5).then_some(u16_at(header, 18)),
-        ece: is_set(6),
-        cwr: is_set(7),
-        window: Some(u16_at(header, 14)),
-        bytes: payload.len() as u32,
-        ..Tcp::default()
-    };
-    if tcp.ack.is_none() && u32_at(header, 8) != 0 {
-        return Err("an acknowledgment number without the ACK bit".into());
-    }
-    parse_options(&header[TCP_BYTES..], &mut tcp)?;
-    if tcp.mss.is_some() && !tcp.syn {
-        return Err("an MSS option outside a SYN (MUST-65)".into());
-    }
-    Ok((tcp, payload.to_vec()))
-}
-
-fn parse_options(mut options: &[u8], tcp: &mut Tcp) -> Result<(), String> {
-    while let Some(kind) = options.first() {
-        let bytes = match kind {
-            0 if options.iter().all(|byte| *byte == 0) => return Ok(()),
-            0 => return Err("padding that is not zero (MUST-69)".into()),
-            1 => 1,
-            _ => usize::from(*options.get(1).ok_or("an option without a length")?),
-        };
-        if bytes == 0 || bytes > options.len() {
-            return Err(format!("option {kind} with length {bytes}"));
-        }
-        let value = &options[..bytes];
-        match (kind, bytes) {
-            (1, _) => {}
-            (2, 4) => tcp.mss = Some(u16_at(value, 2)),
-            (3, 3) => tcp.window_scale = Some(value[2]),
-            (4, 2) => tcp.sack_permitted = true,
-            (5, 10 | 18 | 26 | 34) => {
-                tcp.sack = value[2..].chunks(8).map(|block| (u32_at(block, 0), u32_at(block, 4))).collect();
-            }
-            (8, 10) => tcp.timestamps = Some((u32_at(value, 2), u32_at(value, 6))),
-            _ => return Err(format!("option {kind} of {bytes} bytes")),
-        }
-        options = &options[bytes..];
-    }
-    Ok(())
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+/// A field of 16 bits.
+pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+/// A field of 32 bits.
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn ipv4_at(bytes: &[u8], at: usize) -> Ipv4Addr {
-    Ipv4Addr::from(u32_at(bytes, at))
+fn ipv4_at(bytes: &[u8], at: usize) -> IpAddr {
+    Ipv4Addr::from(u32_at(bytes, at)).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::packet::Tcp;
     use super::*;
 
-    const ENDS: Ends = Ends {
-        server_mac: [2, 0, 0, 0, 0, 1],
-        client_mac: [2, 0, 0, 0, 0, 2],
-        server: Ipv4Addr::new(10, 0, 0, 1),
-        client: Ipv4Addr::new(10, 0, 0, 2),
-        server_port: 80,
-    };
-
-    /// Both ends seen from the other side, so that what was built can be parsed.
-    const MIRROR: Ends = Ends {
-        server_mac: ENDS.client_mac,
-        client_mac: ENDS.server_mac,
-        server: ENDS.client,
-        client: ENDS.server,
-        server_port: 80,
-    };
+    const ENDS: [Ends; 2] = [Ends::new(Family::Ipv4, 80), Ends::new(Family::Ipv6, 80)];
 
     fn segment() -> Tcp {
         Tcp {
@@ -431,35 +381,44 @@ mod tests {
 
     #[test]
     fn what_is_built_is_parsed_back() {
-        let frame = build(&Packet::Tcp(segment()), &ENDS, b"hello");
-        let (packet, payload, to) = parse(&frame, &MIRROR).expect("a good frame");
-        let Packet::Tcp(tcp) = packet else { panic!("a segment") };
-        assert_eq!(payload, b"hello");
-        assert_eq!(to, ENDS.server);
-        // Seen from the other side the two ports change places.
-        assert_eq!((tcp.port, tcp.server_port), (80, Some(40_000)));
-        assert_eq!((tcp.dscp, tcp.ttl), (Some(0), Some(64)));
-        assert_eq!(Tcp { port: 40_000, server_port: None, dscp: None, ttl: None, ..tcp }, segment());
+        for ends in ENDS {
+            let frame = build(&Packet::Tcp(segment()), &ends, b"hello");
+            // Both ends seen from the other side, so that what was built can be parsed.
+            let (packet, payload, to) = parse(&frame, &ends.reversed()).expect("a good frame");
+            let Packet::Tcp(tcp) = packet else { panic!("a segment") };
+            assert_eq!(payload, b"hello");
+            assert_eq!(to, ends.server);
+            // Seen from the other side the two ports change places.
+            assert_eq!((tcp.port, tcp.server_port), (80, Some(40_000)));
+            assert_eq!((tcp.dscp, tcp.ttl), (Some(0), Some(64)));
+            assert_eq!(Tcp { port: 40_000, server_port: None, dscp: None, ttl: None, ..tcp }, segment());
+        }
     }
 
     #[test]
     fn every_corruption_is_seen() {
-        for fault in [
+        let of_both = [
             Fault::Checksum,
-            Fault::Ipv4Checksum,
             Fault::Data,
             Fault::Truncate(1),
             Fault::Pad(1),
             Fault::DataOffset(4),
+            Fault::EtherType(0x1234),
+        ];
+        let of_ipv4 = [
+            Fault::Ipv4Checksum,
             Fault::HeaderLength(6),
             Fault::TotalLength(19),
             Fault::Version(6),
             Fault::Fragment(0x2000),
             Fault::Protocol(17),
-            Fault::EtherType(0x86dd),
-        ] {
-            let tcp = Tcp { faults: vec![fault.clone()], ..segment() };
-            assert!(parse(&build(&Packet::Tcp(tcp), &ENDS, b"hello"), &MIRROR).is_err(), "{fault:?}");
+        ];
+        let of_ipv6 = [Fault::PayloadLength(3), Fault::NextHeader(17), Fault::Extension(60, vec![1, 4, 0, 0, 0, 0])];
+        for (ends, own) in ENDS.iter().zip([&of_ipv4[..], &of_ipv6]) {
+            for fault in of_both.iter().chain(own) {
+                let tcp = Tcp { faults: vec![fault.clone()], ..segment() };
+                assert!(parse(&build(&Packet::Tcp(tcp), ends, b"hello"), &ends.reversed()).is_err(), "{fault:?}");
+            }
         }
     }
 }

@@ -8,14 +8,18 @@ mod application;
 mod client;
 mod deaths;
 mod expect;
+mod fault;
 mod frame;
+mod ipv6;
 mod matrix;
+mod neighbor;
 mod packet;
 mod play;
 mod reader;
 mod requirements;
 mod script;
 mod stage;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +27,7 @@ use std::path::{Path, PathBuf};
 use holdline::shard::CommitPoint;
 use holdline::tcp::Rule;
 use play::Process;
-use script::Script;
+use script::{Family, Script};
 use stage::Shown;
 use strum::IntoEnumIterator;
 
@@ -37,8 +41,10 @@ const TOPICS: &[&str] = &[
     "delayed-ack",
     "icmp",
     "idle",
+    "ipv6",
     "limits",
     "malformed",
+    "ndp",
     "open",
     "push",
     "recovery",
@@ -71,9 +77,27 @@ fn folder() -> PathBuf {
 
 /// Plays a script; the error begins with file and line.
 fn play(path: &Path, process: Process) -> Result<Shown, String> {
+    play_over(path, process, Wire::AsWritten)
+}
+
+/// What a script is played over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    /// The family that it is written for.
+    AsWritten,
+    /// IPv6, though it is written for IPv4.
+    Ipv6,
+}
+
+fn play_over(path: &Path, process: Process, wire: Wire) -> Result<Shown, String> {
     let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path).display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-    let played = Script::parse(&text).and_then(|script| play::play(&script, process));
+    let played = Script::parse(&text).and_then(|mut script| {
+        if wire == Wire::Ipv6 && script.listen.family == Family::Ipv4 {
+            script.listen.family = Family::Ipv4AsIpv6;
+        }
+        play::play(&script, process)
+    });
     played.map_err(|(line, what)| {
         let source = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
         format!("{name}:{line}: {what}\n    at `{source}`")
@@ -92,7 +116,11 @@ fn every_script_holds() {
 }
 
 /// Scripts that a dying process changes, each with the reason.
-const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[("arp/gateway.seg", "a new process asks for the gateway at once")];
+const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
+    ("arp/gateway.seg", "a new process asks for the gateway at once"),
+    ("ndp/router.seg", "a new process asks for routers at once"),
+    ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
+];
 
 #[test]
 fn every_script_holds_with_a_restart_before_each_line() {
@@ -107,6 +135,40 @@ fn every_script_holds_with_a_death_in_each_batch() {
         let is_exempt = |path: &PathBuf| NOT_ACROSS_RESTARTS.iter().any(|(name, _)| path.ends_with(name));
         let scripts: Vec<PathBuf> = scripts(&folder()).into_iter().filter(|path| !is_exempt(path)).collect();
         hold_all(&scripts, Process::DiesAt(point));
+    }
+}
+
+/// Scripts that are not about what both families have, each with the reason.
+const NOT_OVER_IPV6: &[(&str, &str)] = &[
+    ("icmp/ping-of-others.seg", "there is no broadcast; ndp/ping-of-others.seg has the rest"),
+    ("malformed/fragments.seg", "fragments have a header of their own; ipv6/fragments.seg"),
+    ("malformed/ipv4-checksum.seg", "the header has no checksum"),
+    ("malformed/ipv4-options.seg", "options have headers of their own; ipv6/options.seg"),
+    ("malformed/ipv4-source-route.seg", "routing has a header of its own; ipv6/routing.seg"),
+    ("malformed/other-protocols.seg", "the sender is told; ipv6/other-protocols.seg"),
+    ("malformed/total-length.seg", "the length is that of what follows the header; ipv6/payload-length.seg"),
+    ("malformed/version-and-header-length.seg", "the header has one length; ipv6/payload-length.seg"),
+    ("open/impossible-sources.seg", "there is no broadcast; ipv6/impossible-sources.seg"),
+    ("open/mss-default.seg", "it is 1,220; ipv6/mss-default.seg"),
+    ("open/mss-of-the-peer.seg", "no link has so small an MTU; ipv6/mss-of-the-peer.seg"),
+];
+
+#[test]
+fn every_script_holds_over_ipv6_too() {
+    for process in [Process::Lasts, Process::DiesBeforeEachStep, Process::DiesAt(CommitPoint::WithinRecord)] {
+        let is_listed = |list: &[(&str, &str)], path: &Path| list.iter().any(|(name, _)| path.ends_with(name));
+        let failure = |path: &PathBuf| {
+            if process != Process::Lasts && is_listed(NOT_ACROSS_RESTARTS, path) {
+                return None;
+            }
+            match (play_over(path, process, Wire::Ipv6), is_listed(NOT_OVER_IPV6, path)) {
+                (Err(what), false) => Some(what),
+                (Ok(_), true) => Some(format!("{} holds, and is listed as one that does not", path.display())),
+                (Ok(_), false) | (Err(_), true) => None,
+            }
+        };
+        let failures: Vec<String> = scripts(&folder()).iter().filter_map(failure).collect();
+        assert!(failures.is_empty(), "{} fail over IPv6, {process:?}:\n{}", failures.len(), failures.join("\n"));
     }
 }
 

@@ -6,8 +6,11 @@
 //!           [no mss|wscale|sack-ok|ts|sack|psh]
 //! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
 //! only <<   [iss N]: this sequence number is called N from now on; [dscp N] [ttl N] of its IPv4 header
-//! arp       arp who-has ADDRESS | arp is-at ADDRESS
+//! arp       arp who-has ADDRESS | arp is-at ADDRESS; over IPv6 the same by neighbour discovery
+//! neighbour solicit ADDRESS | advertise ADDRESS [solicited] [override];  [nobody] [no-link] [link-elsewhere]
+//! router    router SECONDS [prefix ADDRESS/BITS SECONDS] [no-link];  only <<  routers?: somebody asks for them
 //! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
+//! only <<   problem CODE POINTER: an ICMPv6 parameter problem
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
@@ -16,8 +19,11 @@
 //! its first one.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+pub use super::fault::Fault;
+use super::fault::parse_faults;
+pub use super::neighbor::Neighbor;
 use super::reader::Reader;
 use super::script::CLIENT_PORT;
 
@@ -26,8 +32,16 @@ use super::script::CLIENT_PORT;
 pub enum Packet {
     /// A TCP segment.
     Tcp(Tcp),
-    /// An ARP packet about `address`: a question, or its answer.
-    Arp { is_request: bool, address: Ipv4Addr, faults: Vec<Fault> },
+    /// Somebody asks who has `address`, or it is answered: by ARP or, over IPv6, by neighbour discovery.
+    Arp { is_request: bool, address: IpAddr, faults: Vec<Fault> },
+    /// A message of neighbour discovery, in every detail.
+    Neighbor(Neighbor),
+    /// A router's advertisement, its lifetime in seconds, with a network on the link and how long it is.
+    Router { lifetime_s: u16, network: Option<(IpAddr, u8, u32)>, has_link: bool, faults: Vec<Fault> },
+    /// A question for routers.
+    RouterQuestion,
+    /// An ICMPv6 parameter problem.
+    Problem { code: u8, pointer: u32 },
     /// An ICMP echo request or reply.
     Echo { is_request: bool, id: u16, sequence: u16, bytes: u16, faults: Vec<Fault> },
     /// An ICMP error that quotes the header of a segment of ours which began at `quotes`.
@@ -101,43 +115,6 @@ impl Default for Tcp {
     }
 }
 
-/// What is wrong with, or unusual about, a frame that goes in.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Fault {
-    /// `corrupt checksum`: one bit of the TCP or ICMP checksum is flipped.
-    Checksum,
-    /// `corrupt ip-checksum`
-    Ipv4Checksum,
-    /// `corrupt data`: one bit of the last byte is flipped.
-    Data,
-    /// `truncate N`: the frame ends N bytes early.
-    Truncate(usize),
-    /// `pad N`: N bytes of Ethernet padding follow the packet.
-    Pad(usize),
-    /// `data-offset N`: the TCP header says it has N words.
-    DataOffset(u8),
-    /// `header-length N`: the IPv4 header says it has N words.
-    HeaderLength(u8),
-    /// `total-length N`: the IPv4 header says that the packet has N bytes.
-    TotalLength(u16),
-    /// `version N`: the IPv4 header says that it is version N.
-    Version(u8),
-    /// `fragment N`: the IPv4 flags and fragment offset field.
-    Fragment(u16),
-    /// `ip-options HEX`: options behind the IPv4 header, filled up with zeros.
-    Ipv4Options(Vec<u8>),
-    /// `protocol N`
-    Protocol(u8),
-    /// `ethertype N`
-    EtherType(u16),
-    /// `from-ip ADDRESS`
-    FromIp(Ipv4Addr),
-    /// `to-ip ADDRESS`
-    ToIp(Ipv4Addr),
-    /// `to-mac broadcast` or `to-mac other`
-    ToMac([u8; 6]),
-}
-
 impl Packet {
     /// Understands what follows `>>`.
     pub fn parse_into(reader: &mut Reader) -> Result<Packet, String> {
@@ -167,7 +144,11 @@ impl Packet {
                 &tcp.faults
             }
             Packet::Arp { faults, .. } | Packet::Echo { faults, .. } => faults,
-            Packet::Icmp { .. } | Packet::Bytes(_) => return Err("this packet stands only after `>>`".into()),
+            Packet::Neighbor(neighbor) => &neighbor.faults,
+            Packet::RouterQuestion | Packet::Problem { .. } => return Ok(packet),
+            Packet::Icmp { .. } | Packet::Bytes(_) | Packet::Router { .. } => {
+                return Err("this packet stands only after `>>`".into());
+            }
         };
         match faults.is_empty() {
             true => Ok(packet),
@@ -203,6 +184,28 @@ impl Packet {
             Some("bytes") => {
                 reader.word()?;
                 Ok(Packet::Bytes(reader.hex()?))
+            }
+            Some("solicit" | "advertise") => Neighbor::parse(reader).map(Packet::Neighbor),
+            Some("router") => {
+                reader.word()?;
+                let lifetime_s = reader.number()?;
+                let network = match reader.has("prefix") {
+                    true => {
+                        let (address, bits) = reader.network()?;
+                        Some((address, bits, reader.number()?))
+                    }
+                    false => None,
+                };
+                let has_link = !reader.has("no-link");
+                Ok(Packet::Router { lifetime_s, network, has_link, faults: parse_faults(reader)? })
+            }
+            Some("routers?") => {
+                reader.word()?;
+                Ok(Packet::RouterQuestion)
+            }
+            Some("problem") => {
+                reader.word()?;
+                Ok(Packet::Problem { code: reader.number()?, pointer: reader.number()? })
             }
             _ => Tcp::parse(reader).map(Packet::Tcp),
         }
@@ -247,7 +250,7 @@ impl Tcp {
                     other => return Err(format!("nothing is sent with `{other}` anyway")),
                 },
                 "option" => tcp.option_bytes.extend(reader.hex()?),
-                other => tcp.faults.push(parse_fault(other, reader)?),
+                other => tcp.faults.push(Fault::parse(other, reader)?),
             }
         }
         Ok(tcp)
@@ -319,43 +322,6 @@ impl Tcp {
     }
 }
 
-fn parse_faults(reader: &mut Reader) -> Result<Vec<Fault>, String> {
-    let mut faults = Vec::new();
-    while let Some(word) = reader.next_word() {
-        faults.push(parse_fault(&word, reader)?);
-    }
-    Ok(faults)
-}
-
-fn parse_fault(word: &str, reader: &mut Reader) -> Result<Fault, String> {
-    Ok(match word {
-        "corrupt" => match reader.word()?.as_str() {
-            "checksum" => Fault::Checksum,
-            "ip-checksum" => Fault::Ipv4Checksum,
-            "data" => Fault::Data,
-            other => return Err(format!("`{other}` cannot be corrupted")),
-        },
-        "truncate" => Fault::Truncate(reader.number()?),
-        "pad" => Fault::Pad(reader.number()?),
-        "data-offset" => Fault::DataOffset(reader.number()?),
-        "header-length" => Fault::HeaderLength(reader.number()?),
-        "total-length" => Fault::TotalLength(reader.number()?),
-        "version" => Fault::Version(reader.number()?),
-        "fragment" => Fault::Fragment(reader.number()?),
-        "ip-options" => Fault::Ipv4Options(reader.hex()?),
-        "protocol" => Fault::Protocol(reader.number()?),
-        "ethertype" => Fault::EtherType(reader.number()?),
-        "from-ip" => Fault::FromIp(reader.address()?),
-        "to-ip" => Fault::ToIp(reader.address()?),
-        "to-mac" => match reader.word()?.as_str() {
-            "broadcast" => Fault::ToMac([0xff; 6]),
-            "other" => Fault::ToMac([2, 0, 0, 0, 0, 0x77]),
-            other => return Err(format!("a frame goes `to-mac` broadcast or other, not `{other}`")),
-        },
-        other => return Err(format!("`{other}` says nothing about a packet")),
-    })
-}
-
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -368,6 +334,10 @@ impl fmt::Display for Packet {
             }
             Packet::Icmp { kind, code, quotes, .. } => write!(f, "icmp {kind} {code} quotes {quotes}"),
             Packet::Bytes(bytes) => write!(f, "bytes {bytes:02x?}"),
+            Packet::Neighbor(neighbor) => neighbor.fmt(f),
+            Packet::Router { lifetime_s, .. } => write!(f, "router {lifetime_s}"),
+            Packet::RouterQuestion => f.write_str("routers?"),
+            Packet::Problem { code, pointer } => write!(f, "problem {code} {pointer}"),
         }
     }
 }

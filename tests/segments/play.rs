@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use holdline::shard::{CloseHow, CommitPoint, Shard};
+use holdline::shard::{CloseHow, CommitPoint};
 use holdline::tcp::Time;
 
 use super::packet::{Packet, Tcp};
 use super::script::{Script, Step};
-use super::stage::{Shown, Stage, config};
+use super::stage::{Shown, Stage, start_shard};
 
 /// What becomes of the process that runs the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,8 +71,7 @@ impl Stage {
     fn restarted(mut self) -> Result<Stage, String> {
         let application = self.shard.service_mut().taken();
         let storage = self.shard.into_storage();
-        let shard = Shard::new(config(&self.listen, &self.ends), storage, application, [9; 32], self.now);
-        let mut shard = shard.map_err(|error| error.to_string())?;
+        let mut shard = start_shard(&self.listen, &self.ends, storage, application, [9; 32], self.now)?;
         if self.is_draining {
             shard.refuse_new();
         }

@@ -1,6 +1,6 @@
 //! A line read word by word: numbers, half-open ranges, times, addresses, bytes in hexadecimal.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::script::CLIENT_PORT;
@@ -96,10 +96,18 @@ impl Reader {
         u32::try_from(time_us / 1_000_000).map_err(|_| "that many seconds do not fit".into())
     }
 
-    /// Takes an IPv4 address.
-    pub fn address(&mut self) -> Result<Ipv4Addr, String> {
+    /// Takes an address of either family.
+    pub fn address(&mut self) -> Result<IpAddr, String> {
         let word = self.word()?;
-        word.parse().map_err(|_| format!("`{word}` is not an IPv4 address"))
+        word.parse().map_err(|_| format!("`{word}` is not an address"))
+    }
+
+    /// Takes `ADDRESS/BITS`.
+    pub fn network(&mut self) -> Result<(IpAddr, u8), String> {
+        let word = self.word()?;
+        let network =
+            word.split_once('/').and_then(|(address, bits)| Some((address.parse().ok()?, bits.parse().ok()?)));
+        network.ok_or_else(|| format!("`{word}` is not an address with a prefix length"))
     }
 
     /// Takes bytes in hexadecimal.

@@ -1,7 +1,7 @@
 //! The script language: one conversation per file, a line for each thing that happens or must happen.
 //!
 //! ```text
-//! listen iss 5000 window 1000        the stack; always the first line
+//! listen iss 5000 window 1000        the stack; always the first line. `listen ipv6`: the conversation is over IPv6
 //! >> syn seq 100 mss 1460            goes into the stack
 //! >+ seq 101..201 ack 5001           waits, and goes in together with the next `>>`, in one batch
 //! << syn seq 5000 ack 101            comes out of it
@@ -35,6 +35,17 @@ pub enum Behaviour {
     Keep,
     /// Consumes nothing; stays open when the peer has closed.
     Stall,
+}
+
+/// What a script is played over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4, as most scripts are written.
+    Ipv4,
+    /// IPv4 as it is written, IPv6 on the wire: see `Ends::on_wire`.
+    Ipv4AsIpv6,
+    /// `listen ipv6`: a script that is about IPv6.
+    Ipv6,
 }
 
 /// What an application asks for one connection.
@@ -93,6 +104,8 @@ pub struct Listen {
     pub blocks: Option<u32>,
     /// The router, as the last byte of its address.
     pub gateway: Option<u8>,
+    /// What it is spoken to over.
+    pub family: Family,
     /// What the application does.
     pub behaviour: Behaviour,
 }
@@ -121,6 +134,7 @@ impl Listen {
             actives: None,
             blocks: None,
             gateway: None,
+            family: Family::Ipv4,
             behaviour: Behaviour::Keep,
         }
     }
@@ -163,7 +177,7 @@ pub enum Step {
     /// `half-close`: the same, and what the peer sends is still received.
     HalfClose { port: u16 },
     /// `connect`: the stack opens a connection to this client port, from the port that it listens on.
-    Connect { port: u16 },
+    Connect { port: u16, to: Option<std::net::IpAddr> },
     /// `abort`: RST now.
     Abort { port: u16 },
     /// `service NAME`: the application behaves otherwise from now on.
@@ -260,6 +274,7 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "actives" => listen.actives = Some(reader.number()?),
             "blocks" => listen.blocks = Some(reader.number()?),
             "gateway" => listen.gateway = Some(reader.number()?),
+            "ipv6" => listen.family = Family::Ipv6,
             "service" => listen.behaviour = behaviour(&reader.word()?)?,
             other => return Err(format!("`listen` knows no `{other}`")),
         }
@@ -286,7 +301,11 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
         "resume" => Step::Resume { port: reader.client_port()? },
         "close" => Step::Close { port: reader.client_port()? },
         "half-close" => Step::HalfClose { port: reader.client_port()? },
-        "connect" => Step::Connect { port: reader.client_port()? },
+        "connect" => {
+            let port = reader.client_port()?;
+            let to = if reader.has("to") { Some(reader.address()?) } else { None };
+            Step::Connect { port, to }
+        }
         "abort" => Step::Abort { port: reader.client_port()? },
         "service" => Step::Behave(behaviour(&reader.word()?)?),
         "asks" => Step::Ask(parse_wish(reader)?),

@@ -10,7 +10,7 @@
 //! Invariant: what comes out and is not expected is a failure.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, CongestionControl, FlowView, Notice, Push, Shard, Ticket};
@@ -21,7 +21,7 @@ use super::application::{Application, client_byte, server_byte};
 use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
 use super::packet::{Fault, Packet};
-use super::script::{Listen, Step};
+use super::script::{Family, Listen, Step};
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Shown {
 pub(super) struct Came {
     pub(super) packet: Packet,
     pub(super) payload: Vec<u8>,
-    pub(super) to: Ipv4Addr,
+    pub(super) to: IpAddr,
 }
 
 /// The stage.
@@ -62,9 +62,13 @@ pub struct Stage {
 }
 
 pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
-    let mut config = Config::new(ends.server, 24, &[listen.port]);
+    let mut config = Config::new(ends.server, if ends.server.is_ipv4() { 24 } else { 120 }, &[listen.port]);
     config.mac = ends.server_mac;
     config.mtu = listen.mtu.unwrap_or(config.mtu);
+    if listen.family == Family::Ipv4AsIpv6 {
+        // So that segments are as long as the script has them.
+        config.mtu += 20;
+    }
     config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
     config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
     config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
@@ -78,27 +82,39 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.dscp = listen.dscp.unwrap_or(config.dscp);
     config.ttl = listen.ttl.unwrap_or(config.ttl);
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
-    config.gateway = listen.gateway.map(|host| Ipv4Addr::new(10, 0, 0, host));
+    config.gateways.extend(listen.gateway.map(|host| ends.on_wire(IpAddr::from([10, 0, 0, host]))));
     config
+}
+
+/// A shard that starts on a storage.
+pub(super) fn start_shard(
+    listen: &Listen,
+    ends: &Ends,
+    storage: Storage,
+    application: Application,
+    secret: [u8; 32],
+    now: Time,
+) -> Result<Shard<Application>, String> {
+    let shard = Shard::new(config(listen, ends), storage, application, secret, now);
+    let mut shard = shard.map_err(|error| error.to_string())?;
+    if listen.family == Family::Ipv4AsIpv6 {
+        // A script that knows nothing of routers does not wait for questions for them.
+        let lasting = Packet::Router { lifetime_s: u16::MAX, network: None, has_link: true, faults: Vec::new() };
+        shard.receive(now, &[&build(&lasting, ends, &[])]);
+    }
+    Ok(shard)
 }
 
 impl Stage {
     pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
-        let ends = Ends {
-            server_mac: [0x02, 0, 0, 0, 0, 0x01],
-            client_mac: [0x02, 0, 0, 0, 0, 0x02],
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            client: Ipv4Addr::new(10, 0, 0, 2),
-            server_port: listen.port,
-        };
+        let ends = Ends::new(listen.family, listen.port);
         let mut capacity = Capacity::for_connections(1_000);
         capacity.flows = listen.flows.unwrap_or(capacity.flows);
         capacity.actives = listen.actives.unwrap_or(capacity.actives);
         capacity.blocks = listen.blocks.unwrap_or(capacity.blocks);
         let storage = Storage::in_memory_logged(capacity).map_err(|error| error.to_string())?;
         let application = Application::new(listen.behaviour);
-        let shard = Shard::new(config(listen, &ends), storage, application, [7; 32], start)
-            .map_err(|error| error.to_string())?;
+        let shard = start_shard(listen, &ends, storage, application, [7; 32], start)?;
         Ok(Stage {
             shard,
             ends,
@@ -144,9 +160,9 @@ impl Stage {
                 };
                 self.push(*bytes, push)?;
             }
-            Step::Connect { port } => {
-                let remote = SocketAddrV4::new(self.ends.client, *port);
-                self.clients.insert(*port, Client::default());
+            Step::Connect { port, to } => {
+                let remote = SocketAddr::new(to.unwrap_or(self.ends.client), *port);
+                self.clients.insert(*port, Client { address: *to, ..Client::default() });
                 let id =
                     self.shard.connect(self.now, None, self.listen.port, remote).map_err(|error| error.to_string())?;
                 self.opened.insert(*port, id);
@@ -182,7 +198,7 @@ impl Stage {
             Packet::Tcp(tcp) => {
                 let client = self.clients.entry(tcp.port).or_default();
                 let elsewhere = tcp.faults.iter().find_map(|fault| match fault {
-                    Fault::FromIp(address) => Some(*address),
+                    Fault::FromIp(address) => Some(self.ends.on_wire(*address)),
                     _ => None,
                 });
                 client.address = elsewhere;
@@ -191,6 +207,7 @@ impl Stage {
                 if tcp.syn {
                     client.offered = Offered {
                         mss: tcp.mss,
+                        mss_default: if self.ends.server.is_ipv4() { 536 } else { 1_220 },
                         has_option_bytes: !tcp.option_bytes.is_empty(),
                         has_window_scale: tcp.window_scale.is_some(),
                     };
@@ -207,7 +224,13 @@ impl Stage {
             Packet::Icmp { quotes, port, .. } => {
                 *quotes = self.clients.entry(*port).or_default().real(*quotes);
             }
-            Packet::Arp { .. } | Packet::Echo { .. } | Packet::Bytes(_) => {}
+            Packet::Arp { .. }
+            | Packet::Neighbor(_)
+            | Packet::Router { .. }
+            | Packet::RouterQuestion
+            | Packet::Problem { .. }
+            | Packet::Echo { .. }
+            | Packet::Bytes(_) => {}
         }
         build(&packet, &self.ends, &payload)
     }
@@ -289,6 +312,9 @@ impl Stage {
         });
         for frame in frames {
             let came = parse(&frame, &self.ends).map_err(|what| format!("out came {what}: {frame:02x?}"))?;
+            if came.0 == Packet::RouterQuestion && self.listen.family == Family::Ipv4AsIpv6 {
+                continue;
+            }
             self.came.push_back(Came { packet: came.0, payload: came.1, to: came.2 });
         }
         let (notices, opened) = (&mut self.notices, &mut self.opened);

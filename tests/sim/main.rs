@@ -76,7 +76,21 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
         &[Rule::AckMissing, Rule::AckOfUnsent, Rule::HandshakeAckRejected, Rule::PayloadAfterFin, Rule::SynSentRefused],
         "both stacks follow the rules, and nobody guesses at connections of others",
     ),
+    (
+        &[
+            Rule::Ipv6Fragment,
+            Rule::Ipv6HeaderRefused,
+            Rule::Ipv6ProblemTold,
+            Rule::Ipv6ProblemThrottled,
+            Rule::NeighborAnswers,
+            Rule::NeighborLearns,
+            Rule::NeighborIgnored,
+            Rule::RouterLearns,
+        ],
+        "all worlds are IPv4",
+    ),
     (&[Rule::SynSentSimultaneous], "the node opens no connection"),
+    (&[Rule::HandshakeCutShort], "nobody floods the node with SYNs"),
     (
         &[Rule::ListenSendsCookie, Rule::CookieAccepted, Rule::CookieNoRoom],
         "a cookie may open an ended connection again",

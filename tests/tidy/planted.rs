@@ -69,7 +69,7 @@ fn a_crate_beside_its_door_is_found() {
         ("src/wire/x.rs", "use smoltcp::wire::Ipv4Packet;", 0),
         ("src/tcp/x.rs", "fn f() { tracing::info!(\"\"); }", 1),
         ("src/shard/x.rs", "fn f() { tracing::info!(\"\"); }", 0),
-        ("src/server/x.rs", "use hashbrown as table;", 1),
+        ("src/server/x.rs", "use memmap2 as map;", 1),
         ("src/server/x.rs", "let rand = 4; let x = my::rand::y; // rand::x", 0),
         ("src/server/x.rs", "use nix::libc::close;", 0),
         ("src/server/x.rs", "use libc::close;", 1),

@@ -40,7 +40,6 @@ const DOORS: &[(&str, Door)] = &[
     // cli waits for what a server tells on the channels that server gives it (agreed deviation).
     ("crossbeam", Door::Only(&["server", "shard", "cli"])),
     ("getrandom", Door::Only(&["server", "cli", "flows"])),
-    ("hashbrown", Door::Only(&["flows"])),
     ("http_body_util", Door::Only(&["server", "cli"])),
     // cli is the client of the control API that server serves.
     ("hyper", Door::Only(&["server", "cli"])),

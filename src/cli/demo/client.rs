@@ -7,7 +7,7 @@
 //! Invariant: a failed connection is counted and its first error told; it never ends the process.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, setsockopt, socket, sockopt,
 };
 
 use super::lines::{Line, Tally};
@@ -29,7 +29,7 @@ use crate::cli::Outcome;
 pub struct Arguments {
     /// Whom to connect to.
     #[arg(long)]
-    pub server: SocketAddrV4,
+    pub server: SocketAddr,
     /// How many connections to make.
     #[arg(long)]
     pub clients: usize,
@@ -245,25 +245,23 @@ impl Crowd<'_> {
     }
 }
 
-fn connecting_stream(server: SocketAddrV4) -> io::Result<TcpStream> {
+fn connecting_stream(server: SocketAddr) -> io::Result<TcpStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let descriptor = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-    match connect(descriptor.as_raw_fd(), &SockaddrIn::from(server)) {
+    let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let descriptor = socket(family, SockType::Stream, flags, None)?;
+    match connect(descriptor.as_raw_fd(), &SockaddrStorage::from(server)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(TcpStream::from(descriptor)),
         Err(errno) => Err(errno.into()),
     }
 }
 
 /// The local address of a connection, or why there is none.
-fn established(stream: &TcpStream) -> io::Result<SocketAddrV4> {
+fn established(stream: &TcpStream) -> io::Result<SocketAddr> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
     stream.peer_addr()?;
-    match stream.local_addr()? {
-        SocketAddr::V4(local) => Ok(local),
-        SocketAddr::V6(_) => Err(ErrorKind::Unsupported.into()),
-    }
+    stream.local_addr()
 }
 
 fn say(line: &Line) -> io::Result<()> {

@@ -6,7 +6,7 @@
 //! Invariant: no process outlives the demo: each ends when its standard input does.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ use crossbeam::channel::{Receiver, bounded};
 use nix::sys::signal::Signal;
 
 use super::lines::{Line, Tally};
-use super::namespace::SERVER_ADDRESS;
 
 /// How many clients there are and how they are spread over processes.
 #[derive(Clone, Copy, Debug)]
@@ -82,13 +81,16 @@ struct Process {
 
 impl Crew {
     /// Starts the processes; they wait for [`Crew::begin`].
-    pub fn start(plan: Plan) -> io::Result<Crew> {
+    ///
+    /// They connect to these addresses in turn.
+    pub fn start(plan: Plan, addresses: &[(IpAddr, u8)]) -> io::Result<Crew> {
         let (sender, lines) = bounded(1024);
         let mut processes = Vec::new();
-        for (index, port) in plan.ports().into_iter().enumerate() {
+        let addresses = addresses.iter().cycle().map(|&(address, _)| address);
+        for (index, (port, address)) in plan.ports().into_iter().zip(addresses).enumerate() {
             let mut child = Command::new("/proc/self/exe")
                 .arg("demo-client")
-                .arg(format!("--server={}", SocketAddrV4::new(SERVER_ADDRESS, port)))
+                .arg(format!("--server={}", SocketAddr::new(address, port)))
                 .arg(format!("--clients={}", plan.share(u32::try_from(index).unwrap_or(u32::MAX))))
                 .arg(format!("--rounds={}", plan.rounds))
                 .arg(format!("--payload={}", plan.payload_bytes))

@@ -4,7 +4,7 @@
 //!
 //! Invariant: every wait has an end. What is not there by then is a trouble, told with its number.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::select;
@@ -348,7 +348,7 @@ impl<'a> Drive<'a> {
         }
     }
 
-    fn on_opened(&mut self, flow: FlowId, local: SocketAddrV4, remote: SocketAddrV4) {
+    fn on_opened(&mut self, flow: FlowId, local: SocketAddr, remote: SocketAddr) {
         if !self.seats.open(flow, Payload::new(remote, local.port())) {
             self.give_up(format!("more connections than clients: {remote} to {local}"));
         }

@@ -1,14 +1,15 @@
 //! The demo's private network: a namespace of its own, and a virtual cable in it.
 //!
-//! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16: a TAP, or a veth
-//! pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the processes in it.
-//! Root needs a network namespace only; a plain user takes a user namespace along, where it counts as root.
+//! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16 and fd77::1/64: a
+//! TAP, or a veth pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the
+//! processes in it. Root needs a network namespace only; a plain user takes a user namespace along, where it counts as
+//! root.
 //!
 //! Invariant: called before the process has a second thread, because a user namespace is for whole processes.
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -17,14 +18,17 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
-/// The kernel's side of the cable: every client has this address.
-pub const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The kernel's side of the cable: clients have these addresses.
+const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const CLIENT_ADDRESS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 
 /// Our side.
-pub const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const SERVER_ADDRESS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 
-/// The network of both.
-pub const PREFIX: u8 = 16;
+/// The networks of both.
+const PREFIX: u8 = 16;
+const PREFIX_IPV6: u8 = 64;
 
 /// What connects the clients with the server.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,11 +67,8 @@ pub enum NamespaceError {
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// Nobody answers for our address.
-    #[error(
-        "after {} s no answer to ARP for {SERVER_ADDRESS}: holdline does not answer on its cable",
-        ANSWER_MAX.as_secs()
-    )]
-    Silent,
+    #[error("after {max_s} s no answer for {0}: holdline does not answer on its cable", max_s = ANSWER_MAX.as_secs())]
+    Silent(IpAddr),
     /// The question could not be asked.
     #[error("cannot ask for {SERVER_ADDRESS} in the private network: {0}")]
     Ask(io::Error),
@@ -88,9 +89,16 @@ pub fn enter() -> Result<(), NamespaceError> {
     write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
+/// A cable: our end, and our addresses with their prefixes, at least one.
+pub struct Laid {
+    pub link: Box<dyn Link>,
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
 /// Makes the cable and sets up the kernel's side of it. Where nothing is wanted it is a TAP, or a veth pair where a TAP
-/// cannot be had, which is said on standard error.
-pub fn lay_cable(wanted: Option<Cable>) -> Result<Box<dyn Link>, NamespaceError> {
+/// cannot be had, which is said on standard error. There is an address of each family, or none of IPv6 where the kernel
+/// has none, which is said too.
+pub fn lay_cable(wanted: Option<Cable>) -> Result<Laid, NamespaceError> {
     let link: Box<dyn Link> = match wanted {
         Some(Cable::Tap) => Box::new(Tap::open(NAME)?),
         Some(Cable::VethRaw) => Box::new(lay_veth()?),
@@ -104,11 +112,16 @@ pub fn lay_cable(wanted: Option<Cable>) -> Result<Box<dyn Link>, NamespaceError>
         },
     };
     interface::bring_up("lo")?;
-    interface::set_address(NAME, CLIENT_ADDRESS, PREFIX)?;
+    interface::set_address(NAME, CLIENT_ADDRESS.into(), PREFIX)?;
     interface::bring_up(NAME)?;
+    let mut addresses = vec![(SERVER_ADDRESS.into(), PREFIX)];
+    match interface::set_address(NAME, CLIENT_ADDRESS_IPV6.into(), PREFIX_IPV6) {
+        Ok(()) => addresses.push((SERVER_ADDRESS_IPV6.into(), PREFIX_IPV6)),
+        Err(error) => eprintln!("the demo is over IPv4 alone: {error}"),
+    }
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
     let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
-    Ok(link)
+    Ok(Laid { link, addresses })
 }
 
 /// A veth pair: the kernel has one end, our socket is on the other.
@@ -118,8 +131,31 @@ fn lay_veth() -> Result<Raw, NamespaceError> {
     Ok(Raw::open(OUR_END)?)
 }
 
-/// Waits until the kernel knows holdline's Ethernet address, so that no first packet is lost for the lack of it.
-pub fn wait_for_answer() -> Result<(), NamespaceError> {
+/// Waits until the kernel knows holdline's Ethernet address for each of its addresses, so that no first packet is lost
+/// for the lack of it.
+pub fn wait_for_answers(addresses: &[(IpAddr, u8)]) -> Result<(), NamespaceError> {
+    for &(address, _) in addresses {
+        match address {
+            IpAddr::V4(_) => wait_for_arp()?,
+            IpAddr::V6(_) => wait_for_reset(address)?,
+        }
+    }
+    Ok(())
+}
+
+/// There is no file that tells of neighbours over IPv6; a port that nobody listens on tells that they are found.
+fn wait_for_reset(address: IpAddr) -> Result<(), NamespaceError> {
+    let until = Instant::now() + ANSWER_MAX;
+    while Instant::now() < until {
+        match TcpStream::connect_timeout(&(address, 9).into(), ANSWER_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
+            Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+    Err(NamespaceError::Silent(address))
+}
+
+fn wait_for_arp() -> Result<(), NamespaceError> {
     let socket = UdpSocket::bind((CLIENT_ADDRESS, 0)).map_err(NamespaceError::Ask)?;
     let until = Instant::now() + ANSWER_MAX;
     while Instant::now() < until {
@@ -131,7 +167,7 @@ pub fn wait_for_answer() -> Result<(), NamespaceError> {
             return Ok(());
         }
     }
-    Err(NamespaceError::Silent)
+    Err(NamespaceError::Silent(SERVER_ADDRESS.into()))
 }
 
 /// Whether `/proc/net/arp` has a complete entry: address, type, flags (2: complete), Ethernet address.

@@ -3,7 +3,7 @@
 //! A byte depends on the connection (the client's address and port, the server's port), on the round and on its offset,
 //! so that a push to a wrong connection, a round that is missing or doubled, and bytes out of order all show.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 /// The bytes of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -13,9 +13,13 @@ pub struct Payload {
 
 impl Payload {
     /// For the connection from `client` to the server's port.
-    pub fn new(client: SocketAddrV4, server_port: u16) -> Payload {
-        let address = u64::from(client.ip().to_bits());
-        Payload { seed: mixed(address << 32 | u64::from(client.port()) << 16 | u64::from(server_port)) }
+    pub fn new(client: SocketAddr, server_port: u16) -> Payload {
+        let address = match client.ip() {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => mixed((address.to_bits() >> 64) as u64) ^ address.to_bits() as u64,
+        };
+        let ports = u64::from(client.port()) << 16 | u64::from(server_port);
+        Payload { seed: mixed(mixed(address) ^ ports) }
     }
 
     /// For every connection alike.
@@ -77,7 +81,7 @@ mod tests {
     const ROUNDS: u32 = 3;
 
     fn stream(client_port: u16, payload_bytes: usize) -> Vec<u8> {
-        let payload = Payload::new(SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), client_port), 7000);
+        let payload = Payload::new((Ipv4Addr::new(10, 77, 0, 1), client_port).into(), 7000);
         let mut stream = vec![0; payload_bytes * ROUNDS as usize];
         for (round, bytes) in (0..).zip(stream.chunks_mut(payload_bytes)) {
             payload.fill(round, 0, bytes);
@@ -86,7 +90,7 @@ mod tests {
     }
 
     fn check(client_port: u16, position: u64, bytes: &[u8], payload_bytes: usize) -> u64 {
-        let client = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), client_port);
+        let client = SocketAddr::from((Ipv4Addr::new(10, 77, 0, 1), client_port));
         Payload::new(client, 7000).wrong_bytes(position, bytes, payload_bytes, ROUNDS)
     }
 

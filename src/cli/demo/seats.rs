@@ -3,11 +3,8 @@
 //! One seat for each slot of the shard's table. All of it is allocated and touched before the first measurement of
 //! memory, so that it is no part of what a connection costs.
 
-use std::net::SocketAddrV4;
-
 use holdline::flows::FlowId;
 
-use super::namespace::SERVER_ADDRESS;
 use super::payload::Payload;
 
 /// One connection.
@@ -44,12 +41,8 @@ pub struct Seats {
 impl Seats {
     /// Room for slots up to `slots` and for `clients` connections over the whole time.
     pub fn new(slots: u32, clients: u32) -> Seats {
-        let nobody = Seat {
-            flow: FlowId::new(0, 0, 0),
-            payload: Payload::new(SocketAddrV4::new(SERVER_ADDRESS, 1), 1),
-            pushed_at_us: 0,
-            state: SeatState::Empty,
-        };
+        let nobody =
+            Seat { flow: FlowId::new(0, 0, 0), payload: Payload::shared(), pushed_at_us: 0, state: SeatState::Empty };
         Seats { seats: vec![nobody; slots as usize], order: vec![u32::MAX; clients as usize], taken: 0 }
     }
 

@@ -1,16 +1,14 @@
-//! Recorded packets: where their fields stand, and how one is changed without hiding what was wrong with it.
+//! Recorded packets: where their fields stand.
 //!
-//! In: Ethernet frames of captures, which may be cut, broken or of another protocol. Out: a [`View`] of what is
-//! IPv4 and can be told, and changes in place that carry every checksum along by its difference (RFC 1624), so that
-//! a checksum that was right stays right and one that was wrong stays wrong.
+//! In: Ethernet frames of captures, which may be cut, broken or of another protocol. Out: a [`View`] of what is IP and
+//! can be told.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use holdline::tcp::Control;
-use holdline::wire::Sum;
 
-/// Offsets of fields, the IPv4 header's in a frame and the TCP header's in a segment.
-mod field {
+/// Offsets of fields, the IP header's in a frame and the TCP header's in a segment.
+pub(super) mod field {
     pub const ETHERTYPE: usize = 12;
     pub const IP: usize = 14;
     pub const TOTAL_BYTES: usize = IP + 2;
@@ -27,20 +25,32 @@ mod field {
     pub const TCP_OPTIONS: usize = 20;
     pub const ARP_OPERATION: usize = 20;
     pub const ARP_TARGET: usize = 38;
+    pub const IPV6_PAYLOAD_BYTES: usize = IP + 4;
+    pub const IPV6_NEXT_HEADER: usize = IP + 6;
+    pub const IPV6_SOURCE: usize = IP + 8;
+    pub const IPV6_DESTINATION: usize = IP + 24;
+    pub const IPV6_END: usize = IP + 40;
 }
 
 /// ICMP's protocol number.
 pub const ICMP: u8 = 1;
+/// That of ICMP over IPv6.
+pub const ICMPV6: u8 = 58;
 /// That of TCP.
 pub const TCP: u8 = 6;
+/// Extension headers that may stand before TCP: options for each hop, routing, a fragment, options for the destination.
+const EXTENSIONS: [u8; 4] = [0, 43, FRAGMENT, 60];
+const FRAGMENT: u8 = 44;
+/// The message by which a neighbour asks for an address.
+const SOLICITATION: u8 = 135;
 
 /// What a frame is, as far as it concerns a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum View {
-    /// An ARP request for an address.
-    ArpRequest(Ipv4Addr),
-    /// An IPv4 packet that is no TCP, or a fragment of whatever.
-    Ip { source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, is_fragment: bool },
+    /// Somebody asks who has an address, by ARP or neighbour discovery.
+    Question(IpAddr),
+    /// An IP packet that is no TCP, or a fragment of whatever.
+    Ip { source: IpAddr, destination: IpAddr, protocol: u8, is_fragment: bool },
     /// A TCP segment whose header is all there.
     Tcp(Segment),
 }
@@ -48,8 +58,8 @@ pub enum View {
 /// A recorded TCP segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
-    pub source: SocketAddrV4,
-    pub destination: SocketAddrV4,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
     pub seq: u32,
     pub ack: u32,
     pub control: Control,
@@ -58,9 +68,9 @@ pub struct Segment {
     pub payload_bytes: u32,
     pub options: Options,
     /// Where the TCP header begins in the frame.
-    at: usize,
+    pub(super) at: usize,
     /// Where the payload does.
-    payload_at: usize,
+    pub(super) payload_at: usize,
 }
 
 /// The options of a segment, each with where its value stands in the frame.
@@ -73,8 +83,8 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// Left and right edges, up to four pairs.
     pub sack: [Option<(u32, u32)>; 4],
-    echo_at: usize,
-    sack_at: usize,
+    pub(super) echo_at: usize,
+    pub(super) sack_at: usize,
 }
 
 /// A kind of option that both sides must offer.
@@ -109,7 +119,8 @@ impl Segment {
     }
 }
 
-fn word(frame: &[u8], at: usize) -> Option<u16> {
+/// A field of 16 bits.
+pub(super) fn word(frame: &[u8], at: usize) -> Option<u16> {
     frame.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
@@ -121,51 +132,87 @@ fn long(frame: &[u8], at: usize) -> Option<u32> {
 pub fn view(frame: &[u8], cut_bytes: u32) -> Option<View> {
     match word(frame, field::ETHERTYPE)? {
         0x0806 if word(frame, field::ARP_OPERATION)? == 1 => {
-            Some(View::ArpRequest(Ipv4Addr::from_bits(long(frame, field::ARP_TARGET)?)))
+            Some(View::Question(Ipv4Addr::from_bits(long(frame, field::ARP_TARGET)?).into()))
         }
-        0x0800 => view_ip(frame, cut_bytes),
+        0x0800 => view_ipv4(frame, cut_bytes),
+        0x86dd => view_ipv6(frame, cut_bytes),
         _ => None,
     }
 }
 
-fn view_ip(frame: &[u8], cut_bytes: u32) -> Option<View> {
+fn view_ipv4(frame: &[u8], cut_bytes: u32) -> Option<View> {
     let first = *frame.get(field::IP)?;
-    let source = Ipv4Addr::from_bits(long(frame, field::SOURCE)?);
-    let destination = Ipv4Addr::from_bits(long(frame, field::DESTINATION)?);
+    let source = Ipv4Addr::from_bits(long(frame, field::SOURCE)?).into();
+    let destination = Ipv4Addr::from_bits(long(frame, field::DESTINATION)?).into();
     let protocol = frame[field::PROTOCOL];
     let is_fragment = word(frame, field::FRAGMENT)? & 0x3fff != 0;
     let header_bytes = usize::from(first & 0xf) * 4;
+    let other = View::Ip { source, destination, protocol, is_fragment };
     if protocol != TCP || is_fragment || first >> 4 != 4 || header_bytes < 20 {
-        return Some(View::Ip { source, destination, protocol, is_fragment });
+        return Some(other);
     }
-    let at = field::IP + header_bytes;
-    let segment = || {
-        let payload_at = at + usize::from(frame.get(at + field::TCP_HEADER_WORDS)? >> 4) * 4;
-        let options = frame.get(at + field::TCP_OPTIONS..payload_at)?;
-        let captured_bytes = frame.len() - field::IP + cut_bytes as usize;
-        // Where a host leaves cutting to its network device, the length may be 0.
-        let total_bytes = match usize::from(word(frame, field::TOTAL_BYTES)?) {
-            0 => captured_bytes.min(usize::from(u16::MAX)),
-            stated_bytes => stated_bytes,
-        };
-        Some(Segment {
-            source: SocketAddrV4::new(source, word(frame, at)?),
-            destination: SocketAddrV4::new(destination, word(frame, at + 2)?),
-            seq: long(frame, at + 4)?,
-            ack: long(frame, at + field::TCP_ACK)?,
-            control: Control(frame[at + field::TCP_CONTROL] & 0x3f),
-            window: word(frame, at + field::TCP_WINDOW)?,
-            payload_bytes: (field::IP + total_bytes).saturating_sub(payload_at) as u32,
-            options: read_options(options, at + field::TCP_OPTIONS),
-            at,
-            payload_at,
-        })
+    let stated_end = match usize::from(word(frame, field::TOTAL_BYTES)?) {
+        0 => None,
+        total_bytes => Some(field::IP + total_bytes),
     };
-    Some(segment().map_or(View::Ip { source, destination, protocol, is_fragment }, View::Tcp))
+    let end = stated_end.unwrap_or_else(|| end_of_all(frame, cut_bytes));
+    Some(view_tcp(frame, [source, destination], field::IP + header_bytes, end).unwrap_or(other))
+}
+
+fn view_ipv6(frame: &[u8], cut_bytes: u32) -> Option<View> {
+    let source = ipv6_at(frame, field::IPV6_SOURCE)?;
+    let destination = ipv6_at(frame, field::IPV6_DESTINATION)?;
+    let (mut protocol, mut at, mut is_fragment) = (frame[field::IPV6_NEXT_HEADER], field::IPV6_END, false);
+    while EXTENSIONS.contains(&protocol) {
+        is_fragment |= protocol == FRAGMENT && word(frame, at + 2)? & 0xfff9 != 0;
+        let bytes = if protocol == FRAGMENT { 8 } else { 8 + 8 * usize::from(*frame.get(at + 1)?) };
+        (protocol, at) = (*frame.get(at)?, at + bytes);
+    }
+    let other = View::Ip { source, destination, protocol, is_fragment };
+    if protocol == ICMPV6 && frame.get(at) == Some(&SOLICITATION) {
+        return ipv6_at(frame, at + 8).map(View::Question);
+    }
+    if protocol != TCP || is_fragment || frame[field::IP] >> 4 != 6 {
+        return Some(other);
+    }
+    let stated_end = match usize::from(word(frame, field::IPV6_PAYLOAD_BYTES)?) {
+        0 => None,
+        payload_bytes => Some(field::IPV6_END + payload_bytes),
+    };
+    let end = stated_end.unwrap_or_else(|| end_of_all(frame, cut_bytes));
+    Some(view_tcp(frame, [source, destination], at, end).unwrap_or(other))
+}
+
+fn ipv6_at(frame: &[u8], at: usize) -> Option<IpAddr> {
+    Some(Ipv6Addr::from(*frame.get(at..)?.first_chunk::<16>()?).into())
+}
+
+/// Where a packet ends that does not say so: a host that leaves cutting to its network device may write the length 0.
+fn end_of_all(frame: &[u8], cut_bytes: u32) -> usize {
+    let captured_bytes = frame.len() - field::IP + cut_bytes as usize;
+    field::IP + captured_bytes.min(usize::from(u16::MAX))
+}
+
+/// The segment whose header begins at `at`, in a packet that ends at `end`; `None` where it is not all there.
+fn view_tcp(frame: &[u8], [source, destination]: [IpAddr; 2], at: usize, end: usize) -> Option<View> {
+    let payload_at = at + usize::from(frame.get(at + field::TCP_HEADER_WORDS)? >> 4) * 4;
+    let options = frame.get(at + field::TCP_OPTIONS..payload_at)?;
+    Some(View::Tcp(Segment {
+        source: SocketAddr::new(source, word(frame, at)?),
+        destination: SocketAddr::new(destination, word(frame, at + 2)?),
+        seq: long(frame, at + 4)?,
+        ack: long(frame, at + field::TCP_ACK)?,
+        control: Control(frame[at + field::TCP_CONTROL] & 0x3f),
+        window: word(frame, at + field::TCP_WINDOW)?,
+        payload_bytes: end.saturating_sub(payload_at) as u32,
+        options: read_options(options, at + field::TCP_OPTIONS),
+        at,
+        payload_at,
+    }))
 }
 
 /// Calls `take` with the kind, the value and the offset of the value of each option.
-fn walk(options: &[u8], mut take: impl FnMut(u8, &[u8], usize)) {
+pub(super) fn walk(options: &[u8], mut take: impl FnMut(u8, &[u8], usize)) {
     let mut at = 0;
     while let Some(&kind) = options.get(at) {
         if kind == 0 {
@@ -200,158 +247,4 @@ fn read_options(bytes: &[u8], start: usize) -> Options {
         _ => {}
     });
     options
-}
-
-/// What can be wrong with the checksum of a recorded segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Checksum {
-    Right,
-    /// Only the pseudo header is in it: the sender has left the rest to its network device.
-    Partial,
-    Wrong,
-}
-
-/// A frame that is changed on its way into a replay.
-pub struct Editor<'a> {
-    frame: &'a mut Vec<u8>,
-    segment: Segment,
-}
-
-impl<'a> Editor<'a> {
-    /// Opens the frame that `segment` is a view of.
-    pub fn new(frame: &'a mut Vec<u8>, segment: Segment) -> Editor<'a> {
-        Editor { frame, segment }
-    }
-
-    fn tcp_checksum_at(&self) -> usize {
-        self.segment.at + field::TCP_CHECKSUM
-    }
-
-    /// Whether the frame ends before the packet does.
-    pub fn is_short(&self) -> bool {
-        self.frame.len() < self.segment.payload_at + self.segment.payload_bytes as usize
-    }
-
-    /// Fills what is missing with zeros, and makes the TCP checksum right, as what it was of is lost.
-    pub fn complete(&mut self) {
-        self.frame.resize(self.segment.payload_at + self.segment.payload_bytes as usize, 0);
-        self.fix_tcp_checksum();
-    }
-
-    fn pseudo_header(&self, tcp_bytes: usize) -> Sum {
-        let (source, destination) = (self.segment.source.ip().to_bits(), self.segment.destination.ip().to_bits());
-        Sum::default().add_pseudo_header(source, destination, tcp_bytes)
-    }
-
-    fn tcp(&self) -> &[u8] {
-        let end = self.segment.payload_at + self.segment.payload_bytes as usize;
-        &self.frame[self.segment.at..end.min(self.frame.len())]
-    }
-
-    /// What is wrong with the TCP checksum.
-    pub fn checksum(&self) -> Checksum {
-        let tcp = self.tcp();
-        if self.pseudo_header(tcp.len()).add_bytes(tcp).finish() == 0 {
-            return Checksum::Right;
-        }
-        let recorded = word(tcp, field::TCP_CHECKSUM).unwrap_or_default();
-        let is_partial = [tcp.len(), 0].iter().any(|&bytes| recorded == !self.pseudo_header(bytes).finish());
-        if is_partial { Checksum::Partial } else { Checksum::Wrong }
-    }
-
-    /// Whether the IPv4 header's checksum is right.
-    pub fn is_ip_checksum_right(&self) -> bool {
-        Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish() == 0
-    }
-
-    /// Makes the IPv4 header's checksum right, and a length of 0 what it means.
-    pub fn fix_ip_checksum(&mut self) {
-        let total_bytes = self.segment.payload_at + self.segment.payload_bytes as usize - field::IP;
-        self.put(field::TOTAL_BYTES, &(total_bytes as u16).to_be_bytes());
-        self.put(field::IP_CHECKSUM, &[0, 0]);
-        let sum = Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish();
-        self.put(field::IP_CHECKSUM, &sum.to_be_bytes());
-    }
-
-    /// Makes the TCP checksum right.
-    pub fn fix_tcp_checksum(&mut self) {
-        let at = self.tcp_checksum_at();
-        self.put(at, &[0, 0]);
-        let sum = self.pseudo_header(self.tcp().len()).add_bytes(self.tcp()).finish();
-        self.put(at, &sum.to_be_bytes());
-    }
-
-    /// Whether the packet leaves its length to the network device.
-    pub fn has_no_length(&self) -> bool {
-        word(self.frame, field::TOTAL_BYTES) == Some(0)
-    }
-
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.frame[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Replaces bytes of the TCP header and carries its checksum along.
-    fn replace(&mut self, at: usize, bytes: &[u8]) {
-        let tcp_at = self.segment.at;
-        // Words are counted from the beginning of the header, which is at an even place.
-        let start = tcp_at + (at - tcp_at) / 2 * 2;
-        let end = (at + bytes.len()).next_multiple_of(2).min(self.frame.len());
-        let old = self.frame[start..end].to_vec();
-        self.put(at, bytes);
-        let new = self.frame[start..end].to_vec();
-        self.carry(self.tcp_checksum_at(), &old, &new);
-    }
-
-    /// Changes a checksum by the difference of words that it covers.
-    fn carry(&mut self, checksum_at: usize, old: &[u8], new: &[u8]) {
-        let before = word(self.frame, checksum_at).unwrap_or_default();
-        let without_old = Sum::default().add_words(&[!before, Sum::default().add_bytes(old).finish()]);
-        let after = without_old.add_bytes(new).finish();
-        self.put(checksum_at, &after.to_be_bytes());
-    }
-
-    /// Acknowledges something else.
-    pub fn set_ack(&mut self, ack: u32) {
-        self.replace(self.segment.at + field::TCP_ACK, &ack.to_be_bytes());
-    }
-
-    /// Echoes another timestamp.
-    pub fn set_echo(&mut self, echo: u32) {
-        if self.segment.options.timestamps.is_some() {
-            self.replace(self.segment.options.echo_at, &echo.to_be_bytes());
-        }
-    }
-
-    /// Moves all edges of selective acknowledgments.
-    pub fn shift_sack(&mut self, delta: u32) {
-        let pairs = self.segment.options.sack.into_iter().flatten().enumerate();
-        for (index, (left, right)) in pairs {
-            let edges = [left.wrapping_add(delta).to_be_bytes(), right.wrapping_add(delta).to_be_bytes()].concat();
-            self.replace(self.segment.options.sack_at + index * 8, &edges);
-        }
-    }
-
-    /// Overwrites an option by such of no meaning.
-    pub fn erase(&mut self, option: Negotiated) {
-        let (start, mut found) = (self.segment.at + field::TCP_OPTIONS, None);
-        walk(&self.frame[start..self.segment.payload_at], |kind, value, at| {
-            if kind == option as u8 {
-                found = Some((start + at - 2, value.len() + 2));
-            }
-        });
-        if let Some((at, bytes)) = found {
-            self.replace(at, &vec![1; bytes]);
-        }
-    }
-
-    /// Moves the packet to other addresses.
-    pub fn set_addresses(&mut self, source: Ipv4Addr, destination: Ipv4Addr) {
-        let old = self.frame[field::SOURCE..field::SOURCE + 8].to_vec();
-        let new = [source.octets(), destination.octets()].concat();
-        self.put(field::SOURCE, &new);
-        self.carry(field::IP_CHECKSUM, &old, &new);
-        self.carry(self.tcp_checksum_at(), &old, &new);
-        self.segment.source.set_ip(source);
-        self.segment.destination.set_ip(destination);
-    }
 }

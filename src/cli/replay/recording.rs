@@ -7,7 +7,7 @@
 //! begin of another one begins another one here; a SYN that it did not is part of the conversation that there is.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use holdline::link::pcap::CapturedFrame;
 use holdline::tcp::Control;
@@ -42,7 +42,7 @@ pub struct Event {
 /// A connection between one client and the recorded server.
 #[derive(Debug)]
 pub struct Conversation {
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     pub server_port: u16,
     /// The initial sequence number of the client, or where a capture without a SYN begins.
     pub client_isn: u32,
@@ -73,15 +73,15 @@ pub struct Recording {
     pub conversations: Vec<Conversation>,
     pub skipped: Skipped,
     /// Ends that were seen to be asked for a connection, for who has named the wrong one.
-    pub servers: Vec<SocketAddrV4>,
+    pub servers: Vec<SocketAddr>,
 }
 
 /// The two ends of a segment, as the key of its conversation.
-type Ends = (SocketAddrV4, u16);
+type Ends = (SocketAddr, u16);
 
 impl Recording {
     /// Sorts the frames of a capture.
-    pub fn new(frames: Vec<CapturedFrame>, address: Ipv4Addr, ports: &[u16]) -> Recording {
+    pub fn new(frames: Vec<CapturedFrame>, address: IpAddr, ports: &[u16]) -> Recording {
         let mut recording = Recording::default();
         for frame in frames {
             recording.take(frame, address, ports);
@@ -91,7 +91,7 @@ impl Recording {
         recording
     }
 
-    fn take(&mut self, captured: CapturedFrame, address: Ipv4Addr, ports: &[u16]) {
+    fn take(&mut self, captured: CapturedFrame, address: IpAddr, ports: &[u16]) {
         let CapturedFrame { at_ns, bytes, cut_bytes, .. } = captured;
         let Some(view) = packet::view(&bytes, cut_bytes) else {
             self.skipped.not_ipv4 += 1;
@@ -102,12 +102,12 @@ impl Recording {
                 if segment.is_syn() && !self.servers.contains(&segment.destination) {
                     self.servers.push(segment.destination);
                 }
-                let is_listed = |end: SocketAddrV4| *end.ip() == address && ports.contains(&end.port());
+                let is_listed = |end: SocketAddr| end.ip() == address && ports.contains(&end.port());
                 match (is_listed(segment.destination), is_listed(segment.source)) {
                     (true, _) => Some(Sender::Client),
                     (false, true) => Some(Sender::Server),
                     (false, false) => {
-                        let ips = [*segment.source.ip(), *segment.destination.ip()];
+                        let ips = [segment.source.ip(), segment.destination.ip()];
                         let skipped = &mut self.skipped;
                         *(if ips.contains(&address) { &mut skipped.other_ports } else { &mut skipped.other_hosts }) +=
                             1;
@@ -115,9 +115,10 @@ impl Recording {
                     }
                 }
             }
-            View::ArpRequest(target) => (target == address).then_some(Sender::Client),
+            View::Question(target) => (target == address).then_some(Sender::Client),
             View::Ip { destination, protocol, is_fragment, .. } => {
-                let is_for_us = destination == address && (protocol == ICMP || is_fragment || protocol == packet::TCP);
+                let is_for_us =
+                    destination == address && ([ICMP, packet::ICMPV6, packet::TCP].contains(&protocol) || is_fragment);
                 is_for_us.then_some(Sender::Client)
             }
         };
@@ -132,7 +133,7 @@ impl Recording {
     fn segments(&self) -> impl Iterator<Item = (usize, Sender, Ends, Segment)> {
         self.events.iter().enumerate().filter_map(|(index, event)| match event.view {
             View::Tcp(segment) => Some((index, event.sender, ends_of(event.sender, &segment), segment)),
-            View::ArpRequest(_) | View::Ip { .. } => None,
+            View::Question(_) | View::Ip { .. } => None,
         })
     }
 

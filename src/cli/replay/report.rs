@@ -8,7 +8,7 @@ use std::path::Path;
 use holdline::tcp::Control;
 use serde::Serialize;
 
-use super::packet::{ICMP, Options, Segment, View};
+use super::packet::{ICMP, ICMPV6, Options, Segment, View};
 use super::recording::{Conversation, Recording};
 use super::rewrite::Changes;
 use super::stage::{Line, Outcome, Way};
@@ -170,11 +170,14 @@ impl LineReport {
     fn new(line: &Line) -> LineReport {
         let what = match line.view {
             Some(View::Tcp(segment)) => What::Segment(SegmentReport::new(&segment, line.bases)),
-            Some(View::ArpRequest(target)) => What::Other(format!("ARP request for {target}")),
+            Some(View::Question(target)) => {
+                let protocol = if target.is_ipv4() { "ARP" } else { "neighbour discovery" };
+                What::Other(format!("{protocol} request for {target}"))
+            }
             Some(View::Ip { protocol, is_fragment: true, .. }) => {
                 What::Other(format!("fragment of protocol {protocol}"))
             }
-            Some(View::Ip { protocol: ICMP, .. }) => What::Other("ICMP".to_owned()),
+            Some(View::Ip { protocol: ICMP | ICMPV6, .. }) => What::Other("ICMP".to_owned()),
             Some(View::Ip { protocol, .. }) => What::Other(format!("broken packet of protocol {protocol}")),
             None => What::Other("answer".to_owned()),
         };

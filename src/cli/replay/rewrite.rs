@@ -1,7 +1,8 @@
 //! Rewriting: what is changed in a recorded client's segment so that it speaks to our stack.
 //!
 //! - Ethernet: to the shard's address, even if it went to all; a source of zeros becomes one.
-//! - Loopback addresses, which no link carries, become 192.0.2.x, and the client's 198.51.100.x.
+//! - Loopback addresses, which no link carries, become 192.0.2.x, and the client's 198.51.100.x; of IPv6 2001:db8::1
+//!   and 2001:db8:1::1.
 //! - Acknowledgment numbers and the edges of selective acknowledgments move by the difference of the initial sequence
 //!   numbers, the recorded server's and ours; echoed timestamps by that of the first timestamps.
 //! - An acknowledgment of bytes that the recorded server had sent and our stack has not yet is cut to what it has: it
@@ -11,12 +12,13 @@
 //!   sending host have it, is completed, and so is that of a packet that the capture has cut. Whatever else is
 //!   wrong stays wrong, unless it is to be fixed.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use holdline::shard::Config;
 use holdline::tcp::Control;
 
-use super::packet::{Checksum, Editor, Negotiated, Segment, View};
+use super::editor::{Checksum, Editor};
+use super::packet::{Negotiated, Segment, View};
 use super::recording::Conversation;
 use super::stage::Options;
 
@@ -56,19 +58,25 @@ impl Side {
 }
 
 /// Where an address is on the stage: loopback is on no link.
-pub fn stage_address(address: Ipv4Addr) -> Ipv4Addr {
-    let [.., last] = address.octets();
-    if address.is_loopback() { Ipv4Addr::new(192, 0, 2, last) } else { address }
+pub fn stage_address(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(it) if it.is_loopback() => Ipv4Addr::new(192, 0, 2, it.octets()[3]).into(),
+        IpAddr::V6(it) if it.is_loopback() => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
 }
 
 /// The same of a client's end, in a network of its own: on a loopback both may have one address.
-pub fn stage_end(end: SocketAddrV4) -> SocketAddrV4 {
-    SocketAddrV4::new(client_address(*end.ip()), end.port())
+pub fn stage_end(end: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client_address(end.ip()), end.port())
 }
 
-fn client_address(address: Ipv4Addr) -> Ipv4Addr {
-    let [.., last] = address.octets();
-    if address.is_loopback() { Ipv4Addr::new(198, 51, 100, last) } else { address }
+fn client_address(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(it) if it.is_loopback() => Ipv4Addr::new(198, 51, 100, it.octets()[3]).into(),
+        IpAddr::V6(it) if it.is_loopback() => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
 }
 
 /// Sends a frame to the shard's Ethernet address, an ARP request excepted, which goes to all.
@@ -98,7 +106,7 @@ pub fn rewrite(
         changes.has_filled_bytes = true;
     }
     changes.checksum = settle_checksums(&mut editor, does_fix);
-    let (source, destination) = (*segment.source.ip(), *segment.destination.ip());
+    let (source, destination) = (segment.source.ip(), segment.destination.ip());
     if source.is_loopback() || destination.is_loopback() {
         editor.set_addresses(client_address(source), stage_address(destination));
     }

@@ -7,7 +7,7 @@
 //! Invariant: the time is the capture's and the secret is fixed: the same capture gives the same lines.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::service::{Context, Service};
@@ -20,6 +20,8 @@ use super::recording::{Event, Recording, Sender};
 use super::rewrite::{self, Changes, Side};
 
 /// When a replay begins: not at 0, where clocks that look back would.
+/// The Ethernet address by which routers of IPv6 are asked for.
+const ALL_ROUTERS: [u8; 6] = [0x33, 0x33, 0, 0, 0, 2];
 const START: Time = Time(1_000_000);
 /// The longest silence that is kept; a longer one is cut to this, so that a strange clock costs no hours.
 const SILENCE_US_MAX: u64 = 86_400_000_000;
@@ -65,7 +67,7 @@ pub struct Outcome {
 
 /// What a replay shall do.
 pub struct Options {
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub ports: Vec<u16>,
     pub does_fix_checksums: bool,
 }
@@ -108,7 +110,7 @@ pub struct Stage<'a> {
     parts: Vec<Part>,
     flows: HashMap<FlowId, usize>,
     /// The conversation that is on for a client's end and a port of the server's.
-    current: HashMap<(SocketAddrV4, u16), usize>,
+    current: HashMap<(SocketAddr, u16), usize>,
     causes: VecDeque<RuleSet>,
     now: Time,
     lines: Vec<Line>,
@@ -124,8 +126,9 @@ impl<'a> Stage<'a> {
     ) -> Result<Stage<'a>, StartError> {
         let connections = recording.conversations.len().clamp(1_000, 1_000_000) as u32;
         let storage = Storage::in_memory(Capacity::for_connections(connections))?;
+        let address = rewrite::stage_address(options.address);
         // A network of one address: the recorded clients are all elsewhere, and none is a broadcast.
-        let config = Config::new(rewrite::stage_address(options.address), 32, &options.ports);
+        let config = Config::new(address, if address.is_ipv4() { 32 } else { 128 }, &options.ports);
         let mut shard = Shard::new(config, storage, service, [0x5a; 32], START)?;
         shard.set_tracing(true);
         let parts = recording.conversations.iter().map(|_| Part::default()).collect();
@@ -279,6 +282,10 @@ impl<'a> Stage<'a> {
         });
         for frame in frames {
             let rules = self.causes.pop_front().unwrap_or_default();
+            if frame.starts_with(&ALL_ROUTERS) {
+                // Whether there is a router says no recording.
+                continue;
+            }
             let view = packet::view(&frame, 0);
             let mut conversation = None;
             if let Some(View::Tcp(segment)) = view {

@@ -1,47 +1,49 @@
 //! Requirements of RFC 9293 that no script can show: what a caller or a configuration may ask for.
 
+use std::net::IpAddr;
+
 use super::*;
 
 /// A shard with addresses in two networks, and a connection to the client's address that it has asked for.
 fn with_two_addresses() -> Shard<Hold> {
     let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
     let mut config = Config::new(OURS, 24, &[7000]);
-    config.addresses.push((Ipv4Addr::new(10, 0, 7, 1), 24));
+    config.addresses.push((Ipv4Addr::new(10, 0, 7, 1).into(), 24));
     Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap()
 }
 
-fn connect(shard: &mut Shard<Hold>, local: Option<Ipv4Addr>, remote: [u8; 4]) -> Result<Ipv4Addr, ConnectError> {
+fn connect(shard: &mut Shard<Hold>, local: Option<Ipv4Addr>, remote: [u8; 4]) -> Result<IpAddr, ConnectError> {
     let remote = std::net::SocketAddrV4::new(Ipv4Addr::from(remote), 9);
-    let id = shard.connect(Time(0), local, 0, remote)?;
-    Ok(*shard.flow(Time(0), id).expect("the connection is being opened").local.ip())
+    let id = shard.connect(Time(0), local.map(IpAddr::V4), 0, remote)?;
+    Ok(shard.flow(Time(0), id).expect("the connection is being opened").local.ip())
 }
 
 #[test]
 fn a_connection_is_opened_from_the_address_that_is_named() {
     let mut shard = with_two_addresses();
     let second = Ipv4Addr::new(10, 0, 7, 1);
-    assert_eq!(connect(&mut shard, Some(second), [10, 0, 0, 9]), Ok(second));
-    assert_eq!(connect(&mut shard, Some(OURS), [10, 0, 7, 9]), Ok(OURS));
+    assert_eq!(connect(&mut shard, Some(second), [10, 0, 0, 9]), Ok(second.into()));
+    assert_eq!(connect(&mut shard, Some(OURS), [10, 0, 7, 9]), Ok(OURS.into()));
     assert_eq!(connect(&mut shard, Some(Ipv4Addr::new(10, 0, 0, 2)), [10, 0, 0, 9]), Err(ConnectError::Local));
 }
 
 #[test]
 fn a_connection_is_opened_from_the_nearest_address() {
     let mut shard = with_two_addresses();
-    assert_eq!(connect(&mut shard, None, [10, 0, 0, 9]), Ok(OURS));
-    assert_eq!(connect(&mut shard, None, [10, 0, 7, 9]), Ok(Ipv4Addr::new(10, 0, 7, 1)));
-    assert_eq!(connect(&mut shard, None, [192, 168, 7, 9]), Ok(OURS), "the first where none is near");
+    assert_eq!(connect(&mut shard, None, [10, 0, 0, 9]), Ok(OURS.into()));
+    assert_eq!(connect(&mut shard, None, [10, 0, 7, 9]), Ok(Ipv4Addr::new(10, 0, 7, 1).into()));
+    assert_eq!(connect(&mut shard, None, [192, 168, 7, 9]), Ok(OURS.into()), "the first where none is near");
 }
 
 #[test]
 fn a_connection_keeps_the_address_that_it_was_opened_to() {
     let mut shard = with_two_addresses();
-    let second = Ipv4Addr::new(10, 0, 7, 1).to_bits();
+    let second = IpAddr::from([10, 0, 7, 1]);
     let from = |seq: u32, ack, control, payload_bytes| {
         let ends = Addressing {
             source_mac: CLIENT_MAC,
             destination_mac: Config::new(OURS, 24, &[7000]).mac,
-            local: Ipv4Addr::new(10, 0, 0, 9).to_bits(),
+            local: Ipv4Addr::new(10, 0, 0, 9).into(),
             remote: second,
             local_port: 1,
             remote_port: 7000,
@@ -60,7 +62,7 @@ fn a_connection_keeps_the_address_that_it_was_opened_to() {
         shard.transmit(|frame| {
             let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("only TCP is sent here") };
             answers.push(crate::tcp::Segment { sack: &[], ..packet.segment });
-            assert_eq!(packet.remote, second, "{:?}", packet.segment);
+            assert_eq!(packet.addresses.remote(), second, "{:?}", packet.segment);
             true
         });
         answers.last().map_or(SeqNum(0), |segment| segment.seq.plus(1))
@@ -68,7 +70,7 @@ fn a_connection_keeps_the_address_that_it_was_opened_to() {
     let ack = send(&mut shard, Time(0), &from(100, SeqNum(0), Control::SYN, 0));
     send(&mut shard, Time(0), &from(101, ack, Control::ACK, 5));
     let [Notice::Opened { flow, local, .. }] = notices(&mut shard)[..] else { panic!("the connection is open") };
-    assert_eq!(local.ip().to_bits(), second);
+    assert_eq!(local.ip(), second);
     shard.push(Time(0), &[Push::new(flow, Ticket(1), b"more")]);
     send(&mut shard, Time::from_ms(300), &from(106, ack, Control::ACK, 0));
     send(&mut shard, Time::from_ms(700), &from(106, ack, Control::SYN, 0));
@@ -117,7 +119,7 @@ fn sequence_numbers_of_different_ends_tell_nothing_of_each_other() {
         let shard = Shard::new(Config::new(OURS, 24, &[7000]), storage, Hold, secret, Time(0)).unwrap();
         let tables = &shard.batch.tables;
         let number = |remote_port| {
-            let key = crate::flows::FlowKey { remote: 9, remote_port, local_port: 7000, local_index: 0 };
+            let key = crate::flows::FlowKey { remote: [9; 4].into(), remote_port, local_port: 7000, local_index: 0 };
             let number = tables.initial_sequence_number(&key, Time(0));
             let later = tables.initial_sequence_number(&key, Time::from_ms(1));
             assert_eq!(later.since(number), 250, "one in 4 us");

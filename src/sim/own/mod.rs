@@ -247,7 +247,7 @@ impl OwnClient {
             return false;
         }
         let local = seat.progress.local;
-        let connected = self.shard.connect(self.clock.at(now_us), Some(*local.ip()), local.port(), SERVER);
+        let connected = self.shard.connect(self.clock.at(now_us), Some((*local.ip()).into()), local.port(), SERVER);
         let flow = connected.expect("there is room for a connection whose port is free");
         let seat = &mut self.seats[index];
         seat.progress.is_begun = true;
@@ -390,6 +390,6 @@ fn clock_offset_us(shard: &Shard<Guest>, seats: &[Seat], isn_seed: u64) -> u64 {
     let wanted = seats.iter().find_map(|seat| Some((seat, seat.parameters.isn_before_wrap?)));
     let Some((seat, before)) = wanted else { return isn_seed >> 22 };
     let start = Time(seat.parameters.start_us);
-    let isn = shard.initial_sequence_number(seat.progress.local.port(), SERVER, start);
+    let isn = shard.initial_sequence_number(seat.progress.local.port(), SERVER.into(), start);
     u64::from(before.wrapping_neg().wrapping_sub(isn)) * US_PER_NUMBER
 }

@@ -144,7 +144,7 @@ pub struct NodeParameters {
     pub send_queue_bytes: u32,
     /// For how many connections there is room.
     pub flows_max: u32,
-    /// How many active blocks, spans and payload blocks there are. A quarter as many repair blocks as active blocks are.
+    /// How many active blocks, spans and payload blocks there are; of repair blocks a quarter of the first.
     pub capacity: (u32, u32, u32),
     /// Whether that is less than what everybody may ask for at once.
     pub is_tight: bool,

@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 use rand::SeedableRng;
@@ -346,8 +346,8 @@ impl World {
     }
 
     /// The connection that a flow with this client's end is: the last whose handshake the client has seen complete.
-    fn owner_of(&self, remote: SocketAddrV4) -> Option<usize> {
-        self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_established())
+    fn owner_of(&self, remote: SocketAddr) -> Option<usize> {
+        self.ledgers.iter().rposition(|ledger| SocketAddr::V4(ledger.remote) == remote && ledger.is_established())
     }
 
     /// Whether this lie is to be told now; it is told once.

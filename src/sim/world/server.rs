@@ -217,7 +217,7 @@ impl World {
     fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
         let flow = match notice {
             Notice::Opened { flow, local, remote } => {
-                let number = self.owner_of(remote).filter(|_| local == SERVER);
+                let number = self.owner_of(remote).filter(|_| local == SERVER.into());
                 let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
                 self.numbers.insert(flow, number);
                 return self.ledgers[number].on_id(flow);

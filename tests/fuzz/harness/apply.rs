@@ -1,6 +1,6 @@
 //! Operations as calls of a shard.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use holdline::shard::{Broadcast, CloseHow, FlowId, JobId, Push, PushError, Ticket, Time};
 
@@ -72,8 +72,9 @@ impl World {
     /// The stack opens a connection. The peer says where it is, unless it is silent.
     fn call(&mut self, peer: u8, has_any_port: bool, is_silent: bool) {
         let ends = ends_of_peer(peer);
-        let remote = SocketAddrV4::new(ends.remote.into(), ends.remote_port);
-        let (local, port) = if has_any_port { (None, 0) } else { (Some(ends.local.into()), ends.local_port) };
+        let remote = SocketAddr::new(self.family.on_wire(ends.remote), ends.remote_port);
+        let (local, port) =
+            if has_any_port { (None, 0) } else { (Some(self.family.on_wire(ends.local)), ends.local_port) };
         if !has_any_port {
             // Before the SYN leaves with the call.
             let wire = self.wire_of(&ends);

@@ -15,8 +15,8 @@ pub enum End {
     Wait,
 }
 
-/// Everything that repeats itself has been given up by then.
-const ROUNDS_MAX: u32 = 200;
+/// Everything that repeats itself has been given up by then, one after the other where active blocks are scarce.
+const ROUNDS_MAX: u32 = 400;
 const ROUND_MS: u64 = 4_000;
 
 impl World {

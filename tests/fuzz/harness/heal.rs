@@ -31,8 +31,9 @@ pub struct Heard {
 const ROUNDS_MAX: u32 = 200;
 const ROUND_MS: u64 = 4_000;
 /// A connection that has something to send gets on in so many rounds, be it by a probe that only shows what is lost:
-/// longer than the longest time-out between two sendings, shorter than the user timeout that would end it.
-const STUCK_ROUNDS_MAX: u32 = 20;
+/// longer than two of the longest time-outs, as the first may repeat what the peer has, and shorter than the user
+/// timeout that would end it.
+const STUCK_ROUNDS_MAX: u32 = 35;
 /// What a peer sends again arrives at once, unless there is no room until others have got theirs.
 const DEAF_ROUNDS_MAX: u32 = 30;
 const PIECE_BYTES: u32 = 1_000;

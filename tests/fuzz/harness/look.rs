@@ -1,22 +1,23 @@
 //! Look: what must hold of the frames that came out, and of the shard, after every operation.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use holdline::shard::{FlowView, PushError, State};
 
 use super::book::Book;
 use super::frame::{self, Came, Ends};
+use super::translate::off_wire;
 use super::wire::Standing;
 use super::world::World;
 use holdline::shard::Notice;
 
 /// The ends of a connection, without an Ethernet address.
-pub fn ends_of(local: SocketAddrV4, remote: SocketAddrV4) -> Ends {
+pub fn ends_of(local: SocketAddr, remote: SocketAddr) -> Ends {
     Ends {
         mac: [0; 6],
-        remote: remote.ip().octets(),
+        remote: off_wire(remote.ip()),
         remote_port: remote.port(),
-        local: local.ip().octets(),
+        local: off_wire(local.ip()),
         local_port: local.port(),
     }
 }

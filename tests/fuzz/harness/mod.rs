@@ -22,6 +22,8 @@ mod planted;
 mod profile;
 mod sack;
 mod scene;
+#[allow(dead_code, reason = "the reference tests use more of it")]
+mod translate;
 mod wire;
 mod world;
 
@@ -32,6 +34,7 @@ use heal::Healing;
 use input::Input;
 use operation::Operation;
 use profile::PROFILES;
+use translate::Family;
 use world::World;
 
 /// Operations, or frames, of one input.
@@ -63,7 +66,8 @@ fn begin(input: &mut Input<'_>, storages: &mut dyn Storages) -> (World, usize, (
     let profile = usize::from(input.byte()) % PROFILES.len();
     let byte = input.byte();
     let storage = storages.take(profile, PROFILES[profile].capacity);
-    let world = World::new(&PROFILES[profile], storage, STARTS[usize::from(byte & 3)]);
+    let family = if byte & 16 == 0 { Family::Ipv4 } else { Family::Ipv6 };
+    let world = World::new(&PROFILES[profile], family, storage, STARTS[usize::from(byte & 3)]);
     let healing = if byte & 8 == 0 { Healing::None } else { Healing::First };
     (world, profile, (healing, if byte & 4 == 0 { End::Abort } else { End::Wait }))
 }

@@ -4,6 +4,7 @@ use super::book::peer_bytes;
 use super::frame::{self, ACK, Ends, SYN, Segment, URG};
 use super::operation::{Aim, Block, PEERS, Shot};
 use super::profile::{GATEWAY, LOCALS, PORTS};
+use super::translate::{self, Family};
 use super::wire::{Talk, is_after};
 use super::world::World;
 
@@ -273,6 +274,15 @@ impl World {
                 self.write(|out| frame::write_segment(out, &ends, &segment));
             }
             5 if kind & 0x80 != 0 => self.throw_routed(&ends, byte),
+            6 if kind & 0x80 != 0 && self.family == Family::Ipv6 => {
+                // As many as a batch takes, so that a bound on answers is near.
+                let count = if kind & 0x40 == 0 { 1 } else { 60 };
+                for _ in 0..count {
+                    self.write(|out| {
+                        translate::strange(out, [frame::SERVER_MAC, ends.mac], (ends.remote, ends.local), byte)
+                    });
+                }
+            }
             _ => self.throw_broken(&ends, kind, byte),
         }
         self.deliver();

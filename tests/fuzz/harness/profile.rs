@@ -1,10 +1,9 @@
 //! Profiles: how a shard is set up, small and narrow, so that its limits are near.
 
-use std::net::Ipv4Addr;
-
 use holdline::shard::{Capacity, Config};
 
 use super::frame::SERVER_MAC;
+use super::translate::Family;
 
 /// A set-up.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +40,9 @@ const ROOMY: Profile = Profile {
     nagle: false,
 };
 
+/// Every link of IPv6 takes so much (RFC 8200 §5).
+const IPV6_MTU_MIN: u16 = 1_280;
+
 /// All of them; an input's first byte picks one.
 pub const PROFILES: [Profile; 10] = [
     ROOMY,
@@ -56,21 +58,22 @@ pub const PROFILES: [Profile; 10] = [
 ];
 
 impl Profile {
-    pub fn config(&self) -> Config {
-        let mut config = Config::new(LOCALS[0].into(), 24, &PORTS);
-        config.addresses.push((LOCALS[1].into(), 24));
+    pub fn config(&self, family: Family) -> Config {
+        let prefix = if family == Family::Ipv4 { 24 } else { 120 };
+        let mut config = Config::new(family.on_wire(LOCALS[0]), prefix, &PORTS);
+        config.addresses.push((family.on_wire(LOCALS[1]), prefix));
         config.mac = SERVER_MAC;
-        config.mtu = self.mtu;
+        config.mtu = if family == Family::Ipv4 { self.mtu } else { self.mtu.max(IPV6_MTU_MIN) };
         config.window_bytes = self.window_bytes;
         config.send_queue_bytes = self.send_queue_bytes;
         config.half_open_max = self.half_open_max;
-        config.user_timeout_s = 90;
+        config.user_timeout_s = 160;
         config.time_wait_s = 20;
         config.fin_wait_2_s = 25;
         config.keepalive_s = self.keepalive_s;
         config.keepalive_probes = 2;
         config.idle_timeout_s = self.idle_timeout_s;
-        config.gateway = self.has_gateway.then(|| Ipv4Addr::from(GATEWAY));
+        config.gateways.extend(self.has_gateway.then(|| family.on_wire(GATEWAY)));
         config.syn_cookies = self.has_cookies;
         config.delayed_ack_ms = self.delayed_ack_ms;
         config.nagle = self.nagle;

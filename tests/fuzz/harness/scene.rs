@@ -5,12 +5,15 @@
 //! frame = repair peer tick length byte*       what is repaired, whose it becomes, how long after the one before
 //! ```
 
+use std::net::IpAddr;
+
 use holdline::shard::CloseHow;
 
 use super::frame::{self, ACK, Ends, FIN};
 use super::input::Input;
 use super::operation::{Operation, PEERS, Target};
 use super::peers::ends_of_peer;
+use super::translate::{self, Family};
 use super::world::World;
 
 const ETHERTYPE_AT: usize = 12;
@@ -123,6 +126,12 @@ impl World {
         }
         let length = usize::from(input.byte()) * 2;
         let bytes = input.bytes(length);
+        if byte >> 6 == 2 && self.family == Family::Ipv6 {
+            let ends = ends_of_peer(peer);
+            self.write(|out| write_ipv6(out, bytes, keeps, &ends));
+            self.deliver();
+            return;
+        }
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let talk = self.wires[wire].talk;
@@ -144,6 +153,38 @@ impl World {
         if keeps & IS_HELD == 0 || self.going_count() >= 16 {
             self.deliver();
         }
+    }
+}
+
+/// A frame of IPv6 whose header, but for what is repaired, and all that follows are these bytes.
+fn write_ipv6(out: &mut Vec<u8>, bytes: &[u8], keeps: u8, ends: &Ends) {
+    let start = out.len();
+    out.extend_from_slice(&frame::SERVER_MAC);
+    out.extend_from_slice(&ends.mac);
+    out.extend_from_slice(&[0x86, 0xdd]);
+    out.extend_from_slice(bytes);
+    let frame = &mut out[start..];
+    if frame.len() < IPV4_AT + 40 {
+        return;
+    }
+    if keeps & KEEPS_ETHERNET != 0 {
+        frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    }
+    if keeps & KEEPS_LENGTHS == 0 {
+        let payload = (frame.len() - IPV4_AT - 40) as u16;
+        frame[IPV4_AT] = 0x60;
+        frame[IPV4_AT + 4..IPV4_AT + 6].copy_from_slice(&payload.to_be_bytes());
+    }
+    if keeps & KEEPS_SEQ == 0 {
+        frame[IPV4_AT + 7] = 255;
+    }
+    for (at, address, is_kept) in [(8, ends.remote, keeps & KEEPS_ADDRESSES), (24, ends.local, keeps & KEEPS_PORTS)] {
+        if let (IpAddr::V6(address), 0) = (Family::Ipv6.on_wire(address), is_kept) {
+            frame[IPV4_AT + at..IPV4_AT + at + 16].copy_from_slice(&address.octets());
+        }
+    }
+    if keeps & KEEPS_CHECKSUMS == 0 {
+        translate::set_checksum(frame, 0);
     }
 }
 

@@ -57,6 +57,7 @@ pub struct Wire {
     /// The stack was asked to open a connection here.
     pub is_called: bool,
     /// What a process that died had sent never arrived.
+    pub is_over_ipv6: bool,
     pub is_blurred: bool,
 }
 
@@ -91,7 +92,7 @@ pub struct Talk {
     pub is_over: bool,
 }
 
-const MSS_DEFAULT: u16 = 536;
+const MSS_DEFAULTS: [u16; 2] = [536, 1_220];
 /// The stack makes no segments smaller than this for a peer that asks for it.
 const MSS_MIN: u16 = 64;
 const SHIFT_MAX: u8 = 14;
@@ -113,6 +114,7 @@ impl Wire {
             answers: Vec::new(),
             is_called: false,
             is_blurred: false,
+            is_over_ipv6: false,
         }
     }
 
@@ -122,7 +124,7 @@ impl Wire {
             let options = Options::read(segment.options);
             self.syns.push(Syn {
                 seq: segment.seq,
-                mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
+                mss: options.mss.unwrap_or(MSS_DEFAULTS[usize::from(self.is_over_ipv6)]).max(MSS_MIN),
                 shift: options.shift,
                 has_timestamps: options.timestamps.is_some(),
                 has_sack: options.has_sack_permitted,

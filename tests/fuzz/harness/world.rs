@@ -11,6 +11,7 @@ use super::frame::{self, Came, Ends, RST};
 use super::heal::Heard;
 use super::look::ends_of;
 use super::profile::Profile;
+use super::translate::{self, Family};
 use super::wire::Wire;
 
 pub(super) const SECRET: [u8; 32] = [7; 32];
@@ -29,6 +30,7 @@ pub struct Running {
 pub struct World {
     pub(super) shard: Option<Shard<Application>>,
     pub(super) config: Config,
+    pub family: Family,
     pub start: Time,
     pub now: Time,
     /// How many operations were begun.
@@ -47,6 +49,8 @@ pub struct World {
     /// Frames that go in together.
     going: Vec<u8>,
     going_ends: Vec<usize>,
+    /// The same as they are on the wire, where that is IPv6.
+    translated: Vec<u8>,
     is_all_resets: bool,
     pub(super) macs: Vec<[u8; 6]>,
     pub(super) came: Vec<u8>,
@@ -64,12 +68,13 @@ pub struct World {
 
 impl World {
     /// A world that has not begun.
-    pub fn new(profile: &Profile, storage: Storage, start: Time) -> World {
-        let config = profile.config();
+    pub fn new(profile: &Profile, family: Family, storage: Storage, start: Time) -> World {
+        let config = profile.config(family);
         let shard = Shard::new(config.clone(), storage, Application::default(), SECRET, start);
         World {
             shard: Some(shard.unwrap_or_else(|error| panic!("an empty shard starts: {error}"))),
             config,
+            family,
             start,
             now: start,
             steps: 0,
@@ -82,6 +87,7 @@ impl World {
             offered: Vec::new(),
             going: Vec::with_capacity(4_096),
             going_ends: Vec::with_capacity(16),
+            translated: Vec::new(),
             is_all_resets: true,
             macs: Vec::with_capacity(16),
             came: Vec::with_capacity(8_192),
@@ -117,7 +123,9 @@ impl World {
         let ends = Ends { mac: [0; 6], ..*ends };
         let found = self.wires.iter().position(|wire| wire.ends == ends);
         found.unwrap_or_else(|| {
-            self.wires.push(Wire::new(ends));
+            let mut wire = Wire::new(ends);
+            wire.is_over_ipv6 = self.family == Family::Ipv6;
+            self.wires.push(wire);
             self.wires.len() - 1
         })
     }
@@ -157,6 +165,20 @@ impl World {
             }
         }
         let count = ends.len().min(frames.len());
+        let mut translated = std::mem::take(&mut self.translated);
+        if self.family == Family::Ipv6 {
+            translated.clear();
+            let ends = frames[..count].iter().map(|frame| {
+                translate::going(frame, &mut translated);
+                translated.len()
+            });
+            let ends: Vec<usize> = ends.collect();
+            let mut start = 0;
+            for (place, end) in frames.iter_mut().zip(ends) {
+                *place = &translated[start..end];
+                start = end;
+            }
+        }
         let has_only_resets = self.is_all_resets && count > 0;
         self.perform(|shard, now| shard.receive(now, &frames[..count]));
         let is_reset = |frame: &&[u8]| {
@@ -166,7 +188,7 @@ impl World {
         if let Some(frame) = self.coming().find(|frame| has_only_resets && is_reset(frame)) {
             self.fail(&format!("an RST answers an RST: {frame:02x?}"));
         }
-        (self.going, self.going_ends) = (going, ends);
+        (self.going, self.going_ends, self.translated) = (going, ends, translated);
         self.going.clear();
         self.going_ends.clear();
         self.is_all_resets = true;
@@ -200,13 +222,32 @@ impl World {
         let (mut came, mut came_ends) = (std::mem::take(&mut self.came), std::mem::take(&mut self.came_ends));
         came.clear();
         came_ends.clear();
+        let family = self.family;
         let shard = self.shard();
         shard.drain_notices(|notice| notices.push(notice));
+        let mut wrong = None;
         shard.transmit(|frame| {
-            came.extend_from_slice(frame);
-            came_ends.push(came.len());
+            let is_kept = match family {
+                Family::Ipv4 => {
+                    came.extend_from_slice(frame);
+                    true
+                }
+                Family::Ipv6 => match translate::coming(frame, &mut came) {
+                    Ok(translated) => translated.is_some(),
+                    Err(what) => {
+                        wrong = Some(format!("{what}: {frame:02x?}"));
+                        false
+                    }
+                },
+            };
+            if is_kept {
+                came_ends.push(came.len());
+            }
             true
         });
+        if let Some(wrong) = wrong {
+            self.fail(&wrong);
+        }
         (self.came, self.came_ends) = (came, came_ends);
         notices.iter().for_each(|notice| self.on_opened(notice));
         self.take_application();

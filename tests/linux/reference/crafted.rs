@@ -141,6 +141,27 @@ impl Segment {
         self.control & control == control
     }
 
+    /// Whether nothing is strange about its packet but the segment itself.
+    pub fn is_sound_below_tcp(&self) -> bool {
+        self.damage.iter().all(|damage| match damage {
+            Damage::TcpChecksum(_) | Damage::DataOffset(_) | Damage::Reserved(_) | Damage::Ecn(_) => true,
+            Damage::IpChecksum(_)
+            | Damage::Version(_)
+            | Damage::HeaderWords(_)
+            | Damage::TotalLength(_)
+            | Damage::Truncate(_)
+            | Damage::Pad(_)
+            | Damage::Fragment(_)
+            | Damage::IpOptions(_)
+            | Damage::Ttl(_)
+            | Damage::Tos(_)
+            | Damage::Protocol(_)
+            | Damage::From(_)
+            | Damage::To(_)
+            | Damage::ToMac(_) => false,
+        })
+    }
+
     /// SEG.LEN.
     pub fn length(&self) -> u32 {
         u32::from(self.payload_bytes) + u32::from(self.has(SYN)) + u32::from(self.has(FIN))

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -18,12 +18,13 @@ use holdline::link::{Frames, Link, Raw, interface, veth};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
 use super::crafted::Ends;
 use super::frame::{arp_answer, ping};
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
+use super::translate::Family;
 use super::{answer, route};
 use crate::support::PATIENCE;
 
@@ -66,6 +67,7 @@ const SMALL_BUFFER_BYTES: usize = 4_096;
 
 /// See the module.
 pub struct Kernel {
+    family: Family,
     wire: Raw,
     server_mac: [u8; 6],
     frames: Frames,
@@ -76,9 +78,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// Lays the pair and starts to listen, in the thread's own network namespace.
-    pub fn start() -> Kernel {
+    pub fn start(family: Family) -> Kernel {
         veth::make_pair("kernel", "wire").expect("root may make a veth pair");
-        interface::set_address("kernel", SERVER, PREFIX).expect("it takes an address");
+        let on_wire = |address: Ipv4Addr| family.on_wire(address.octets());
+        let prefix = if family == Family::Ipv4 { PREFIX } else { 96 + PREFIX };
+        if family == Family::Ipv4 {
+            interface::set_address("kernel", SERVER.into(), PREFIX).expect("it takes an address");
+        }
         for name in ["kernel", "wire"] {
             interface::bring_up(name).expect("it comes up");
         }
@@ -86,13 +92,27 @@ impl Kernel {
             let written = fs::write(format!("/proc/sys/{name}"), value);
             assert!(written.is_ok() || *presence == Presence::Optional, "{name} cannot be set: {written:?}");
         }
-        route::replace("kernel", Ipv4Addr::new(10, 90, 0, 0), PREFIX, None, SERVER);
-        route::replace("kernel", Ipv4Addr::UNSPECIFIED, 0, Some(CLIENT), SERVER);
+        if family == Family::Ipv6 {
+            // The interface is up by now, or the kernel would take the address away again.
+            interface::set_address("kernel", on_wire(SERVER), prefix).expect("it takes an address");
+            fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").expect("every kernel with IPv6 has it");
+        }
+        let network = on_wire(Ipv4Addr::new(10, 90, 0, 0));
+        route::replace("kernel", (network, prefix), None, on_wire(SERVER));
+        let anywhere = match family {
+            Family::Ipv4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::Ipv6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        route::replace("kernel", (anywhere, 0), Some(on_wire(CLIENT)), on_wire(SERVER));
         let wire = Raw::open("wire").expect("root may");
         let frames = Frames::with_room(wire.mtu(), wire.frame_bytes_max());
         let server_mac = interface::ethernet_address("kernel").expect("it has one");
-        let listeners = vec![listener(PORT, None), listener(PORT_SMALL, Some(SMALL_BUFFER_BYTES))];
-        Kernel { wire, server_mac, frames, listeners, streams: HashMap::new(), pings: 0 }
+        let small = Some(SMALL_BUFFER_BYTES);
+        let listeners = vec![listener(on_wire(SERVER), PORT, None), listener(on_wire(SERVER), PORT_SMALL, small)];
+        let mut kernel = Kernel { family, wire, server_mac, frames, listeners, streams: HashMap::new(), pings: 0 };
+        // The interface may still be on its way up.
+        kernel.await_ping(&mut Vec::new());
+        kernel
     }
 
     /// Takes in what waits. Returns whether the ping has come back.
@@ -101,7 +121,7 @@ impl Kernel {
         let mut is_back = false;
         self.frames.clear();
         self.wire.receive(&mut self.frames).expect("the wire is there");
-        let received: Vec<Vec<u8>> = self.frames.iter().map(<[u8]>::to_vec).collect();
+        let received: Vec<Vec<u8>> = self.frames.iter().filter_map(|frame| self.family.coming(frame)).collect();
         for frame in received {
             if let Some(arp) = arp_answer(&frame, &ends) {
                 self.inject(&arp);
@@ -123,7 +143,11 @@ impl Kernel {
             assert!(begun.elapsed() < PATIENCE, "the kernel answers no ping");
             let descriptor = self.wire.descriptor().expect("the wire is up");
             let mut polled = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-            poll(&mut polled, PollTimeout::from(100u16)).expect("a packet socket can be polled");
+            let ready = poll(&mut polled, PollTimeout::from(100u16)).expect("a packet socket can be polled");
+            if ready == 0 {
+                // It was lost, or its answer, while the kernel did not know yet where the client is.
+                self.inject(&frame);
+            }
         }
     }
 
@@ -145,7 +169,8 @@ impl Kernel {
     }
 
     fn rows(&self) -> Vec<(SocketAddr, u16, String)> {
-        let table = fs::read_to_string("/proc/thread-self/net/tcp").expect("Linux tells its connections");
+        let name = if self.family == Family::Ipv4 { "tcp" } else { "tcp6" };
+        let table = fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("Linux tells its connections");
         table.lines().skip(1).filter_map(row).collect()
     }
 }
@@ -164,7 +189,7 @@ impl Stack for Kernel {
 
     fn inject(&mut self, frame: &[u8]) {
         // A packet socket takes no frame without a whole Ethernet header; none such is crafted.
-        assert!(self.wire.send(frame).expect("the wire is there"), "the wire has room");
+        assert!(self.wire.send(&self.family.going(frame)).expect("the wire is there"), "the wire has room");
     }
 
     fn settle(&mut self) -> Vec<Vec<u8>> {
@@ -218,16 +243,17 @@ impl Stack for Kernel {
     }
 }
 
-fn listener(port: u16, buffer_bytes: Option<usize>) -> TcpListener {
+fn listener(server: IpAddr, port: u16, buffer_bytes: Option<usize>) -> TcpListener {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+    let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, flags, None).expect("a socket");
     // Urgent data is data (RFC 6093).
     setsockopt(&socket, sockopt::OobInline, &true).expect("a socket");
     if let Some(bytes) = buffer_bytes {
         setsockopt(&socket, sockopt::RcvBuf, &bytes).expect("a socket");
     }
-    let [a, b, c, d] = SERVER.octets();
-    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::new(a, b, c, d, port)).expect("the port is free");
+    let address = SockaddrStorage::from(SocketAddr::new(server, port));
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address).expect("the port is free");
     listen(&socket, Backlog::new(4096).expect("a backlog")).expect("a socket listens");
     TcpListener::from(socket)
 }
@@ -238,7 +264,8 @@ fn row(line: &str) -> Option<(SocketAddr, u16, String)> {
     let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
     let (_, local_port) = local.split_once(':')?;
     let (address, port) = remote.split_once(':')?;
-    let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
+    // Of an IPv6 address the last word is the IPv4 address that it stands for.
+    let address = u32::from_str_radix(&address[address.len().checked_sub(8)?..], 16).ok()?.to_ne_bytes();
     let number = |hex: &str| u16::from_str_radix(hex, 16).ok();
     let state = match state {
         "01" => "ESTABLISHED",

@@ -1,5 +1,7 @@
 //! The Linux kernel as the reference: the same crafted segments to both, and the answers compared.
 //!
+//! Over IPv6 the same segments are translated on their way to and from both stacks (`translate`).
+//!
 //! `crafted` makes the client's segments, `kernel` and `ours` are the two stacks, `conversation` plays cases to both in
 //! lockstep, `cases` lists one connection for each state and segment, `random` draws conversations from a seed, and
 //! `table` says of each difference why ours is right (`differences`).
@@ -18,12 +20,16 @@ mod route;
 mod sequences;
 mod stack;
 mod table;
+#[path = "../../fuzz/harness/translate.rs"]
+#[allow(dead_code, reason = "the fuzz harness uses more of it")]
+mod translate;
 
 use std::time::{Duration, Instant};
 
-use conversation::{Case, Stage};
+use conversation::{Case, Stage, Step};
 use kernel::Kernel;
 use ours::Ours;
+use translate::Family;
 
 use crate::support::in_namespace;
 
@@ -45,7 +51,16 @@ const BATCH_TIME_MAX: Duration = Duration::from_millis(900);
 #[test]
 fn every_state_answers_crafted_segments_as_linux_does() {
     let name = "every_state_answers_crafted_segments_as_linux_does";
-    compare(name, true, &[cases::sound(), cases::stamped(), cases::damaged(), sequences::all()].concat());
+    let cases = [cases::sound(), cases::stamped(), cases::damaged(), sequences::all()].concat();
+    compare(name, Family::Ipv4, true, &cases);
+}
+
+#[test]
+fn every_state_answers_crafted_segments_over_ipv6_as_linux_does() {
+    let name = "every_state_answers_crafted_segments_over_ipv6_as_linux_does";
+    let mut cases = [cases::sound(), cases::stamped(), cases::damaged(), sequences::all()].concat();
+    cases.retain(is_sound_below_tcp);
+    compare(name, Family::Ipv6, false, &cases);
 }
 
 /// The conversations that are drawn where nobody asks for others: the same in every run, so that a change that breaks
@@ -60,11 +75,23 @@ fn random_conversations_go_as_with_linux() {
     let seed = number("HOLDLINE_SEED").unwrap_or(SEED);
     let count = number("HOLDLINE_CONVERSATIONS").unwrap_or(CONVERSATIONS);
     println!("HOLDLINE_SEED={seed} HOLDLINE_CONVERSATIONS={count}");
-    compare("random_conversations_go_as_with_linux", false, &random::conversations(seed, count));
+    compare("random_conversations_go_as_with_linux", Family::Ipv4, false, &random::conversations(seed, count));
+}
+
+/// Others than over IPv4, and of these what is not about the IPv4 header.
+#[test]
+fn random_conversations_over_ipv6_go_as_with_linux() {
+    let mut conversations = random::conversations(SEED + CONVERSATIONS, CONVERSATIONS);
+    conversations.retain(is_sound_below_tcp);
+    compare("random_conversations_over_ipv6_go_as_with_linux", Family::Ipv6, false, &conversations);
+}
+
+fn is_sound_below_tcp(case: &Case) -> bool {
+    case.steps.iter().filter_map(Step::segment).all(|segment| segment.is_sound_below_tcp())
 }
 
 /// Plays the cases to both stacks. `is_whole`: they have every difference of the table.
-fn compare(name: &str, is_whole: bool, cases: &[Case]) {
+fn compare(name: &str, family: Family, is_whole: bool, cases: &[Case]) {
     let (version, release) = kernel();
     if version < KERNEL_MIN {
         return eprintln!("{name} skipped: Linux {release} is older than {}.{}", KERNEL_MIN.0, KERNEL_MIN.1);
@@ -72,7 +99,7 @@ fn compare(name: &str, is_whole: bool, cases: &[Case]) {
     let is_whole = is_whole && version >= KERNEL_OF_TABLE;
     in_namespace(name, || {
         let begun = Instant::now();
-        let (mut kernel, mut ours) = (Kernel::start(), Ours::start());
+        let (mut kernel, mut ours) = (Kernel::start(family), Ours::start(family));
         let mut stage = Stage::new(&mut kernel, &mut ours, BATCH_TIME_MAX);
         let found = stage.play(cases);
         println!("{} cases, {} steps, {} differences, {:?}", stage.cases, stage.steps, found.len(), begun.elapsed());

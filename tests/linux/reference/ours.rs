@@ -11,6 +11,7 @@ use holdline::tcp::{State, Time};
 
 use super::crafted::Ends;
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
+use super::translate::{Family, off_wire};
 
 /// The receive window of the others: as large as the kernel's, but for its rounding to whole segments.
 const WINDOW_BYTES: u32 = 65_535;
@@ -38,6 +39,7 @@ impl Service for Application {
 
 /// See the module.
 pub struct Ours {
+    family: Family,
     now: Time,
     usual: Shard<Application>,
     small: Shard<Application>,
@@ -51,10 +53,11 @@ pub struct Ours {
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
 
 impl Ours {
-    pub fn start() -> Ours {
+    pub fn start(family: Family) -> Ours {
         let now = Time::from_ms(1_000_000);
-        let (usual, small) = (shard(PORT, None, now), shard(PORT_SMALL, Some(SMALL_WINDOW_BYTES), now));
-        Ours { now, usual, small, came: Vec::new(), flows: HashMap::new(), left: HashSet::new() }
+        let usual = shard(family, PORT, None, now);
+        let small = shard(family, PORT_SMALL, Some(SMALL_WINDOW_BYTES), now);
+        Ours { family, now, usual, small, came: Vec::new(), flows: HashMap::new(), left: HashSet::new() }
     }
 
     fn shards(&mut self) -> [&mut Shard<Application>; 2] {
@@ -86,8 +89,8 @@ impl Ours {
     }
 }
 
-fn shard(port: u16, window_bytes: Option<u32>, now: Time) -> Shard<Application> {
-    let mut config = Config::new(SERVER, PREFIX, &[port]);
+fn shard(family: Family, port: u16, window_bytes: Option<u32>, now: Time) -> Shard<Application> {
+    let mut config = Config::new(family.on_wire(SERVER.octets()), PREFIX, &[port]);
     config.window_bytes = window_bytes.unwrap_or(WINDOW_BYTES);
     // The kernel is told to acknowledge at once, too.
     config.delayed_ack_ms = 0;
@@ -108,16 +111,17 @@ impl Stack for Ours {
         // Which shard a frame belongs to is seen by its destination port, where one can be read.
         let port_at = 16 + usize::from(frame.get(14).map_or(0, |first| first & 15)) * 4;
         let is_small = frame.get(port_at..port_at + 2) == Some(&PORT_SMALL.to_be_bytes()[..]);
+        let family = self.family;
         let shard = if is_small { &mut self.small } else { &mut self.usual };
-        shard.receive(now, &[frame]);
+        shard.receive(now, &[&family.going(frame)]);
     }
 
     fn settle(&mut self) -> Vec<Vec<u8>> {
         let mut came = std::mem::take(&mut self.came);
-        let now = self.now;
+        let (now, family) = (self.now, self.family);
         for shard in self.shards() {
             shard.transmit(|frame| {
-                came.push(frame.to_vec());
+                came.extend(family.coming(frame));
                 true
             });
         }
@@ -158,7 +162,7 @@ impl Stack for Ours {
         let now = self.now;
         for shard in self.shards() {
             shard.flows(now, 0, |view| {
-                if *view.remote.ip() == CLIENT {
+                if off_wire(view.remote.ip()) == CLIENT.octets() {
                     states.push((view.remote.port(), view.state.to_string()));
                 }
                 true
@@ -180,6 +184,6 @@ impl Stack for Ours {
     }
 
     fn forget(&mut self) {
-        *self = Ours { now: self.now, ..Ours::start() };
+        *self = Ours { now: self.now, ..Ours::start(self.family) };
     }
 }

@@ -1,6 +1,6 @@
 //! Route to the clients, so set that the kernel acknowledges at once and repeats nothing for seconds.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -19,10 +19,11 @@ const RTO_MIN_LOCK: u32 = 1 << 13;
 
 /// Takes the place of the route that the kernel made with the interface's address. Without a prefix it is the way to
 /// everybody else, by `gateway`.
-pub fn replace(interface: &str, network: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, source: Ipv4Addr) {
+pub fn replace(interface: &str, (network, prefix): (IpAddr, u8), gateway: Option<IpAddr>, source: IpAddr) {
     let index = if_nametoindex(interface).expect("the interface is there");
     let mut route = RouteMessage::default();
-    route.header.address_family = AddressFamily::Inet;
+    let family = if network.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    route.header.address_family = family;
     route.header.destination_prefix_length = prefix;
     route.header.table = RouteHeader::RT_TABLE_MAIN;
     route.header.protocol = RouteProtocol::Kernel;
@@ -38,6 +39,10 @@ pub fn replace(interface: &str, network: Ipv4Addr, prefix: u8, gateway: Option<I
             RouteMetric::QuickAck(1),
         ]),
     ];
+    if network.is_ipv6() && gateway.is_none() {
+        // The priority of what the kernel makes with an address.
+        route.attributes.push(RouteAttribute::Priority(256));
+    }
     route.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;

@@ -1,6 +1,6 @@
 //! Bench: a shard in memory with one connection at a time, brought into a state by a conversation.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CloseHow, Config, Context, FlowView, Push, Service, Shard, Ticket};
@@ -9,16 +9,11 @@ use holdline::tcp::Time;
 use super::super::frame::{Ends, build, parse};
 use super::super::packet::{Packet, Tcp};
 use super::super::script::CLIENT_PORT;
+use super::super::script::Family;
 use super::connection::{Answer, Seg, State, Tcb};
 use super::setting::{Setting, Start, Window};
 
-const ENDS: Ends = Ends {
-    server_mac: [2, 0, 0, 0, 0, 1],
-    client_mac: [2, 0, 0, 0, 0, 2],
-    server: Ipv4Addr::new(10, 0, 0, 1),
-    client: Ipv4Addr::new(10, 0, 0, 2),
-    server_port: PORT,
-};
+const ENDS: Ends = Ends::new(Family::Ipv4, PORT);
 const PORT: u16 = 80;
 const PORT_CLOSED: u16 = 81;
 /// The window that the client offers.
@@ -200,7 +195,7 @@ impl Bench {
 
     /// Asks the client for a connection. Returns our initial sequence number.
     fn connect(&mut self) -> Result<u32, String> {
-        let client = SocketAddrV4::new(ENDS.client, CLIENT_PORT);
+        let client = SocketAddr::new(ENDS.client, CLIENT_PORT);
         self.shard.connect(self.now, None, PORT, client).map_err(|error| error.to_string())?;
         let mut came = self.came()?;
         if came.is_empty() {

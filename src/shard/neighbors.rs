@@ -1,0 +1,149 @@
+//! Neighbours: questions for Ethernet addresses answered and asked.
+//!
+//! By ARP and by neighbour discovery; and what else of IPv6 is answered below TCP.
+
+use std::net::IpAddr;
+
+use super::batch::Batch;
+use crate::tcp::{Rule, Time};
+use crate::wire::{self, ArpMessage, NeighborMessage, Refused, RouterAdvertisement};
+
+/// How many senders of packets that we may not take are told in a second (RFC 4443 §2.4 (f)).
+const PROBLEMS_PER_S: u32 = 100;
+
+/// How many senders were told of a problem in the present second of the stack's clock.
+#[derive(Default)]
+pub(super) struct ProblemBudget {
+    second: u32,
+    told: u32,
+}
+
+impl ProblemBudget {
+    /// Whether one more may be told; if so it counts as told.
+    fn take(&mut self, now: Time) -> bool {
+        if self.second != now.seconds() {
+            *self = ProblemBudget { second: now.seconds(), told: 0 };
+        }
+        let has_room = self.told < PROBLEMS_PER_S;
+        self.told += u32::from(has_room);
+        has_room
+    }
+}
+
+impl Batch {
+    pub(super) fn receive_arp(&mut self, message: &ArpMessage) {
+        let is_for_us = self.tables.local_index(message.target.into()).is_some();
+        let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender.into(), message.sender_mac)).flatten();
+        if let Some(hop) = learnt {
+            self.send_waiting_syns(hop);
+        }
+        if !(message.is_request && is_for_us) {
+            self.tables.count(if learnt.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
+            return;
+        }
+        self.tables.count(Rule::ArpAnswers);
+        let answer = ArpMessage {
+            is_request: false,
+            sender_mac: self.tables.config.mac,
+            sender: message.target,
+            target_mac: message.sender_mac,
+            target: message.sender,
+        };
+        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
+        self.count_frame(None);
+    }
+
+    pub(super) fn receive_neighbor(&mut self, message: &NeighborMessage) {
+        let learnt = self.learn_neighbor(message);
+        if let Some(hop) = learnt {
+            self.send_waiting_syns(hop);
+        }
+        let is_question = message.advertisement.is_none() && self.tables.is_ours(message.target.into());
+        if !is_question || self.tables.is_ours(message.source.into()) {
+            self.tables.count(if learnt.is_some() { Rule::NeighborLearns } else { Rule::NeighborIgnored });
+            return;
+        }
+        self.tables.count(Rule::NeighborAnswers);
+        let mac = self.tables.config.mac;
+        self.gate.put_frame(self.number, |out| wire::emit_advertisement(out, mac, message));
+        self.count_frame(None);
+    }
+
+    /// What a message teaches of a next hop that we have asked for (RFC 4861 §7.2.3 and §7.2.5). Returns that one.
+    fn learn_neighbor(&mut self, message: &NeighborMessage) -> Option<u16> {
+        let Some(advertisement) = message.advertisement else {
+            let mac = message.link_address.filter(|_| self.tables.is_ours(message.target.into()))?;
+            return self.tables.learn_hop(message.source.into(), mac);
+        };
+        let hop = self.tables.hop_asked(message.target.into())?;
+        let known = *self.tables.next_hop(hop);
+        let mac = match message.link_address {
+            Some(mac) if known.is_known == 0 || advertisement.is_override || mac == known.mac => mac,
+            // Without its address it says that it is where it was.
+            None if known.is_known == 1 && advertisement.is_solicited => known.mac,
+            Some(_) | None => return None,
+        };
+        self.tables.set_hop(hop, mac);
+        Some(hop)
+    }
+
+    pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {
+        let is_wanted = self.tables.learn_router(advertisement, self.now);
+        self.tables.count(if is_wanted { Rule::RouterLearns } else { Rule::NeighborIgnored });
+        if is_wanted && self.tables.next_hop(super::hops::GATEWAY_IPV6).is_known == 1 {
+            self.send_waiting_syns(super::hops::GATEWAY_IPV6);
+        }
+    }
+
+    /// The sender of a packet that we may not take is told why.
+    pub(super) fn receive_refused(&mut self, refused: &Refused<'_>) {
+        let is_for_us = self.tables.is_ours(refused.local.into()) || refused.local.is_multicast();
+        let nearest = match self.tables.nearest_local(refused.remote.into()) {
+            Some(IpAddr::V6(nearest)) => nearest,
+            Some(IpAddr::V4(_)) | None => return self.tables.count(Rule::FrameNotForUs),
+        };
+        if !is_for_us {
+            return self.tables.count(Rule::FrameNotForUs);
+        }
+        if self.tables.is_no_peer(refused.remote.into()) {
+            return self.tables.count(Rule::SourceAddressInvalid);
+        }
+        if !self.problems.take(self.now) {
+            return self.tables.count(Rule::Ipv6ProblemThrottled);
+        }
+        self.tables.count(Rule::Ipv6ProblemTold);
+        let local = if refused.local.is_multicast() { nearest } else { refused.local };
+        let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
+        self.gate.put_frame(self.number, |out| wire::emit_parameter_problem(out, mac, local, ttl, refused));
+        self.count_frame(None);
+    }
+
+    /// Asks where an address is.
+    pub(super) fn ask_for_hop(&mut self, target: IpAddr) {
+        let mac = self.tables.config.mac;
+        let source = match target {
+            IpAddr::V6(target) if target.is_unicast_link_local() => self.tables.link_local.map(IpAddr::V6),
+            IpAddr::V4(_) | IpAddr::V6(_) => self.tables.nearest_local(target),
+        };
+        match (source, target) {
+            (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => {
+                let request = ArpMessage { is_request: true, sender_mac: mac, sender, target_mac: [0; 6], target };
+                self.gate.put_frame(self.number, |out| wire::emit_arp(out, &request));
+            }
+            (Some(IpAddr::V6(source)), IpAddr::V6(target)) => {
+                self.gate.put_frame(self.number, |out| wire::emit_solicitation(out, mac, source, target));
+            }
+            // A gateway of a family that we have no address of is of no use, and not asked for.
+            (Some(IpAddr::V4(_) | IpAddr::V6(_)) | None, _) => return,
+        }
+        self.count_frame(None);
+    }
+
+    /// Asks for routers.
+    pub(super) fn ask_for_routers(&mut self) {
+        let Some(source) = self.tables.link_local else { return };
+        let mac = self.tables.config.mac;
+        self.gate.put_frame(self.number, |out| wire::emit_router_solicitation(out, mac, source));
+        self.count_frame(None);
+    }
+}

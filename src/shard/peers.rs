@@ -1,0 +1,55 @@
+//! Peers of new connections: a slot for the flow, and over IPv6 a record for the address.
+
+use std::net::IpAddr;
+
+use super::batch::{Batch, TOUCHED_MAX, Touched};
+use crate::flows::FlowKey;
+use crate::tcp::{Active, Flow, State};
+
+impl Batch {
+    /// Takes a free slot for a new connection with this key and its hash. `None` where there is none.
+    pub fn add_flow(&mut self, key: &FlowKey, hash: u64, mut flow: Flow) -> Option<usize> {
+        if self.touched.len() == TOUCHED_MAX {
+            return None;
+        }
+        let slot = self.tables.flow_slots.take_lowest()?;
+        flow.remote_address = self.add_peer(key.remote);
+        flow.remote_port = key.remote_port;
+        flow.local_port = key.local_port;
+        flow.set_local_index(key.local_index);
+        let storage = &mut self.tables.storage;
+        storage.flows.touch(slot);
+        let end = storage.head().flows_end.max(slot + 1);
+        storage.head_mut().flows_end = end;
+        // The free record gets the key at once, so that the index finds it; it stays free until the batch is applied.
+        let record = &mut storage.flows.records_mut()[slot as usize];
+        flow.set_generation(record.generation());
+        let mut keyed = flow;
+        keyed.set_state(State::Free);
+        *record = keyed;
+        self.tables.insert(hash, slot);
+        let active = Active::quiet(slot, &flow);
+        Some(self.add(Touched {
+            slot,
+            flow,
+            active,
+            active_index: None,
+            is_active_new: false,
+            repair: None,
+            ts_offset: 0,
+        }))
+    }
+
+    /// What stands in a flow for the address of its peer. That of IPv6 is written where it belongs: no committed flow
+    /// names it yet.
+    fn add_peer(&mut self, remote: IpAddr) -> u32 {
+        let IpAddr::V4(remote) = remote else {
+            let index = self.tables.peer_slots.take_lowest().expect("there is a record for each flow");
+            let peers = &mut self.tables.storage.peers;
+            peers.touch(index);
+            peers.records_mut()[index as usize] = remote.into();
+            return index;
+        };
+        remote.to_bits()
+    }
+}
