@@ -10,7 +10,7 @@
 #[allow(dead_code)]
 mod generator;
 
-use generator::{Bench, Forged};
+use generator::{Bench, Forged, Shape};
 use holdline::service::Hold;
 use holdline::tcp::{Control, SeqNum};
 
@@ -27,7 +27,7 @@ struct Attack {
     frame: fn(&Bench<Hold>, u32) -> Forged,
 }
 
-const ATTACKS: [Attack; 12] = [
+const ATTACKS: [Attack; 15] = [
     Attack { name: "syn", what: "SYNs from everywhere", frame: |_, at| scattered(at, Control::SYN) },
     Attack { name: "ack", what: "ACKs from everywhere", frame: |_, at| scattered(at, Control::ACK) },
     Attack {
@@ -81,6 +81,25 @@ const ATTACKS: [Attack; 12] = [
             Forged { seq: first.seq.plus(at), bytes: 1, ..first }
         },
     },
+    Attack {
+        name: "fragments",
+        what: "fragments of 1,480 bytes from everywhere, each of another packet",
+        frame: |_, at| Forged { shape: Shape::Fragment(at as u16), ..scattered(at, Control::ACK) },
+    },
+    Attack {
+        name: "one-source",
+        what: "the same from one address",
+        frame: |_, at| Forged { remote: 0x0b00_0000, shape: Shape::Fragment(at as u16), ..scattered(at, Control::ACK) },
+    },
+    Attack {
+        name: "path-mtu",
+        what: "messages that segments of connections were too large, at numbers that sweep the windows",
+        frame: |bench, at| {
+            let forged = of_connection(bench, at, Control::ACK);
+            let ack = forged.ack.plus(at / CONNECTIONS * 700);
+            Forged { ack, shape: Shape::TooBig(552 + (at % 900) as u16), ..forged }
+        },
+    },
 ];
 
 /// Spreads numbers over 32 bits.
@@ -93,7 +112,15 @@ fn mixed(at: u32) -> u32 {
 fn scattered(at: u32, control: Control) -> Forged {
     let remote = 0x0b00_0000 | mixed(at) & 0x00ff_ffff;
     let port = 1_024 + (mixed(at + 7) % 60_000) as u16;
-    Forged { remote, port, seq: SeqNum(mixed(at)), ack: SeqNum(mixed(at + 1)), control, bytes: 0 }
+    Forged {
+        remote,
+        port,
+        seq: SeqNum(mixed(at)),
+        ack: SeqNum(mixed(at + 1)),
+        control,
+        bytes: 0,
+        shape: Shape::Segment,
+    }
 }
 
 fn of_connection(bench: &Bench<Hold>, at: u32, control: Control) -> Forged {

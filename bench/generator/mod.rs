@@ -4,6 +4,7 @@
 //! frames or pushes in, batches committed, frames handed out.
 
 mod ends;
+mod shape;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -15,6 +16,7 @@ use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{Config, Notice, Push, Service, Shard, Ticket};
 use holdline::tcp::{Control, Outgoing, SeqNum, Time};
 use holdline::wire::{Addressing, Packet, emit_tcp, parse};
+pub use shape::Shape;
 
 /// Flows that are visited in one batch.
 pub const BATCH: usize = 64;
@@ -39,6 +41,7 @@ pub struct Forged {
     pub ack: SeqNum,
     pub control: Control,
     pub bytes: u32,
+    pub shape: Shape,
 }
 
 /// A shard and its clients.
@@ -144,7 +147,7 @@ impl<S: Service> Bench<S> {
     pub fn forge(&self, index: usize, control: Control) -> Forged {
         let client = self.clients[index];
         let (remote, port) = ends_of(index);
-        Forged { remote, port, seq: client.seq, ack: client.ack, control, bytes: 0 }
+        Forged { remote, port, seq: client.seq, ack: client.ack, control, bytes: 0, shape: Shape::Segment }
     }
 
     /// Puts one batch of forged segments into the shard. Returns the nanoseconds that it took.
@@ -156,7 +159,13 @@ impl<S: Service> Bench<S> {
             let mut outgoing = Outgoing::bare(forged.seq, forged.ack, forged.control, u16::MAX);
             outgoing.payload_bytes = forged.bytes;
             let payload = &PAYLOAD[..forged.bytes as usize];
-            emit_tcp(&mut self.bytes, &ends, &outgoing, |out| out.extend_from_slice(payload));
+            match forged.shape {
+                Shape::Segment => {
+                    emit_tcp(&mut self.bytes, &ends, &outgoing, |out| out.extend_from_slice(payload));
+                }
+                Shape::Fragment(number) => shape::write_fragment(&mut self.bytes, &ends, number),
+                Shape::TooBig(mtu) => shape::write_too_big(&mut self.bytes, &ends, forged.ack.0, mtu),
+            }
             self.ends.push(self.bytes.len());
         }
         self.exchange();

@@ -31,6 +31,8 @@ pub struct Arena<T> {
     is_file: bool,
     /// No record from here on was touched since the last release.
     touched_end: u32,
+    /// How many records the mapping has room for.
+    count: usize,
     record: PhantomData<T>,
 }
 
@@ -48,7 +50,7 @@ impl<T: Pod> Arena<T> {
             // A kernel without huge pages says so; nothing is lost.
             let _ = map.advise(Advice::HugePage);
         }
-        Ok(Arena { map, is_file: false, touched_end: 0, record: PhantomData })
+        Ok(Arena::over(map, false))
     }
 
     /// The memory of a file that is `file_bytes(capacity)` long. Errors: it cannot be mapped.
@@ -57,19 +59,27 @@ impl<T: Pod> Arena<T> {
         // SAFETY: the caller holds an exclusive lock on the state directory for as long as the storage lives and has
         // checked the file's length, so that nobody of ours truncates or writes it behind our back.
         let map = unsafe { MmapOptions::new().len(bytes).map_mut(file)? };
-        Ok(Arena { map, is_file: true, touched_end: 0, record: PhantomData })
+        Ok(Arena::over(map, true))
+    }
+
+    fn over(map: MmapMut, is_file: bool) -> Arena<T> {
+        const { assert!(size_of::<T>() > 0 && align_of::<T>() <= PAGE_BYTES) };
+        Arena { count: map.len() / size_of::<T>(), map, is_file, touched_end: 0, record: PhantomData }
     }
 
     /// All records.
+    #[inline]
     pub fn records(&self) -> &[T] {
-        let bytes = self.map.len() / size_of::<T>() * size_of::<T>();
-        bytemuck::cast_slice(&self.map[..bytes])
+        // SAFETY: the mapping is `count` records long at least, it begins at a page, which aligns any record, it lives
+        // as long as `self`, and any bytes are a `T`, as it is `Pod`.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.count) }
     }
 
     /// All records, to be written.
+    #[inline]
     pub fn records_mut(&mut self) -> &mut [T] {
-        let bytes = self.map.len() / size_of::<T>() * size_of::<T>();
-        bytemuck::cast_slice_mut(&mut self.map[..bytes])
+        // SAFETY: as for `records`; `&mut self` proves that nobody else looks at them.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.count) }
     }
 
     /// All lines.
@@ -83,6 +93,7 @@ impl<T: Pod> Arena<T> {
     }
 
     /// Remembers that record `index` is about to be touched.
+    #[inline]
     pub fn touch(&mut self, index: u32) {
         self.touched_end = self.touched_end.max(index + 1);
     }

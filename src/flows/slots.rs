@@ -17,6 +17,8 @@ pub struct Slots {
     levels: Vec<Vec<u64>>,
     capacity: u32,
     used: u32,
+    /// No word of the bottom before this one has a free slot.
+    first: usize,
 }
 
 impl Slots {
@@ -27,7 +29,7 @@ impl Slots {
         loop {
             levels.push(vec![0; words]);
             if words == 1 {
-                return Slots { levels, capacity, used: 0 };
+                return Slots { levels, capacity, used: 0, first: 0 };
             }
             words = words.div_ceil(64);
         }
@@ -53,13 +55,19 @@ impl Slots {
         if self.used == self.capacity {
             return None;
         }
-        let mut position = 0usize;
-        for level in self.levels.iter().rev() {
-            position = position * 64 + level[position].trailing_ones() as usize;
+        let mut word = self.levels[0][self.first];
+        if word == NONE_FREE {
+            let mut position = 0usize;
+            for level in self.levels[1..].iter().rev() {
+                position = position * 64 + level[position].trailing_ones() as usize;
+            }
+            self.first = position;
+            word = self.levels[0][position];
         }
-        let slot = position as u32;
+        let slot = self.first as u32 * 64 + word.trailing_ones();
         assert!(slot < self.capacity, "with one free below the capacity the lowest free one is below it");
-        self.take(slot);
+        self.used += 1;
+        self.mark(slot);
         Some(slot)
     }
 
@@ -69,6 +77,12 @@ impl Slots {
             return false;
         }
         self.used += 1;
+        self.mark(slot);
+        true
+    }
+
+    #[inline]
+    fn mark(&mut self, slot: u32) {
         let mut position = slot as usize;
         for level in &mut self.levels {
             let word = &mut level[position / 64];
@@ -78,10 +92,10 @@ impl Slots {
             }
             position /= 64;
         }
-        true
     }
 
     /// Whether a slot is taken.
+    #[inline]
     pub fn is_taken(&self, slot: u32) -> bool {
         self.levels[0][slot as usize / 64] >> (slot % 64) & 1 == 1
     }
@@ -91,6 +105,7 @@ impl Slots {
         assert!(self.is_taken(slot), "a slot is given back once");
         self.used -= 1;
         let mut position = slot as usize;
+        self.first = self.first.min(position / 64);
         for level in &mut self.levels {
             let word = &mut level[position / 64];
             let was_full = *word == NONE_FREE;

@@ -93,7 +93,7 @@ impl Batch {
         let position = self.flow_for(prepared).and_then(|flow| self.add_flow(key, *hash, flow));
         self.tables.count(if position.is_some() { Rule::CookieAccepted } else { Rule::CookieNoRoom });
         let position = position?;
-        let (offer, now) = (self.offer(position), self.now);
+        let (offer, now) = (self.tables.offer_to(key.local_index, key.remote, self.now), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
         self.offset_timestamps(position);
@@ -120,7 +120,7 @@ impl Batch {
         }
         let position = self.add_flow(key, *hash, flow)?;
         self.half_open_new += 1;
-        let (offer, now) = (self.offer(position), self.now);
+        let (offer, now) = (self.tables.offer_to(key.local_index, key.remote, self.now), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
         self.offset_timestamps(position);

@@ -329,8 +329,7 @@ impl Batch {
             if let Some(index) = touched.active_index.take() {
                 self.freed_actives.push(index);
                 touched.is_active_new = false;
-                let (srtt_ms, rttvar_ms) = touched.active.path_memory();
-                touched.flow.set_path_memory(srtt_ms, rttvar_ms);
+                touched.flow.set_path_memory(touched.active.path_memory());
             }
             return;
         }

@@ -98,7 +98,7 @@ impl Batch {
         job.set_prefix(broadcast.prefix);
         self.set_job(index, &job);
         self.tables.job_times[index as usize] = Some(self.now);
-        self.tables.job_tickets[index as usize] = job.ticket;
+        self.tables.set_job_ticket(index as usize, job.ticket);
         Ok(JobId(job.id))
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::StartError;
 use crate::flows::LOCALS_MAX;
-use crate::tcp::{CongestionControl, PROBES_MAX, Timeouts};
+use crate::tcp::{CongestionControl, Ecn, PROBES_MAX, Timeouts};
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791), and one of IPv6 (RFC 8200 §5).
 const MTU_MIN: u16 = 68;
@@ -47,6 +47,8 @@ pub struct Config {
     pub delayed_ack_ms: u32,
     /// How congestion is avoided.
     pub congestion: CongestionControl,
+    /// Whether the network may mark what it would else drop, where the peer agrees (ECN, RFC 3168).
+    pub ecn: Ecn,
     /// Whether small segments wait while something is in flight, unless a service says otherwise for a connection. Off,
     /// as a push is a whole message that is to arrive now (RFC 9293 §3.7.4, MUST-17).
     pub nagle: bool,
@@ -86,6 +88,7 @@ impl Config {
             syn_cookies: true,
             delayed_ack_ms: 40,
             congestion: CongestionControl::Cubic,
+            ecn: Ecn::Answers,
             nagle: false,
             ttl: 64,
             dscp: 0,

@@ -23,10 +23,14 @@ mod commit;
 mod config;
 mod connect;
 mod deliver;
+mod destinations;
+mod echo;
+mod fragments;
 mod gate;
 mod hops;
 mod inspect;
 mod neighbors;
+mod path;
 mod peers;
 mod positions;
 mod receive;
@@ -57,7 +61,7 @@ pub use types::{
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
 pub use crate::flows::{Capacity, FlowId, JobState, Storage, StorageError};
-pub use crate::tcp::{CloseReason, CongestionControl, Keepalive, Rule, SoftError, State, Time, UserTimeout};
+pub use crate::tcp::{CloseReason, CongestionControl, Ecn, Keepalive, Rule, SoftError, State, Time, UserTimeout};
 
 /// Frames, pushes or expirations that one batch takes in.
 const BATCH_MAX: usize = 64;

@@ -48,12 +48,17 @@ impl<S: Service> Shard<S> {
 
     fn receive_batch(&mut self, frames: &[&[u8]]) {
         let mut prepared = [const { None }; BATCH_MAX];
+        let mut whole = Vec::new();
         self.batch.tables.frames_in += frames.len() as u64;
         for (index, (place, frame)) in prepared.iter_mut().zip(frames).enumerate() {
             self.batch.tables.trace_frame(Some(index));
             *place = match wire::parse(frame, &self.batch.tables.config.mac) {
                 Ok(Packet::Error(error)) => {
                     self.receive_error(&error);
+                    None
+                }
+                Ok(Packet::Fragment(fragment)) => {
+                    whole.extend(self.batch.receive_fragment(&fragment).map(|frame| (index, frame)));
                     None
                 }
                 parsed => self.batch.prepare(parsed),
@@ -64,6 +69,22 @@ impl<S: Service> Shard<S> {
             if let Some(segment) = segment {
                 self.batch.tables.trace_frame(Some(index));
                 self.receive_segment(segment);
+            }
+        }
+        for (index, frame) in &whole {
+            self.batch.tables.trace_frame(Some(*index));
+            self.receive_whole(frame);
+        }
+    }
+
+    /// A packet that came in fragments, as one frame.
+    fn receive_whole(&mut self, frame: &[u8]) {
+        match wire::parse(frame, &self.batch.tables.config.mac) {
+            Ok(Packet::Error(error)) => self.receive_error(&error),
+            parsed => {
+                if let Some(segment) = self.batch.prepare(parsed) {
+                    self.receive_segment(&segment);
+                }
             }
         }
     }
@@ -100,13 +121,20 @@ impl<S: Service> Shard<S> {
         if let Some(timestamps) = &mut segment.timestamps {
             timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
         }
-        let offer = self.batch.offer(position);
+        let offer = match touched.flow.state() {
+            State::SynSent => self.batch.tables.offer_to(touched.flow.local_index(), packet.addresses.remote(), now),
+            _ => self.batch.offer(position),
+        };
         let (flow, active, repair) = self.batch.parts(position);
         let effects = match flow.state() {
             State::SynSent => tcp::on_syn_sent(flow, active, &segment, offer, now),
             _ => tcp::on_segment(flow, active, repair, &segment, offer, now),
         };
         self.batch.tables.count(effects.rule);
+        self.batch.note_path(position, effects.path_mtu);
+        for rule in effects.signals.rules() {
+            self.batch.tables.count(rule);
+        }
         if matches!(effects.rule, Rule::HandshakeAckRejected | Rule::SynSentAckRejected) {
             // To where the segment came from, which need not be where the SYN came from.
             self.batch.reply_unmatched(packet, effects.reply);
@@ -114,6 +142,9 @@ impl<S: Service> Shard<S> {
         }
         self.batch.reply(position, effects.reply);
         if effects.is_opened {
+            if self.batch.touched[position].flow.has_ecn() {
+                self.batch.tables.count(Rule::EcnAgreed);
+            }
             self.open_flow(position);
         }
         if effects.is_acknowledged {
@@ -168,10 +199,14 @@ impl<S: Service> Shard<S> {
             let touched = &self.batch.touched[position];
             error.seq.within(touched.active.snd_una, touched.active.in_flight(&touched.flow))
         });
-        let Some(position) = found.filter(|_| error.trouble != Trouble::TooBig) else {
+        let Some(position) = found else {
             self.batch.tables.count(Rule::IcmpIgnored);
             return;
         };
+        if let Trouble::TooBig(claim) = error.trouble {
+            self.batch.receive_too_big(position, error.seq, claim);
+            return;
+        }
         if error.trouble == Trouble::Refused && self.batch.touched[position].flow.state() == State::SynSent {
             let effects = tcp::on_unreachable();
             self.batch.tables.count(effects.rule);
@@ -182,7 +217,7 @@ impl<S: Service> Shard<S> {
         self.tell_soft_error(
             position,
             match error.trouble {
-                Trouble::Unreachable | Trouble::Refused | Trouble::TooBig => SoftError::Unreachable,
+                Trouble::Unreachable | Trouble::Refused | Trouble::TooBig(_) => SoftError::Unreachable,
                 Trouble::TimeExceeded => SoftError::TimeExceeded,
                 Trouble::Parameter => SoftError::ParameterProblem,
             },
@@ -207,22 +242,13 @@ impl Batch {
     /// Deals with all that is not TCP, and finds the key of what is.
     fn prepare<'a>(&mut self, parsed: Result<Packet<'a>, Rule>) -> Option<Prepared<'a>> {
         match parsed {
-            Ok(Packet::Error(_)) => {}
+            Ok(Packet::Error(_) | Packet::Fragment(_)) => {}
             Err(rule) => self.tables.count(rule),
             Ok(Packet::Arp(message)) => self.receive_arp(&message),
             Ok(Packet::Neighbor(message)) => self.receive_neighbor(&message),
             Ok(Packet::Router(advertisement)) => self.receive_router(&advertisement),
             Ok(Packet::Refused(refused)) => self.receive_refused(&refused),
-            Ok(Packet::Echo(echo)) if self.tables.is_no_peer(echo.remote) => {
-                self.tables.count(Rule::SourceAddressInvalid);
-            }
-            Ok(Packet::Echo(echo)) if self.tables.is_ours(echo.local) => {
-                self.tables.count(Rule::IcmpEchoAnswers);
-                let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
-                self.gate.put_frame(self.number, |out| wire::emit_echo_reply(out, mac, ttl, &echo));
-                self.count_frame(None);
-            }
-            Ok(Packet::Echo(_)) => self.tables.count(Rule::FrameNotForUs),
+            Ok(Packet::Echo(echo)) => self.receive_echo(&echo),
             Ok(Packet::Tcp(packet)) => {
                 let Some(local_index) = self.tables.local_index(packet.addresses.local()) else {
                     self.tables.count(Rule::FrameNotForUs);

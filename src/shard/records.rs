@@ -3,13 +3,29 @@
 //! They change seldom, so the batch keeps the lines that it changes in a list, and whoever reads a record in the batch
 //! sees them.
 
+use std::hash::Hasher;
+
 use bytemuck::{Pod, Zeroable};
+use siphasher::sip128::Hasher128;
 
 use super::batch::Batch;
+use super::tables::Tables;
 use super::types::{PushError, Ticket};
 use crate::flows::{
     ATTACHMENT_BYTES_MAX, Attachment, FlowId, JOBS_MAX, Job, KEYS_MAX, KeyRecord, LINE_BYTES, Line, Logged, LoggedLine,
 };
+
+impl Tables {
+    /// The idempotency key of a value that a client gave for a push to this connection.
+    pub fn push_key(&self, flow: FlowId, value: &[u8]) -> [u8; 16] {
+        let (_, secret) = self.storage.head().secret.split_at(16);
+        let secret = <[u8; 16]>::try_from(secret).expect("a secret is two keys of 16 bytes");
+        let mut hasher = siphasher::sip128::SipHasher24::new_with_key(&secret);
+        hasher.write(&flow.to_bits().to_le_bytes());
+        hasher.write(value);
+        hasher.finish128().as_bytes()
+    }
+}
 
 impl Batch {
     /// A record, as this batch leaves it.
@@ -83,7 +99,8 @@ impl Batch {
 
     /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
     pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
-        let Some(index) = self.tables.job_tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
+        let tickets = &self.tables.job_tickets[..self.tables.jobs_end];
+        let Some(index) = tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
         let mut job = self.job(index as u32);
         count(&mut job);
         self.set_job(index as u32, &job);

@@ -219,7 +219,7 @@ fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
     tables.keys = Keys::rebuild(tables.storage.keys.records());
     for index in 0..JOBS_MAX as usize {
         let job = tables.storage.jobs.records()[index];
-        tables.job_tickets[index] = job.ticket;
+        tables.set_job_ticket(index, job.ticket);
         if job.state() != JobState::Running {
             continue;
         }

@@ -3,14 +3,14 @@
 //! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading
 //! them here sees what is committed; the open batch has its own copies of what it changes.
 
-use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use siphasher::sip::SipHasher24;
-use siphasher::sip128::Hasher128;
 use strum::EnumCount;
 
 use super::config::{Config, is_in_network};
+use super::destinations::Destinations;
+use super::fragments::Fragments;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
@@ -44,6 +44,8 @@ pub(super) struct Tables {
     pub job_times: [Option<Time>; JOBS_MAX as usize],
     /// The tickets of jobs' pushes; 0 for none.
     pub job_tickets: [u64; JOBS_MAX as usize],
+    /// One past the last job that ever had one.
+    pub jobs_end: usize,
     pub frames_in: u64,
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
@@ -53,6 +55,8 @@ pub(super) struct Tables {
     /// Our link-local address, where there is any IPv6; nothing listens on it unless it was given.
     pub link_local: Option<Ipv6Addr>,
     pub routers: Routers,
+    pub destinations: Destinations,
+    pub fragments: Fragments,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
@@ -76,19 +80,25 @@ impl Tables {
         let locals: Vec<IpAddr> =
             head.locals[..head.locals_count as usize].iter().filter_map(|local| local.ip()).collect();
         let ipv6_bits = locals.iter().enumerate().map(|(index, local)| u64::from(local.is_ipv6()) << index);
-        let offer = |headers_bytes, mss_default| Offer {
+        let offer = |headers_bytes, mss_default, mtu_min| Offer {
             mss: config.mtu.saturating_sub(headers_bytes),
+            path_mss: config.mtu.saturating_sub(headers_bytes),
             mss_default,
+            headers_bytes,
+            mtu_min,
             window_bytes: config.window_bytes,
             delayed_ack_ms: config.delayed_ack_ms,
             congestion: config.congestion,
+            ecn: config.ecn,
         };
         Ok(Tables {
-            offers: [offer(40, 536), offer(60, 1_220)],
+            offers: [offer(40, 536, 552), offer(60, 1_220, 1_280)],
             ipv6_locals: ipv6_bits.sum(),
             locals,
             link_local: config.link_local(),
             routers: Routers::new(&config, now),
+            destinations: Destinations::default(),
+            fragments: Fragments::default(),
             index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
@@ -102,6 +112,7 @@ impl Tables {
             keys: Keys::rebuild(&[]),
             job_times: [None; JOBS_MAX as usize],
             job_tickets: [0; JOBS_MAX as usize],
+            jobs_end: 0,
             frames_in: 0,
             trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
@@ -192,6 +203,12 @@ impl Tables {
         self.hasher.hash(key)
     }
 
+    /// The pushes of a job have this ticket.
+    pub fn set_job_ticket(&mut self, index: usize, ticket: u64) {
+        self.job_tickets[index] = ticket;
+        self.jobs_end = self.jobs_end.max(index + 1);
+    }
+
     /// The slot of the connection with this key.
     #[inline]
     pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
@@ -251,16 +268,6 @@ impl Tables {
 
     fn tuple_hash(&self, key: &FlowKey) -> u64 {
         key.with_bytes(|bytes| self.isn_hasher.hash(bytes))
-    }
-
-    /// The idempotency key of a value that a client gave for a push to this connection.
-    pub fn push_key(&self, flow: FlowId, value: &[u8]) -> [u8; 16] {
-        let (_, secret) = self.storage.head().secret.split_at(16);
-        let secret = <[u8; 16]>::try_from(secret).expect("a secret is two keys of 16 bytes");
-        let mut hasher = siphasher::sip128::SipHasher24::new_with_key(&secret);
-        hasher.write(&flow.to_bits().to_le_bytes());
-        hasher.write(value);
-        hasher.finish128().as_bytes()
     }
 
     /// Whether an id is one of a connection that is or was. Generations only grow.

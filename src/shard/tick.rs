@@ -16,12 +16,17 @@ impl<S: Service> Shard<S> {
         self.ask_for_hops(now);
         self.fire_timers(now);
         self.sweep(now);
+        if self.batch.tables.fragments.next_expiry().is_some_and(|due| due <= now) {
+            self.batch.begin(now);
+            self.batch.expire_fragments();
+            self.batch.commit();
+        }
         if self.batch.tables.job_times.iter().flatten().any(|&due| due <= now) {
             self.drive_jobs(now);
         }
         if now >= self.trim_at && self.has_untrimmed {
             self.trim_at = now.plus_ms(TRIM_INTERVAL_MS);
-            self.trim();
+            self.trim(now);
         }
     }
 
@@ -32,7 +37,8 @@ impl<S: Service> Shard<S> {
         let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
-        [tables.wheel.next(), hand, arp, tables.routers.next(), trim, job].into_iter().flatten().min()
+        let fragments = tables.fragments.next_expiry();
+        [tables.wheel.next(), hand, arp, tables.routers.next(), fragments, trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
@@ -110,6 +116,7 @@ impl<S: Service> Shard<S> {
         let (flow, active, repair) = self.batch.parts(position);
         let (effects, probe) = tcp::on_timer(flow, active, repair, offer, user_timeout_s, now);
         self.batch.tables.count(effects.rule);
+        self.batch.note_path(position, effects.path_mtu);
         if let Some(probe) = probe {
             self.batch.emit(position, &probe);
         }
@@ -174,9 +181,10 @@ impl<S: Service> Shard<S> {
         true
     }
 
-    fn trim(&mut self) {
+    fn trim(&mut self, now: Time) {
         let tables = &mut self.batch.tables;
         tables.storage.payload.trim();
+        tables.destinations.trim(now.seconds());
         let end = tables.active_slots.end_of_used(tables.storage.actives.touched_end());
         tables.storage.actives.release_from(end);
         let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());

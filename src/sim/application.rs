@@ -29,7 +29,6 @@ pub(super) struct Application {
     read_from_us: u64,
     queued_bytes: usize,
     queued_since_us: u64,
-    is_rescued: bool,
 }
 
 /// A connection whose send buffer has not moved for this long has lost its timer; two of smoltcp's longest RTOs.
@@ -65,7 +64,6 @@ impl Application {
             read_from_us: parameters.start_us,
             queued_bytes: 0,
             queued_since_us: 0,
-            is_rescued: false,
         }
     }
 
@@ -78,11 +76,9 @@ impl Application {
     }
 
     /// smoltcp 0.14 forgets its timer when the retransmission timer fires while a window update that was overtaken by
-    /// an older segment has left it with a window of zero: unacknowledged bytes, and nothing that will ever send
-    /// them. A keepalive, whose answer brings the true window, gets it going again. In LAST-ACK not even that does,
-    /// as it takes no window from a repeated acknowledgment there; then the application gives up by an abort. So it
-    /// does where the FIN alone is left and its timer went with a fast retransmission that had nothing to send.
-    /// Returns whether anything was needed.
+    /// an older segment has left it with a window of zero, and when a fast retransmission finds that its FIN alone is
+    /// left: something unacknowledged, and nothing that will ever send it. The application gives up by an abort; a
+    /// keepalive would carry a byte of its own where others are still to come. Returns whether that was needed.
     pub(super) fn rescue(&mut self, now_us: u64, sockets: &mut SocketSet<'static>, has_no_timer: bool) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         let queued_bytes = socket.send_queue();
@@ -95,21 +91,10 @@ impl Application {
         if queued_bytes != self.queued_bytes || queued_bytes == 0 {
             self.queued_bytes = queued_bytes;
             self.queued_since_us = now_us;
-            if std::mem::take(&mut self.is_rescued) {
-                socket.set_keep_alive(self.parameters.keepalive_ms.map(Duration::from_millis));
-            }
             return false;
         }
         let is_stalled = has_no_timer || now_us - self.queued_since_us >= STALLED_US;
-        if self.is_rescued && socket.state() == State::LastAck && now_us - self.queued_since_us >= 2 * STALLED_US {
-            return self.abort(socket);
-        }
-        if self.is_rescued || !self.progress.is_established || !socket.is_active() || !is_stalled {
-            return false;
-        }
-        self.is_rescued = true;
-        socket.set_keep_alive(Some(Duration::from_secs(1)));
-        true
+        self.progress.is_established && socket.is_active() && is_stalled && self.abort(socket)
     }
 
     fn abort(&mut self, socket: &mut Socket<'static>) -> bool {

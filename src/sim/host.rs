@@ -1,6 +1,7 @@
 //! The service under test: echo or hold, whichever a connection's first byte asks for.
 //!
-//! Every received byte is checked against the stream it belongs to, and its first gives the connection a name.
+//! Every received byte is checked against the stream it belongs to. Each connection is given a name with its first
+//! byte.
 //!
 //! The shard calls it; what it finds wrong goes into [`Findings`], which the world reads after each call. It keeps
 //! nothing between calls but what lies in a flow's service word, so a killed process takes nothing along: when a word

@@ -16,7 +16,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Flow, NO_SPAN, SeqNum, State, Time};
+use super::{Flow, NO_SPAN, PathMemory, SeqNum, State, Time, path};
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -68,8 +68,8 @@ pub struct Active {
     pub(super) timing: u8,
     /// An ACK is owed to the peer and goes out at the end of the batch.
     is_ack_owed: u8,
-    /// Some push in the send queue may expire; `send_limit` counts.
-    has_limit: u8,
+    /// Duplicate acknowledgments in a row, where there is no SACK.
+    pub(super) duplicates: u8,
     /// The send queue is sent up to here only.
     send_limit: SeqNum,
     /// The acknowledgment that was last sent (Last.ACK.sent of RFC 7323 §4.3).
@@ -80,16 +80,20 @@ pub struct Active {
     rcv_up: SeqNum,
     /// One past the last urgent byte in the send queue.
     snd_up: SeqNum,
-    /// Which of `rcv_up` and `snd_up` say something.
-    urgent: u32,
+    /// Which of `rcv_up`, `snd_up`, `reduced_end` and `send_limit` say something, and whether CWR is owed.
+    marks: u8,
+    /// What is known of the size of segments that arrive: see `path`.
+    pub(super) path: u8,
+    /// A path MTU that was claimed and is not believed yet; 0 for none.
+    pub(super) doubted_mtu: u16,
     /// The repair block that is borrowed, plus one; 0 for none.
     repair: u32,
-    /// Duplicate acknowledgments in a row, where there is no SACK.
-    pub(super) duplicates: u32,
     /// When what is held beyond a gap is given up.
     gap_deadline_ms: u32,
-    /// Zero.
-    reserved: u32,
+    /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
+    pub(super) path_seq: SeqNum,
+    /// What was sent before this was sent before the congestion window was last reduced.
+    reduced_end: SeqNum,
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
@@ -97,12 +101,15 @@ const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache 
 /// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
 /// being a minute at most where they are as ours.
 const GAP_MS_MAX: u32 = 120_000;
-const RECEIVING_URGENT: u32 = 1 << 0;
-const SENDING_URGENT: u32 = 1 << 1;
+const RECEIVING_URGENT: u8 = 1 << 0;
+const SENDING_URGENT: u8 = 1 << 1;
+const REDUCED: u8 = 1 << 2;
+const OWES_CWR: u8 = 1 << 3;
+const HAS_LIMIT: u8 = 1 << 4;
 impl Active {
     /// The block of a quiet flow, with what the flow remembers of its path.
     pub fn quiet(slot: u32, flow: &Flow) -> Active {
-        let (srtt_ms, rttvar_ms) = flow.path_memory();
+        let memory = flow.path_memory();
         let mss = u32::from(flow.mss);
         let mut active = Active {
             flow: slot,
@@ -117,12 +124,18 @@ impl Active {
             rcv_acked: flow.rcv_nxt,
             cwnd: (10 * mss).min((2 * mss).max(14_600)),
             ssthresh: u32::MAX,
-            srtt_us: u32::from(srtt_ms) * 1_000,
-            rttvar_us: u32::from(rttvar_ms) * 1_000,
+            srtt_us: memory.srtt_ms.saturating_mul(1_000),
+            rttvar_us: memory.rttvar_ms.saturating_mul(1_000),
+            marks: if memory.is_cwr_owed { OWES_CWR } else { 0 },
+            path: if memory.has_taken_full { path::ARRIVED } else { path::UNTRIED },
             ..Active::zeroed()
         };
         if flow.has_our_fin() {
             active.snd_end = flow.snd_nxt.minus(1);
+        }
+        if memory.ssthresh > 0 {
+            active.ssthresh = memory.ssthresh.max(2 * mss);
+            active.cwnd = active.cwnd.min(active.ssthresh);
         }
         if active.has_lost_syn_ack() {
             active.cwnd = mss;
@@ -200,9 +213,9 @@ impl Active {
 
     /// The peer has urgent bytes up to `up`. Returns whether that is news (MUST-32).
     pub(super) fn note_urgent(&mut self, up: SeqNum) -> bool {
-        let is_news = self.urgent & RECEIVING_URGENT == 0 || up.after(self.rcv_up);
+        let is_news = self.marks & RECEIVING_URGENT == 0 || up.after(self.rcv_up);
         if is_news {
-            self.urgent |= RECEIVING_URGENT;
+            self.marks |= RECEIVING_URGENT;
             self.rcv_up = up;
         }
         is_news
@@ -210,15 +223,46 @@ impl Active {
 
     /// Everything that is queued by now is urgent.
     pub fn mark_urgent(&mut self) {
-        self.urgent |= SENDING_URGENT;
+        self.marks |= SENDING_URGENT;
         self.snd_up = self.snd_end;
     }
 
     /// How many bytes from `seq` on are urgent, as far as the pointer can say; `None` where none are.
     pub(super) fn urgent_from(&self, seq: SeqNum) -> Option<u16> {
         let up = if self.snd_up.after(self.snd_end) { self.snd_end } else { self.snd_up };
-        let is_urgent = self.urgent & SENDING_URGENT != 0 && up.after(seq);
+        let is_urgent = self.marks & SENDING_URGENT != 0 && up.after(seq);
         is_urgent.then(|| up.since(seq).min(u32::from(u16::MAX)) as u16)
+    }
+
+    /// The congestion window was reduced, which says all that there is to say of what is in flight; the peer is told
+    /// with the next new payload (RFC 3168 §6.1.2).
+    pub(super) fn note_reduced(&mut self, flow: &Flow) {
+        self.marks |= REDUCED | if flow.has_ecn() { OWES_CWR } else { 0 };
+        self.reduced_end = flow.snd_nxt;
+    }
+
+    /// It need not have been.
+    pub(super) fn forget_reduced(&mut self) {
+        self.marks &= !(REDUCED | OWES_CWR);
+    }
+
+    /// Whether nothing that was sent after the last reduction was acknowledged yet.
+    pub(super) fn is_reduced(&self) -> bool {
+        self.marks & REDUCED != 0
+    }
+
+    /// What lies left of `ack` is acknowledged.
+    pub(super) fn pass_reduction(&mut self, ack: SeqNum) {
+        if ack.after(self.reduced_end) {
+            self.marks &= !REDUCED;
+        }
+    }
+
+    /// Whether CWR is owed to the peer; then it is no longer.
+    pub(super) fn take_owed_cwr(&mut self) -> bool {
+        let owes = self.marks & OWES_CWR != 0;
+        self.marks &= !OWES_CWR;
+        owes
     }
 
     /// Whether something is under way that an idle flow has no place for.
@@ -234,10 +278,17 @@ impl Active {
             || is_half_open
     }
 
-    /// What the flow is to remember of the path: smoothed round-trip time and variation in ms, at least 1 once known.
-    pub fn path_memory(&self) -> (u16, u16) {
-        let to_ms = |us: u32| us.div_ceil(1_000).min(u32::from(u16::MAX)) as u16;
-        (to_ms(self.srtt_us), to_ms(self.rttvar_us))
+    /// What the flow is to remember of the path. Where congestion was met, a window that has grown well beyond the
+    /// threshold since counts for most of what it is (RFC 2861 §3.1): the next restart begins with no more.
+    pub fn path_memory(&self) -> PathMemory {
+        let has_met_congestion = self.ssthresh != u32::MAX;
+        PathMemory {
+            srtt_ms: self.srtt_us.div_ceil(1_000),
+            rttvar_ms: self.rttvar_us.div_ceil(1_000),
+            ssthresh: if has_met_congestion { self.ssthresh.max(self.cwnd - self.cwnd / 4) } else { 0 },
+            is_cwr_owed: self.marks & OWES_CWR != 0,
+            has_taken_full: self.path == path::ARRIVED,
+        }
     }
 
     /// The smoothed round-trip time, once there was a sample.
@@ -270,17 +321,17 @@ impl Active {
 
     /// One past the last byte that may be sent.
     pub(super) fn sendable_end(&self) -> SeqNum {
-        if self.has_limit == 1 { self.send_limit } else { self.snd_end }
+        if self.marks & HAS_LIMIT != 0 { self.send_limit } else { self.snd_end }
     }
 
     /// Whether some push in the send queue may expire.
     pub fn may_expire(&self) -> bool {
-        self.has_limit == 1
+        self.marks & HAS_LIMIT != 0
     }
 
     /// The send queue is to be sent up to here only, as some push in it may expire.
     pub fn set_send_limit(&mut self, limit: SeqNum) {
-        self.has_limit = u8::from(self.send_head != NO_SPAN);
+        self.marks = self.marks & !HAS_LIMIT | if self.send_head == NO_SPAN { 0 } else { HAS_LIMIT };
         self.send_limit = limit;
     }
 

@@ -5,8 +5,9 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use super::ecn::{is_setup_syn, is_setup_syn_ack};
 use super::open::{self, Offer};
-use super::{Active, CloseReason, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+use super::{Active, CloseReason, Control, Ecn, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
 
 /// Makes a connection in SYN-SENT. The caller fills in addresses, ports and next hop.
 pub fn on_connect(slot: u32, flow: &mut Flow, iss: SeqNum, offer: Offer, now: Time) -> Active {
@@ -17,6 +18,9 @@ pub fn on_connect(slot: u32, flow: &mut Flow, iss: SeqNum, offer: Offer, now: Ti
     // What both would like is offered; what the peer's SYN does not have is taken back.
     flow.begin_timestamps(0);
     flow.begin_window_scaling(0, offer.shift());
+    if offer.ecn == Ecn::Asks {
+        flow.begin_ecn();
+    }
     flow.heard_s = now.seconds();
     flow.opened_s = now.seconds();
     flow.allow_challenge(now);
@@ -79,6 +83,9 @@ fn take_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, offer: Offe
         None => flow.end_window_scaling(),
     }
     flow.set_takes_sack(segment.sack_permitted);
+    if !is_setup_syn(segment) && !is_setup_syn_ack(segment) {
+        flow.end_ecn();
+    }
     flow.begin_receiving(segment.seq);
     flow.extend_receive_window(offer.window_bytes.min(u32::from(u16::MAX)));
     flow.set_send_window_of_syn(segment.window);

@@ -98,6 +98,7 @@ mod tests {
             seq: SeqNum(77),
             ack: SeqNum(0),
             control: Control::SYN,
+            is_congested: false,
             window: 1_000,
             payload_bytes: 0,
             urgent: 0,

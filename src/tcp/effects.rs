@@ -3,7 +3,7 @@
 //! Bounded plain data. The caller (a shard) applies them in the order of the fields; the flow and its active block
 //! have already changed where the step says so.
 
-use super::{Rule, SeqNum};
+use super::{Rule, SeqNum, Signals};
 
 /// Why a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
@@ -89,8 +89,12 @@ pub struct Effects {
     pub is_ack_due: bool,
     /// The peer has urgent bytes up to here, which is news to the application.
     pub urgent_end: Option<SeqNum>,
+    /// What it says of congestion.
+    pub signals: Signals,
     /// Trouble for the application to know.
     pub soft_error: Option<SoftError>,
+    /// The largest packet that gets through to the peer, in bytes, which is news.
+    pub path_mtu: Option<u16>,
     /// The connection is over and its flow free.
     pub closed: Option<CloseReason>,
 }
@@ -109,7 +113,9 @@ impl Effects {
             payload_hold: 0,
             is_ack_due: false,
             urgent_end: None,
+            signals: Signals::default(),
             soft_error: None,
+            path_mtu: None,
             closed: None,
         }
     }

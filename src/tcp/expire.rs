@@ -3,12 +3,12 @@
 //! In: the flow, its active block, the time. Out: effects, or a probe that is to be sent; what is to be sent again
 //! leaves with the next [`poll_segment`](super::poll_segment).
 
+use super::ecn::ack_control;
 use super::open::Offer;
+use super::path;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::send::rearm;
-use super::{
-    Active, CloseReason, Control, Effects, Flow, Keepalive, Outgoing, Repair, Reply, Rule, SoftError, State, Time,
-};
+use super::{Active, CloseReason, Effects, Flow, Keepalive, Outgoing, Repair, Reply, Rule, SoftError, State, Time};
 
 /// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
 const SYN_RETRIES_MAX: u8 = 7;
@@ -48,7 +48,7 @@ pub fn on_timer(
 fn on_retransmission_timer(
     flow: &mut Flow,
     active: &mut Active,
-    repair: Option<&mut Repair>,
+    mut repair: Option<&mut Repair>,
     offer: Offer,
     user_timeout_s: u32,
     now: Time,
@@ -64,6 +64,10 @@ fn on_retransmission_timer(
         active.arm(now);
         return (Effects::only(Rule::WindowProbe), Some(window_probe(flow, active)));
     }
+    let of_path = path::on_time_out(flow, active, repair.as_deref_mut(), offer);
+    if let Some(effects) = of_path.filter(|effects| effects.rule == Rule::PathMtuConfirmed) {
+        return (effects, None);
+    }
     let mss = u32::from(flow.mss);
     match repair {
         Some(repair) => {
@@ -73,6 +77,7 @@ fn on_retransmission_timer(
         None => {
             if active.retries == 0 {
                 active.ssthresh = (active.in_flight(flow) / 2).max(2 * mss);
+                active.note_reduced(flow);
             }
             active.cwnd = mss;
             active.resend_nxt = active.snd_una;
@@ -81,7 +86,8 @@ fn on_retransmission_timer(
     active.abandon_round_trip();
     active.back_off();
     let soft_error = (active.retries == R1_RETRIES).then_some(SoftError::Unanswered);
-    (Effects { soft_error, ..Effects::only(Rule::RetransmissionTimeout) }, None)
+    let effects = of_path.unwrap_or(Effects::only(Rule::RetransmissionTimeout));
+    (Effects { soft_error, ..effects }, None)
 }
 
 /// Whether the SYN-ACK of a connection was sent twice and nobody has answered: under a flood its SYN was forged.
@@ -105,7 +111,7 @@ fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
 
 /// A probe of a closed window: one byte left of SND.UNA, so that the peer answers and no byte is forced on it.
 pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
-    Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
+    Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
 }
 
 /// How long idle connections may be what they are, in seconds.
@@ -202,5 +208,5 @@ fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spre
 /// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4).
 pub fn keepalive_probe(flow: &mut Flow) -> Outgoing {
     flow.count_probe();
-    Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, Control::ACK, flow.receive_window_field())
+    Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
 }

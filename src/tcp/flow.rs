@@ -4,7 +4,7 @@
 //!  0 remote_address      4 both ports           8 local index, generation  12 snd_nxt
 //! 16 rcv_nxt            20 irs                 24 ts_recent                28 heard_s
 //! 32 opened_s           36 snd_wnd, its max    40 rcv_edge, mss            44 next_hop, flags
-//! 48 shifts, state, challenge_s, probes        52 active or path memory    56 the service's word
+//! 48 shifts, state, challenge, probes          52 active or path memory    56 the service's word
 //! ```
 //!
 //! While nothing is in flight SND.UNA equals SND.NXT, so only SND.NXT is kept. What exists only while something is in
@@ -14,7 +14,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{SeqNum, Time};
+use super::{PathMemory, SeqNum, Time};
 
 /// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumCount, strum::EnumIter, strum::FromRepr)]
@@ -91,7 +91,8 @@ pub struct Flow {
     shifts: u8,
     /// The state (low 4 bits) and the user timeout (high 4 bits).
     pub(super) state: u8,
-    challenge_s: u8,
+    /// When a challenge ACK was last sent, in seconds (low 6 bits), and what is agreed on and owed of ECN (high 2).
+    pub(super) challenge: u8,
     /// Unanswered keepalive probes (low 6 bits) and whether there are any (high 2 bits).
     pub(super) probes: u8,
     active_or_memory: u32,
@@ -114,6 +115,8 @@ impl Flow {
     const IS_ACTIVE_OPEN: u16 = 1 << 9;
     /// The upper six bits of the flags are the DSCP.
     pub(super) const DSCP_SHIFT: u32 = 10;
+    /// These bits of the challenge byte are a second.
+    const CHALLENGE_BITS: u8 = 0x3f;
     /// These bits of the state byte are the state.
     pub(super) const STATE_BITS: u8 = 0x0f;
 
@@ -281,32 +284,33 @@ impl Flow {
         self.active_or_memory = index;
     }
 
-    /// What is remembered of the path: smoothed round-trip time and its variation, in ms, 0 for unknown.
-    pub fn path_memory(&self) -> (u16, u16) {
-        if self.active().is_some() {
-            return (0, 0);
+    /// What is remembered of the path; nothing while there is an active block, which knows better.
+    pub fn path_memory(&self) -> PathMemory {
+        match self.active() {
+            Some(_) => PathMemory::default(),
+            None => PathMemory::unpack(self.active_or_memory),
         }
-        (self.active_or_memory as u16, (self.active_or_memory >> 16) as u16)
     }
 
     /// Gives the active block back and remembers this of the path.
-    pub fn set_path_memory(&mut self, srtt_ms: u16, rttvar_ms: u16) {
+    pub fn set_path_memory(&mut self, memory: PathMemory) {
         self.set_flag(Flow::HAS_ACTIVE, false);
-        self.active_or_memory = u32::from(srtt_ms) | u32::from(rttvar_ms) << 16;
+        self.active_or_memory = memory.pack();
     }
 
     /// Whether a challenge ACK may be sent now; if so it counts as sent. At most one a second and connection
     /// (RFC 5961 §7, but never by a counter that connections share).
     pub fn may_challenge(&mut self, now: Time) -> bool {
-        let second = now.seconds() as u8;
-        let may = second != self.challenge_s;
-        self.challenge_s = second;
+        let second = now.seconds() as u8 & Flow::CHALLENGE_BITS;
+        let may = second != self.challenge & Flow::CHALLENGE_BITS;
+        self.challenge = self.challenge & !Flow::CHALLENGE_BITS | second;
         may
     }
 
     /// Lets the next challenge ACK pass whenever it comes.
     pub fn allow_challenge(&mut self, now: Time) {
-        self.challenge_s = (now.seconds() as u8).wrapping_sub(1);
+        let second = (now.seconds() as u8).wrapping_sub(1) & Flow::CHALLENGE_BITS;
+        self.challenge = self.challenge & !Flow::CHALLENGE_BITS | second;
     }
 
     /// Whether the peer has sent its FIN.

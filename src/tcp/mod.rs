@@ -5,7 +5,7 @@
 //!
 //! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `queue`, then the machine: `open`,
 //! `cookie` and `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave,
-//! and when), with every outcome named in `rule`.
+//! and when), `path` (and how large), with every outcome named in `rule`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
@@ -15,11 +15,14 @@ mod close;
 mod congestion;
 mod connect;
 mod cookie;
+mod ecn;
 mod effects;
 mod expire;
 mod flow;
 mod held;
 mod open;
+mod path;
+mod path_memory;
 mod payload;
 mod queue;
 mod receive;
@@ -43,10 +46,13 @@ pub use close::{Reading, abort, is_open_for_push, on_close};
 pub use congestion::CongestionControl;
 pub use connect::{on_connect, on_syn_sent, on_unreachable};
 pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};
+pub use ecn::{Ecn, Signals};
 pub use effects::{CloseReason, Effects, Reply, SoftError};
 pub use expire::{Sweep, Timeouts, is_doubtful, keepalive_probe, on_sweep, on_timer, window_probe};
 pub use flow::{Flow, State};
 pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
+pub use path::{Claim, on_too_big};
+pub use path_memory::PathMemory;
 pub use payload::{InOrder, Payload, in_order_part, on_payload};
 pub use queue::{
     NO_SPAN, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue, consume_recv_queue,

@@ -2,7 +2,8 @@
 //!
 //! In: the segment and whether its port is listened on. Out: whether it opens a connection, and what is answered.
 
-use super::{Active, CongestionControl, Control, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+use super::ecn::is_setup_syn;
+use super::{Active, CongestionControl, Control, Ecn, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
 
 /// What becomes of a segment without a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,14 +19,22 @@ pub enum Unmatched {
 pub struct Offer {
     /// Largest payload of a segment on our link.
     pub mss: u16,
+    /// The same on the path to the peer, as far as it is known.
+    pub path_mss: u16,
     /// The peer's MSS where its SYN does not say: 536 over IPv4, 1,220 over IPv6 (MUST-15).
     pub mss_default: u16,
+    /// What the headers of IP and TCP take of a packet, options not counted.
+    pub headers_bytes: u16,
+    /// A path MTU that is said to be smaller is not believed: 552 over IPv4, 1,280 over IPv6 (RFC 8201 §4).
+    pub mtu_min: u16,
     /// The receive window that a connection starts with, in bytes.
     pub window_bytes: u32,
     /// How long an ACK may wait for something that it can go with, in ms; 0 for not at all.
     pub delayed_ack_ms: u32,
     /// How congestion is avoided.
     pub congestion: CongestionControl,
+    /// Whether ECN may be agreed on.
+    pub ecn: Ecn,
 }
 
 /// A peer may not make us send smaller segments than this: each costs us as much as a large one.
@@ -79,10 +88,10 @@ pub fn reset_for(segment: &Segment) -> Reply {
     }
 }
 
-/// The largest payload of a segment that both ends and the options allow (MUST-16).
+/// The largest payload of a segment that both ends, the path and the options allow (MUST-16).
 pub(super) fn set_mss(flow: &mut Flow, syn: &Segment, offer: Offer) {
     let options_bytes = if syn.timestamps.is_some() { TIMESTAMPS_BYTES } else { 0 };
-    flow.mss = syn.mss.unwrap_or(offer.mss_default).clamp(MSS_MIN, offer.mss.max(MSS_MIN)) - options_bytes;
+    flow.mss = syn.mss.unwrap_or(offer.mss_default).clamp(MSS_MIN, offer.path_mss.max(MSS_MIN)) - options_bytes;
 }
 
 /// Makes the connection that a SYN opens, in SYN-RECEIVED. The caller fills in addresses, ports and next hop; the
@@ -96,6 +105,9 @@ pub fn on_syn(slot: u32, flow: &mut Flow, segment: &Segment, iss: SeqNum, offer:
         flow.begin_timestamps(timestamps.value);
     }
     flow.set_takes_sack(segment.sack_permitted);
+    if is_setup_syn(segment) && offer.ecn != Ecn::Off {
+        flow.begin_ecn();
+    }
     if let Some(shift) = segment.window_shift {
         flow.begin_window_scaling(shift.min(SHIFT_MAX), offer.shift());
     }

@@ -8,6 +8,7 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use super::ecn::{self, Signals};
 use super::open::Offer;
 use super::payload::{check_urgent, take_payload_and_fin};
 use super::recovery::Acknowledged;
@@ -46,6 +47,7 @@ fn steps(
     let mut effects = check_ack(flow, active, repair.as_deref_mut(), segment, offer, now)?;
     if effects.closed.is_none() {
         check_urgent(flow, active, segment, &mut effects);
+        effects.signals.add(ecn::take_marks(flow, active, segment));
         take_payload_and_fin(flow, active, repair, segment, &mut effects);
     }
     Continue(effects)
@@ -61,12 +63,19 @@ fn check_repeated_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, n
         return Continue(());
     }
     if segment.control.has(Control::ACK) && flow.is_active_open() && segment.ack == flow.snd_nxt {
+        if !ecn::is_setup_syn_ack(segment) {
+            flow.end_ecn();
+        }
         flow.set_send_window_of_syn(segment.window);
         establish(flow, active, segment, now);
         active.owe_ack();
         return Break(Effects { is_opened: true, ..Effects::only(Rule::HandshakeCompleted) });
     }
     if !segment.control.has(Control::ACK) {
+        if !ecn::is_setup_syn(segment) {
+            // The peer asks no longer: ECN did not get through (RFC 3168 §6.1.1).
+            flow.end_ecn();
+        }
         active.resend_nxt = active.snd_una;
         active.abandon_round_trip();
         active.retries = active.retries.max(1);
@@ -185,9 +194,12 @@ fn check_ack(
     let acknowledged = Acknowledged {
         snd_una: active.snd_una,
         is_duplicate: segment.ack == active.snd_una && segment.length() == 0 && segment.window == flow.snd_wnd,
+        is_echo: flow.has_ecn() && segment.control.has(Control::ECE) && !segment.ack.before(active.snd_una),
         flight: repair.as_deref().map_or(active.in_flight(flow), |repair| repair.pipe(active.snd_una)),
         round_trip_us: None,
     };
+    active.pass_reduction(segment.ack);
+    let was_reduced = active.is_reduced();
     let is_current = segment.ack == active.snd_una && !segment.seq.before(flow.rcv_nxt);
     if is_new || is_current {
         update_window(flow, active, segment);
@@ -197,14 +209,22 @@ fn check_ack(
             repair.on_ack(flow, active, segment, acknowledged, offer.congestion, now);
             send::rearm_as_needed(flow, active, repair, now);
         }
-        return Continue(Effects::only(Rule::AckRepeats));
+        let signals = echoed(active, acknowledged.is_echo && !was_reduced);
+        return Continue(Effects { signals, ..Effects::only(Rule::AckRepeats) });
     }
     let mut effects = Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
     advance(flow, active, repair, segment, acknowledged, offer, now);
+    effects.path_mtu = active.note_progress(flow, offer);
+    effects.signals = echoed(active, acknowledged.is_echo && !was_reduced);
     if flow.snd_nxt == active.snd_una && flow.has_our_fin() {
         effects.closed = on_fin_acknowledged(flow, active, now);
     }
     Continue(effects)
+}
+
+/// Whether an echo that could be news has reduced the window.
+fn echoed(active: &Active, could_be_news: bool) -> Signals {
+    if could_be_news && active.is_reduced() { Signals::ECHOED } else { Signals::default() }
 }
 
 /// SYN-RECEIVED: only the acknowledgment of exactly our SYN completes the handshake.
@@ -227,7 +247,8 @@ fn complete_handshake(
 pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) {
     let was_lost = active.retries > 0;
     flow.set_state(State::Established);
-    let acknowledged = Acknowledged { snd_una: active.snd_una, is_duplicate: false, flight: 0, round_trip_us: None };
+    let acknowledged =
+        Acknowledged { snd_una: active.snd_una, is_duplicate: false, is_echo: false, flight: 0, round_trip_us: None };
     advance(flow, active, None, segment, acknowledged, Offer::default(), now);
     if was_lost {
         active.lose_syn_ack(flow.mss);
@@ -258,7 +279,9 @@ fn advance(
             send::rearm(flow, active, repair, now);
         }
         None => {
-            if acknowledged.flight.saturating_mul(2) >= active.cwnd {
+            if acknowledged.is_echo && !active.is_reduced() {
+                ecn::reduce_at_once(flow, active, offer.congestion);
+            } else if acknowledged.flight.saturating_mul(2) >= active.cwnd {
                 send::open_congestion_window(flow, active, bytes);
             }
             active.arm(now);

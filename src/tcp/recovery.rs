@@ -8,8 +8,12 @@
 //!              something is lost                     recovery_end is acknowledged
 //!     OPEN ------------------------> RECOVERING -------------------------------> OPEN
 //!       |      the time-out expires                  recovery_end is acknowledged
-//!       '--------------------------> LOSS -------------------------------------> OPEN
+//!       |--------------------------> LOSS -------------------------------------> OPEN
+//!       |     the peer echoes a mark                recovery_end is acknowledged
+//!       '------------------------> REDUCING -----------------------------------> OPEN
 //! ```
+//!
+//! What is lost while the window is being reduced for a mark is recovered, but reduces it no further.
 //!
 //! Invariant: the window is reduced at most once for what was sent before `recovery_end`.
 
@@ -24,6 +28,8 @@ pub(super) const OPEN: u8 = 0;
 pub(super) const RECOVERING: u8 = 1;
 /// After a time-out.
 pub(super) const LOSS: u8 = 2;
+/// Nothing is lost, but something was marked on its way (RFC 3168 §6.1.2).
+pub(super) const REDUCING: u8 = 3;
 
 /// What the connection's timer stands for.
 pub(super) const TIMER_RETRANSMISSION: u8 = 0;
@@ -34,6 +40,8 @@ pub(super) const TIMER_PROBE: u8 = 2;
 
 /// Segments that must have arrived behind one for it to be lost whatever the time (RFC 6675 §3).
 const DUPLICATES_MIN: u32 = 3;
+/// In place of a threshold to go back to.
+const NOT_RESTORED: u32 = 0;
 /// Recoveries after which reordering is forgotten (RFC 8985 §6.2).
 const REORDERING_ROUNDS: u8 = 16;
 
@@ -44,6 +52,8 @@ pub(super) struct Acknowledged {
     pub snd_una: SeqNum,
     /// Whether it is the same as the last, says nothing new of the window and carries nothing (RFC 5681 §2).
     pub is_duplicate: bool,
+    /// Whether it says that something was marked on its way (ECE), where that is agreed on.
+    pub is_echo: bool,
     /// Bytes that were in flight before it.
     pub flight: u32,
     /// A round trip that it ends, in microseconds.
@@ -61,14 +71,13 @@ impl Repair {
         control: CongestionControl,
         now: Time,
     ) {
-        let mss = u32::from(flow.mss);
         let una = active.snd_una;
         let mut delivery = self.on_acknowledged(acknowledged.snd_una, una);
         let has_sack = flow.takes_sack() && !segment.sack.is_empty();
         if has_sack {
             self.take_sack(flow, active, segment, &mut delivery);
         } else if acknowledged.is_duplicate && !flow.takes_sack() {
-            active.duplicates += 1;
+            active.duplicates = active.duplicates.saturating_add(1);
         }
         let is_spurious = self.is_spurious(segment, &delivery);
         if let Some(round_trip_us) = acknowledged.round_trip_us
@@ -78,11 +87,11 @@ impl Repair {
         }
         self.update_rack(active, &delivery, now);
         self.furthest = self.furthest_arrived(una);
-        if self.phase != OPEN && is_spurious {
+        if !self.is_calm() && is_spurious {
             self.undo(active);
         }
         if una != acknowledged.snd_una {
-            self.probe_end_acknowledged(active, control, mss);
+            self.probe_end_acknowledged(flow, active, control);
         }
         if self.phase != OPEN && !una.before(self.recovery_end) {
             self.leave(active);
@@ -91,8 +100,11 @@ impl Repair {
         if una != acknowledged.snd_una {
             lost += self.lose_thrown_away(una);
         }
-        if lost > 0 && self.phase == OPEN {
+        if lost > 0 && self.is_calm() {
             self.enter(flow, active, control, RECOVERING);
+        }
+        if acknowledged.is_echo {
+            self.on_echo(flow, active, control);
         }
         self.move_window(flow, active, &acknowledged, &delivery, control, now);
         if una != acknowledged.snd_una {
@@ -174,7 +186,7 @@ impl Repair {
     fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
         if self.has_reordering == 0 {
             let sacked: u32 = self.sacked_bytes(active.snd_una);
-            if self.phase != OPEN || sacked >= DUPLICATES_MIN * u32::from(flow.mss) {
+            if !self.is_calm() || sacked >= DUPLICATES_MIN * u32::from(flow.mss) {
                 return 0;
             }
         }
@@ -211,7 +223,7 @@ impl Repair {
             return 0;
         }
         let is_partial = self.phase == RECOVERING && active.snd_una != acknowledged.snd_una;
-        if !is_partial && active.duplicates != DUPLICATES_MIN {
+        if !is_partial && u32::from(active.duplicates) != DUPLICATES_MIN {
             return 0;
         }
         self.lose_first(active.snd_una, u32::from(flow.mss))
@@ -223,17 +235,34 @@ impl Repair {
             self.prior_cwnd = active.cwnd;
             self.prior_ssthresh = active.ssthresh;
             active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, u32::from(flow.mss));
+            active.note_reduced(flow);
+        }
+        if self.phase != REDUCING {
+            self.prr_delivered = 0;
+            self.prr_out = 0;
         }
         self.phase = phase;
         self.recovery_end = flow.snd_nxt;
         self.resent_ms = 0;
-        self.prr_delivered = 0;
-        self.prr_out = 0;
+    }
+
+    /// Something was marked on its way: as if it were lost, but for that nothing is sent again (RFC 3168 §6.1.2). The
+    /// window was too large, so that what was taken for lost and was not does not restore it.
+    fn on_echo(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
+        if self.phase == OPEN && !active.is_reduced() {
+            self.enter(flow, active, control, REDUCING);
+        }
+        self.prior_ssthresh = NOT_RESTORED;
+    }
+
+    /// Whether nothing is known to be lost.
+    pub(super) fn is_calm(&self) -> bool {
+        self.phase == OPEN || self.phase == REDUCING
     }
 
     /// Everything that was in flight when loss was found is acknowledged.
     fn leave(&mut self, active: &mut Active) {
-        if self.phase == RECOVERING {
+        if self.phase == RECOVERING || self.phase == REDUCING {
             active.cwnd = active.ssthresh;
         }
         self.phase = OPEN;
@@ -251,15 +280,21 @@ impl Repair {
     }
 
     fn undo(&mut self, active: &mut Active) {
-        active.cwnd = active.cwnd.max(self.prior_cwnd);
-        active.ssthresh = active.ssthresh.max(self.prior_ssthresh);
+        if self.prior_ssthresh == NOT_RESTORED {
+            active.cwnd = active.ssthresh;
+        } else {
+            active.cwnd = active.cwnd.max(self.prior_cwnd);
+            active.ssthresh = active.ssthresh.max(self.prior_ssthresh);
+            active.forget_reduced();
+        }
         self.phase = OPEN;
         self.find_again();
     }
 
     /// A probe was sent and something new is acknowledged: if the probe repeated what was lost, that was a loss
     /// (RFC 8985 §7.4.2).
-    fn probe_end_acknowledged(&mut self, active: &mut Active, control: CongestionControl, mss: u32) {
+    fn probe_end_acknowledged(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
+        let mss = u32::from(flow.mss);
         if self.probe_end_is_set == 0 || active.snd_una.before(self.probe_end) {
             return;
         }
@@ -267,6 +302,7 @@ impl Repair {
         if self.probe_was_resent == 1 && self.phase == OPEN {
             active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, mss);
             active.cwnd = active.ssthresh;
+            active.note_reduced(flow);
         }
     }
 
@@ -283,7 +319,7 @@ impl Repair {
         // A peer without SACK shows by a duplicate that some segment has arrived.
         let shown = if acknowledged.is_duplicate && !flow.takes_sack() { mss } else { 0 };
         let delivered = delivery.bytes.max(shown);
-        if self.phase == RECOVERING {
+        if self.phase == RECOVERING || self.phase == REDUCING {
             self.reduce_rate(active, delivered, mss, active.snd_una != acknowledged.snd_una);
             return;
         }

@@ -4,12 +4,21 @@
 //! timer.
 
 use super::congestion::CongestionControl;
-use super::recovery::{LOSS, OPEN, RECOVERING, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::recovery::{LOSS, RECOVERING, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::{Active, Flow, Repair, Time};
 
 /// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
 const PEER_DELAY_MS: u32 = 200;
+
 impl Repair {
+    /// Everything in flight was too large for its path and goes again, which says nothing of congestion.
+    pub(super) fn lose_to_the_path(&mut self) {
+        self.lose_all();
+        self.has_rack = 0;
+        self.late_us = 0;
+        self.probe_end_is_set = 0;
+    }
+
     /// The retransmission timer has expired: everything counts as lost, one segment to begin with (RFC 5681 §3.1).
     pub(super) fn on_time_out(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
         self.enter(flow, active, control, LOSS);
@@ -27,7 +36,7 @@ impl Repair {
         control: CongestionControl,
         now: Time,
     ) {
-        if self.detect(flow, active, now) > 0 && self.phase == OPEN {
+        if self.detect(flow, active, now) > 0 && self.is_calm() {
             self.enter(flow, active, control, RECOVERING);
             self.reduce_rate(active, 0, u32::from(flow.mss), false);
         }
@@ -57,7 +66,7 @@ impl Repair {
             return (TIMER_REORDERING, late_ms);
         }
         let pipe = self.pipe(active.snd_una);
-        let may_probe = self.phase == OPEN
+        let may_probe = self.is_calm()
             && self.probe_end_is_set == 0
             && flow.takes_sack()
             && pipe > 0

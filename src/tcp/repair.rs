@@ -14,6 +14,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::congestion::Cubic;
+use super::recovery::REDUCING;
 use super::slow_start::SlowStart;
 use super::{Active, SeqNum};
 
@@ -127,7 +128,7 @@ impl Repair {
     /// Whether a process that wrote it can have meant it: its lists are within their bounds, in order, and what is in
     /// flight is what the runs cover.
     pub fn is_valid(&self, snd_una: SeqNum, snd_nxt: SeqNum) -> bool {
-        if usize::from(self.held_count) > HELD_MAX || usize::from(self.run_count) > RUNS_MAX || self.phase > 2 {
+        if usize::from(self.held_count) > HELD_MAX || usize::from(self.run_count) > RUNS_MAX || self.phase > REDUCING {
             return false;
         }
         let mut end = snd_una;

@@ -22,10 +22,24 @@ pub enum Rule {
     FrameNotForUs,
     /// An IPv4 packet with a source route: dropped. RFC 7126 §4.3 and §4.4.
     Ipv4SourceRoute,
-    /// An IPv4 fragment: dropped and counted, there is no reassembly yet.
-    Ipv4Fragment,
-    /// An IPv6 fragment: dropped and counted, there is no reassembly yet.
-    Ipv6Fragment,
+    /// A fragment is kept until its packet is whole. RFC 791 §3.2, RFC 8200 §4.5.
+    FragmentHeld,
+    /// A fragment makes its packet whole, which is taken as if it had come so. RFC 791 §3.2, RFC 8200 §4.5.
+    FragmentCompletes,
+    /// A fragment that is here already: dropped. RFC 8200 §4.5.
+    FragmentRepeated,
+    /// A fragment that overlaps another, or lies beyond the last: the packet is refused, and what still comes of it.
+    /// RFC 5722 §4, RFC 1858 §5.
+    FragmentOverlaps,
+    /// A first fragment without all of the TCP header, or one that lies in it: dropped. RFC 1858 §3, RFC 3128, RFC 7112
+    /// §5.
+    FragmentTiny,
+    /// A packet in more than 64 fragments: it is refused. Policy, on RFC 791 §3.2.
+    FragmentTooMany,
+    /// A packet that is not whole makes room for another. Policy, on RFC 791 §3.2.
+    FragmentEvicted,
+    /// A packet that was not whole after 30 seconds is given up. RFC 1122 §3.3.2, RFC 8200 §4.5.
+    FragmentExpired,
     /// An IPv6 packet with a header that may not be skipped, or too many of them, whose sender is not told: dropped.
     /// RFC 8200 §4.2, RFC 8504 §5.3.
     Ipv6HeaderRefused,
@@ -58,6 +72,15 @@ pub enum Rule {
     /// An ICMP error about a connection: the application is told, the connection stays. RFC 5927 §5.2, MUST-54,
     /// MUST-56.
     IcmpSoftError,
+    /// An ICMP message says that a segment in flight was too large for its path: segments become smaller and what is in
+    /// flight goes again. RFC 1191 §6.4, RFC 8201 §5.4.
+    PathMtuLowered,
+    /// The same, but segments of that size have arrived: it waits for a time-out. RFC 5927 §7.2.
+    PathMtuDoubted,
+    /// A path MTU below what every path takes, or none: not believed. RFC 8201 §4, RFC 5927 §7.2.
+    PathMtuTooSmall,
+    /// A path MTU that the segment would have fitted in: not believed. RFC 5927 §7.2.
+    PathMtuNotSmaller,
     /// An ICMP error about a connection that we have asked for: it cannot be had. RFC 9293 §3.9.2.2 (SHLD-26).
     IcmpAbortsOpen,
 
@@ -162,6 +185,10 @@ pub enum Rule {
     // Timers.
     /// The retransmission timer has expired: the oldest segment again, one segment in flight. RFC 6298 §5.4 to 5.6.
     RetransmissionTimeout,
+    /// The same while a path MTU was doubted: it is believed now. RFC 5927 §7.2.
+    PathMtuConfirmed,
+    /// The third in a row, and what is in flight is large: smaller segments may get through. RFC 4821 §7.7.
+    BlackHoleSuspected,
     /// Segments that were overtaken are late for longer than the path reorders: they are lost. RFC 8985 §6.3.
     LateSegmentsLost,
     /// A peer has not filled a gap for two minutes: what is held behind it is given up. RFC 2018 §8.
@@ -190,6 +217,17 @@ pub enum Rule {
     KeepaliveGivenUp,
     /// Nothing was heard for the idle time-out: RST.
     IdleExpired,
+
+    // Congestion that the network tells of. These count beside what decided the fate of the segment.
+    /// The handshake has agreed on ECN. RFC 3168 §6.1.1.
+    EcnAgreed,
+    /// Payload was marked on its way (CE): ECE is sent until the peer has reduced its window. RFC 3168 §6.1.3.
+    CongestionMarked,
+    /// The peer has reduced its window (CWR): ECE is sent no longer. RFC 3168 §6.1.3.
+    CongestionAnswered,
+    /// The peer says that something of ours was marked (ECE): the window is reduced, once for all that is in flight.
+    /// RFC 3168 §6.1.2.
+    CongestionEchoed,
 
     // The application.
     /// A push was queued.

@@ -22,6 +22,10 @@ impl Control {
     pub const ACK: Control = Control(0x10);
     /// The urgent field is significant.
     pub const URG: Control = Control(0x20);
+    /// ECN-Echo (RFC 3168 §6.1).
+    pub const ECE: Control = Control(0x40);
+    /// Congestion window reduced (RFC 3168 §6.1).
+    pub const CWR: Control = Control(0x80);
 
     /// Whether all bits of `other` are set.
     pub fn has(self, other: Control) -> bool {
@@ -44,6 +48,8 @@ pub struct Segment<'a> {
     pub ack: SeqNum,
     /// Control bits.
     pub control: Control,
+    /// The packet was marked on its way: congestion experienced (CE, RFC 3168 §5).
+    pub is_congested: bool,
     /// Window field as it stands in the header, unscaled.
     pub window: u16,
     /// Payload length in bytes.
@@ -136,6 +142,8 @@ pub struct Outgoing {
     pub ack: SeqNum,
     /// Control bits.
     pub control: Control,
+    /// The packet may be marked on its way: ECN-capable transport (ECT(0), RFC 3168 §5).
+    pub is_ecn_capable: bool,
     /// Window field, already scaled down.
     pub window: u16,
     /// How many bytes of the send queue, from `seq` on, it carries.
@@ -161,6 +169,7 @@ impl Outgoing {
             seq,
             ack,
             control,
+            is_ecn_capable: false,
             window,
             payload_bytes: 0,
             urgent: 0,

@@ -8,6 +8,7 @@
 //! ----|-----------------------------|----------- take -----------|------------- snd_end (FIN)
 //! ```
 
+use super::ecn::ack_control;
 use super::open::Offer;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
@@ -37,7 +38,7 @@ pub fn immediate_ack(flow: &mut Flow, active: &mut Active, repair: Option<&mut R
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
     let sack = sack_blocks(flow, repair);
-    Outgoing { sack, ..Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, Control::ACK, flow.receive_window_field()) }
+    Outgoing { sack, ..Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, ack_control(flow), flow.receive_window_field()) }
 }
 
 /// The blocks of a segment's SACK option: as many as there is room for beside timestamps.
@@ -52,7 +53,12 @@ fn sack_blocks(flow: &Flow, repair: Option<&mut Repair>) -> SackBlocks {
 fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let iss = begin_handshake(flow, active, now)?;
     let syn_ack = syn_ack(iss, SeqNum(0), true, true, offer);
-    Some(Outgoing { control: Control::SYN, ..syn_ack })
+    if active.retries > 0 {
+        // Something on the way may drop SYNs that ask for ECN (RFC 3168 §6.1.1.1).
+        flow.end_ecn();
+    }
+    let asked = if flow.has_ecn() { Control::ECE.with(Control::CWR) } else { Control(0) };
+    Some(Outgoing { control: Control::SYN.with(asked), ..syn_ack })
 }
 
 /// SYN or SYN-ACK is to be sent, for the first time or again. Returns its sequence number.
@@ -74,7 +80,9 @@ fn begin_handshake(flow: &mut Flow, active: &mut Active, now: Time) -> Option<Se
 
 fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let iss = begin_handshake(flow, active, now)?;
-    Some(syn_ack(iss, flow.irs, flow.has_window_scaling(), flow.takes_sack(), offer))
+    let syn_ack = syn_ack(iss, flow.irs, flow.has_window_scaling(), flow.takes_sack(), offer);
+    let granted = if flow.has_ecn() { Control::ECE } else { Control(0) };
+    Some(Outgoing { control: syn_ack.control.with(granted), ..syn_ack })
 }
 
 /// The SYN-ACK that answers a SYN.
@@ -158,6 +166,7 @@ fn poll_data(
         return None;
     }
     let sent_end = seq.plus(take + u32::from(has_fin));
+    let is_ecn_capable = flow.has_ecn() && seq == flow.snd_nxt && take > 0;
     if sent_end.after(flow.snd_nxt) {
         if seq == flow.snd_nxt {
             active.time_round_trip(sent_end, now);
@@ -165,6 +174,7 @@ fn poll_data(
         flow.snd_nxt = sent_end;
     }
     active.resend_nxt = if repair.is_some() { flow.snd_nxt } else { sent_end };
+    active.note_size(flow, take + sack_bytes, sent_end);
     if has_fin {
         on_fin_sent(flow);
     }
@@ -175,12 +185,15 @@ fn poll_data(
     }
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
-    let mut control = Control::ACK;
+    let mut control = ack_control(flow);
     if take > 0 && is_last {
         control = control.with(Control::PSH);
     }
     if has_fin {
         control = control.with(Control::FIN);
+    }
+    if is_ecn_capable && active.take_owed_cwr() {
+        control = control.with(Control::CWR);
     }
     let urgent = active.urgent_from(seq);
     if urgent.is_some() {
@@ -188,6 +201,7 @@ fn poll_data(
     }
     Some(Outgoing {
         payload_bytes: take,
+        is_ecn_capable,
         urgent: urgent.unwrap_or(0),
         sack: sack_blocks(flow, repair),
         ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field())

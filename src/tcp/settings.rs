@@ -7,6 +7,7 @@
 //! flags    15..10 DSCP            8 Nagle's algorithm
 //! state     7..4  user timeout    3..0 the state
 //! probes    7..6  keepalive       5..0 unanswered probes
+//! challenge 7..6  ECN             5..0 when a challenge ACK was last sent
 //! ```
 
 use super::Flow;

@@ -17,6 +17,8 @@ const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
 const TCP: u8 = 6;
+/// ECN-capable transport (RFC 3168 §5).
+const ECT_0: u8 = 0x02;
 
 /// Both ends of a frame that we send. Both addresses are of one family, which is that of the packet.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,8 @@ pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill:
     let payload_bytes = out.len() - start - headers_bytes;
     assert!(payload_bytes == outgoing.payload_bytes as usize, "a segment carries what its header says");
     let tcp_bytes = TCP_BYTES + options_bytes + payload_bytes;
-    emit_lower(&mut out[start..tcp_start], ends, TCP, tcp_bytes);
+    let traffic_class = ends.dscp << 2 | if outgoing.is_ecn_capable { ECT_0 } else { 0 };
+    emit_lower(&mut out[start..tcp_start], ends, traffic_class, TCP, tcp_bytes);
     let tcp = &mut out[tcp_start..];
     let mut view = TcpView::new_unchecked(&mut *tcp);
     view.set_src_port(ends.local_port);
@@ -93,18 +96,20 @@ pub(super) fn lower_bytes(ends: &Addressing) -> usize {
 }
 
 /// Writes the headers below TCP or ICMP, which have `lower_bytes(ends)` zero bytes.
-pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, protocol: u8, payload_bytes: usize) {
+pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, traffic_class: u8, protocol: u8, payload_bytes: usize) {
     let mut view = EthernetFrame::new_unchecked(&mut *headers);
     view.set_dst_addr(EthernetAddress(ends.destination_mac));
     view.set_src_addr(EthernetAddress(ends.source_mac));
     match (ends.local, ends.remote) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             view.set_ethertype(EthernetProtocol::Ipv4);
-            emit_ipv4(&mut headers[ETHERNET_BYTES..], ends, (local, remote), protocol, payload_bytes);
+            let addresses = (local, remote);
+            emit_ipv4(&mut headers[ETHERNET_BYTES..], ends, addresses, traffic_class, protocol, payload_bytes);
         }
         (IpAddr::V6(local), IpAddr::V6(remote)) => {
             view.set_ethertype(EthernetProtocol::Ipv6);
-            emit_ipv6(&mut headers[ETHERNET_BYTES..], ends, (local, remote), protocol, payload_bytes);
+            let addresses = (local, remote);
+            emit_ipv6(&mut headers[ETHERNET_BYTES..], ends, addresses, traffic_class, protocol, payload_bytes);
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
             unreachable!("a connection has one family: its key is found by our address and a peer of the same packet")
@@ -117,6 +122,7 @@ fn emit_ipv4(
     header: &mut [u8],
     ends: &Addressing,
     (local, remote): (Ipv4Addr, Ipv4Addr),
+    traffic_class: u8,
     protocol: u8,
     payload_bytes: usize,
 ) {
@@ -125,7 +131,8 @@ fn emit_ipv4(
     view.set_header_len(IPV4_BYTES as u8);
     view.set_total_len((IPV4_BYTES + payload_bytes) as u16);
     view.set_dont_frag(true);
-    view.set_dscp(ends.dscp);
+    view.set_dscp(traffic_class >> 2);
+    view.set_ecn(traffic_class & 0x03);
     view.set_hop_limit(ends.ttl);
     view.set_next_header(IpProtocol::from(protocol));
     view.set_src_addr(local);
@@ -134,7 +141,7 @@ fn emit_ipv4(
     let [remote_high, remote_low] = words_of(remote.to_bits());
     let total_bytes = (IPV4_BYTES + payload_bytes) as u16;
     let ttl_and_protocol = u16::from(ends.ttl) << 8 | u16::from(protocol);
-    let first = 0x4500 | u16::from(ends.dscp) << 2;
+    let first = 0x4500 | u16::from(traffic_class);
     let words = [first, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
     let checksum = Sum::default().add_words(&words).finish();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
@@ -145,12 +152,13 @@ fn emit_ipv6(
     header: &mut [u8],
     ends: &Addressing,
     (local, remote): (Ipv6Addr, Ipv6Addr),
+    traffic_class: u8,
     protocol: u8,
     payload_bytes: usize,
 ) {
     let mut view = Ipv6Packet::new_unchecked(&mut *header);
     view.set_version(6);
-    view.set_traffic_class(ends.dscp << 2);
+    view.set_traffic_class(traffic_class);
     view.set_payload_len(payload_bytes as u16);
     view.set_next_header(IpProtocol::from(protocol));
     view.set_hop_limit(ends.ttl);

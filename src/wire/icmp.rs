@@ -8,7 +8,7 @@ use super::checksum::Sum;
 use super::emit::{Addressing, emit_lower, lower_bytes};
 use super::ndp::parse_ndp;
 use super::parse::{Lower, Packet};
-use crate::tcp::{Rule, SeqNum};
+use crate::tcp::{Claim, Rule, SeqNum};
 
 /// An ICMP echo request.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub enum Trouble {
     /// It does not take such segments, and will not (RFC 9293 §3.9.2.2).
     Refused,
     /// The packet is larger than a link on its way takes.
-    TooBig,
+    TooBig(Claim),
     /// Time exceeded: in transit, or while its fragments were put together.
     TimeExceeded,
     /// Something in its header.
@@ -74,7 +74,7 @@ pub struct Refused<'a> {
 
 const ICMP_BYTES: usize = 8;
 const TCP: u8 = 6;
-const ICMPV4: u8 = 1;
+pub(super) const ICMPV4: u8 = 1;
 pub(super) const ICMPV6: u8 = 58;
 const IPV6_BYTES: usize = 40;
 /// An error is no longer than a packet that every link takes (RFC 4443 §3.4).
@@ -108,8 +108,9 @@ fn parse_icmpv4_error(bytes: &[u8], to: Ipv4Addr) -> Option<IcmpError> {
     let header_bytes = usize::from(quoted.first()? & 0x0f) * 4;
     let is_tcp = quoted.first()? >> 4 == 4 && header_bytes >= 20 && *quoted.get(9)? == TCP;
     let (local, remote) = (Ipv4Addr::from_bits(word(quoted, 12)?), Ipv4Addr::from_bits(word(quoted, 16)?));
+    let claim = Claim { mtu: half_word(bytes, 6)?, packet_bytes: half_word(quoted, 2)? };
     let trouble = match (bytes[0], bytes[1]) {
-        (3, 4) => Trouble::TooBig,
+        (3, 4) => Trouble::TooBig(claim),
         (3, 2 | 3) => Trouble::Refused,
         (3, _) => Trouble::Unreachable,
         (11, _) => Trouble::TimeExceeded,
@@ -151,10 +152,14 @@ fn parse_icmpv6_error(bytes: &[u8], to: Ipv6Addr) -> Option<IcmpError> {
     let address = |at: usize| header[at..].first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes));
     let (local, remote) = (address(8)?, address(24)?);
     let is_tcp = header[0] >> 4 == 6 && header[6] == TCP;
+    let claim = Claim {
+        mtu: word(bytes, 4)?.min(u32::from(u16::MAX)) as u16,
+        packet_bytes: half_word(header, 4)?.saturating_add(IPV6_BYTES as u16),
+    };
     let trouble = match (bytes[0], bytes[1]) {
         (1, 1 | 4) => Trouble::Refused,
         (1, _) => Trouble::Unreachable,
-        (2, _) => Trouble::TooBig,
+        (2, _) => Trouble::TooBig(claim),
         (3, _) => Trouble::TimeExceeded,
         _ => Trouble::Parameter,
     };
@@ -169,6 +174,10 @@ fn quoted_segment(trouble: Trouble, local: IpAddr, remote: IpAddr, quoted: &[u8]
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk::<4>().map(|word| u32::from_be_bytes(*word))
+}
+
+fn half_word(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk::<2>().map(|word| u16::from_be_bytes(*word))
 }
 
 /// Appends the answer to an echo request.
@@ -225,5 +234,5 @@ pub(super) fn emit_icmp(out: &mut Vec<u8>, ends: &Addressing, fill: impl FnOnce(
     };
     let checksum = sum.add_bytes(icmp).finish();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-    emit_lower(&mut out[start..icmp_start], ends, protocol, icmp_bytes);
+    emit_lower(&mut out[start..icmp_start], ends, ends.dscp << 2, protocol, icmp_bytes);
 }

@@ -11,8 +11,9 @@ use std::net::Ipv6Addr;
 
 use smoltcp::wire::Ipv6Packet;
 
+use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Addresses, Lower, Packet, parse_tcp};
+use super::parse::{Addresses, Lower, Packet, is_congested, parse_tcp};
 use crate::tcp::Rule;
 
 const IPV6_BYTES: usize = 40;
@@ -46,6 +47,8 @@ enum Stop {
     Drop(Rule),
     /// And its sender is told, as long as it was not sent to many.
     Tell { code: u8, pointer: usize },
+    /// It is one of several fragments, whose header begins here.
+    Fragment { at: usize },
     /// And its sender is told in any case.
     TellAlways { code: u8, pointer: usize },
 }
@@ -77,6 +80,12 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
     let (protocol, next_header_at, at) = match upper_layer(packet) {
         Ok(found) => found,
         Err(Stop::Drop(rule)) => return Err(rule),
+        Err(Stop::Fragment { .. }) if is_to_many => return Err(Rule::FrameNotForUs),
+        Err(Stop::Fragment { .. }) if source.is_unspecified() => return Err(Rule::SourceAddressInvalid),
+        Err(Stop::Fragment { at }) => {
+            let ends = (source.into(), destination.into());
+            return parse_ipv6_fragment(&packet[at..], ends, source_mac).map(Packet::Fragment);
+        }
         Err(Stop::Tell { .. }) if is_to_many => return Err(Rule::Ipv6HeaderRefused),
         Err(Stop::Tell { code, pointer } | Stop::TellAlways { code, pointer }) => return refused(code, pointer),
     };
@@ -87,7 +96,8 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         _ if is_to_many => Err(Rule::FrameNotForUs),
         TCP => {
             let both = packet[8..].first_chunk().ok_or(Rule::FrameMalformed)?;
-            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both)).map(Packet::Tcp)
+            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both), is_congested(view.traffic_class()))
+                .map(Packet::Tcp)
         }
         _ => refused(NEXT_HEADER, next_header_at),
     }
@@ -110,7 +120,7 @@ fn upper_layer(packet: &[u8]) -> Result<(u8, usize, usize), Stop> {
         let extension = &packet[at..end];
         match next_header {
             ROUTING => check_routing(extension, at)?,
-            FRAGMENT => check_fragment(extension)?,
+            FRAGMENT => check_fragment(extension, at)?,
             _ => check_options(extension, at)?,
         }
         (next_header_at, at) = (at, end);
@@ -132,9 +142,9 @@ fn check_routing(extension: &[u8], at: usize) -> Result<(), Stop> {
 }
 
 /// A packet whose only fragment is the whole of it is taken (RFC 6946 §4).
-fn check_fragment(extension: &[u8]) -> Result<(), Stop> {
+fn check_fragment(extension: &[u8], at: usize) -> Result<(), Stop> {
     let is_whole = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 == 0;
-    if is_whole { Ok(()) } else { Err(Stop::Drop(Rule::Ipv6Fragment)) }
+    if is_whole { Ok(()) } else { Err(Stop::Fragment { at }) }
 }
 
 /// Options are skipped, or the packet refused, as the upper two bits of their type say (RFC 8200 §4.2).
@@ -195,4 +205,57 @@ pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 pub(super) fn multicast_mac(address: Ipv6Addr) -> [u8; 6] {
     let [.., a, b, c, d] = address.octets();
     [0x33, 0x33, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NeighborMessage, Packet, emit_advertisement, emit_solicitation, parse};
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn frames() -> Vec<Vec<u8>> {
+        let [ours, peer] = ["fd00::1", "fd00::2"].map(|text| text.parse().expect("is an address"));
+        let (mut solicitation, mut advertisement) = (Vec::new(), Vec::new());
+        emit_solicitation(&mut solicitation, [2, 0, 0, 0, 0, 2], peer, ours);
+        let source_mac = [2, 0, 0, 0, 0, 2];
+        let question =
+            NeighborMessage { source_mac: MAC, source: ours, target: peer, link_address: None, advertisement: None };
+        emit_advertisement(&mut advertisement, source_mac, &question);
+        let mut optioned = advertisement.clone();
+        optioned.splice(54..54, [58, 0, 1, 4, 0, 0, 0, 0]);
+        optioned[14 + NEXT_HEADER_AT] = DESTINATION_OPTIONS;
+        optioned[14 + 5] += 8;
+        let mut routed = advertisement.clone();
+        routed.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 0]);
+        routed[14 + NEXT_HEADER_AT] = ROUTING;
+        routed[14 + 5] += 8;
+        vec![solicitation, advertisement, optioned, routed]
+    }
+
+    #[test]
+    fn what_is_said_to_neighbours_is_heard() {
+        for (index, frame) in frames().iter().enumerate() {
+            let Ok(Packet::Neighbor(message)) = parse(frame, &MAC) else { panic!("frame {index} is whole") };
+            assert_eq!(message.link_address, Some([2, 0, 0, 0, 0, 2]));
+            assert_eq!(message.advertisement.is_some(), index > 0);
+        }
+    }
+
+    #[test]
+    fn no_prefix_and_no_changed_byte_panics() {
+        for frame in frames() {
+            for length in 0..frame.len() {
+                assert!(parse(&frame[..length], &MAC).is_err(), "{length} bytes of {}", frame.len());
+            }
+            for at in 12..frame.len() {
+                for byte in [0, 1, 0x3b, 0x80, 0xc2, 0xff] {
+                    let mut changed = frame.clone();
+                    changed[at] = byte;
+                    // Whatever it says now, it is a packet or a rule.
+                    let _ = parse(&changed, &MAC);
+                }
+            }
+        }
+    }
 }

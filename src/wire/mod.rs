@@ -9,6 +9,7 @@
 mod arp;
 mod checksum;
 mod emit;
+mod fragment;
 mod icmp;
 mod ipv6;
 mod ndp;
@@ -17,6 +18,7 @@ mod parse;
 pub use arp::{ArpMessage, emit_arp};
 pub use checksum::Sum;
 pub use emit::{Addressing, emit_tcp};
+pub use fragment::{Fragment, FragmentId, emit_fragment, emit_whole};
 pub use icmp::{Echo, IcmpError, Refused, Trouble, emit_echo_reply, emit_parameter_problem};
 pub use ndp::{
     Advertisement, NeighborMessage, OnLink, RouterAdvertisement, emit_advertisement, emit_router_solicitation,

@@ -6,6 +6,7 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Tcp
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
+use super::fragment::{Fragment, parse_ipv4_fragment};
 use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
 use super::ipv6::{CameTo, parse_ipv6};
 use super::ndp::{NeighborMessage, RouterAdvertisement};
@@ -26,6 +27,8 @@ pub enum Packet<'a> {
     Neighbor(NeighborMessage),
     /// A router says that it is there.
     Router(RouterAdvertisement<'a>),
+    /// A part of a TCP segment or of an ICMP message.
+    Fragment(Fragment<'a>),
     /// An IPv6 packet that we may not take and whose sender is to be told.
     Refused(Refused<'a>),
 }
@@ -95,6 +98,8 @@ pub(super) struct Lower {
 }
 
 const TCP: u8 = 6;
+/// These bits of the traffic class are not part of the codepoint.
+const ECN_BITS: u8 = 0x03;
 /// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
 const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 
@@ -125,9 +130,6 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return Err(Rule::Ipv4Checksum);
     }
     check_ipv4_options(&bytes[20..header_bytes])?;
-    if view.more_frags() || view.frag_offset() != 0 {
-        return Err(Rule::Ipv4Fragment);
-    }
     let (source, local) = (view.src_addr(), view.dst_addr());
     // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
     let is_this_network = source.octets()[0] == 0;
@@ -136,8 +138,14 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return Err(Rule::SourceAddressInvalid);
     }
     let payload = &bytes[header_bytes..total_bytes];
+    if view.more_frags() || view.frag_offset() != 0 {
+        return parse_ipv4_fragment(&view, payload, source_mac).map(Packet::Fragment);
+    }
     match view.next_header() {
-        IpProtocol::Tcp => parse_tcp(payload, source_mac, Addresses::Ipv4 { remote: source, local }).map(Packet::Tcp),
+        IpProtocol::Tcp => {
+            let addresses = Addresses::Ipv4 { remote: source, local };
+            parse_tcp(payload, source_mac, addresses, is_congested(bytes[1])).map(Packet::Tcp)
+        }
         IpProtocol::Icmp => parse_icmpv4(payload, source_mac, source, local),
         _ => Err(Rule::FrameNotForUs),
     }
@@ -170,12 +178,18 @@ fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
     Ok(())
 }
 
+/// Whether a traffic class says that the packet was marked on its way (RFC 3168 §5).
+pub(super) fn is_congested(traffic_class: u8) -> bool {
+    traffic_class & ECN_BITS == ECN_BITS
+}
+
 /// Reads a TCP segment.
 #[inline]
 pub(super) fn parse_tcp<'a>(
     bytes: &'a [u8],
     source_mac: [u8; 6],
     addresses: Addresses<'a>,
+    is_congested: bool,
 ) -> Result<TcpPacket<'a>, Rule> {
     let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
     let pseudo = Sum::default().add_words(&[u16::from(TCP), bytes.len() as u16]);
@@ -190,7 +204,8 @@ pub(super) fn parse_tcp<'a>(
     let mut segment = Segment {
         seq: SeqNum(view.seq_number().0 as u32),
         ack: SeqNum(view.ack_number().0 as u32),
-        control: Control(bytes[13] & 0x3f),
+        control: Control(bytes[13]),
+        is_congested,
         window: view.window_len(),
         payload_bytes: payload.len() as u32,
         urgent: view.urgent_at(),
@@ -251,6 +266,7 @@ mod tests {
             seq: SeqNum(0),
             ack: SeqNum(0),
             control: Control::SYN,
+            is_congested: false,
             window: 0,
             payload_bytes: 0,
             urgent: 0,

@@ -52,7 +52,7 @@ const FLAGS: &[(&str, &str, &str, &str)] = &[
     ("drain", "--rate", "fast", "invalid digit"),
     ("top", "--interval", "0", "0 is not in 1..=3600"),
     ("top", "--count", "few", "invalid digit"),
-    ("replay", "--address", "nobody", "IPv4 address"),
+    ("replay", "--address", "nobody", "IP address"),
     ("replay", "--listen", "0", "0 is not in 1.."),
     ("replay", "--service", "names", "recorded, echo, hold"),
     ("sim", "--seed", "first", "invalid digit"),

@@ -36,3 +36,13 @@ fn a_flood_of_syns_shuts_nobody_out() {
     // Ten thousand in a second: what a debug build answers beside other tests.
     holds("flood.sh", &["100"]);
 }
+
+#[test]
+fn a_path_that_takes_less_is_found_with_its_messages_and_without() {
+    holds("path-mtu.sh", &[]);
+}
+
+#[test]
+fn jumbo_frames_are_filled_where_the_link_has_them() {
+    holds("jumbo.sh", &[]);
+}

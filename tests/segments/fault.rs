@@ -27,6 +27,12 @@ pub enum Fault {
     Version(u8),
     /// `fragment N`: the IPv4 flags and fragment offset field.
     Fragment(u16),
+    /// `piece A..B`: of what lies behind the IP header only these bytes, as a fragment.
+    Piece(usize, usize),
+    /// `piece-of N`: the fragment is of the packet with this number, 1 where it is not written.
+    PieceOf(u32),
+    /// `last` or `more`: the fragment says that it is the last, or not; what is not written is true.
+    Last(bool),
     /// `ip-options HEX`: options behind the IPv4 header, filled up with zeros.
     Ipv4Options(Vec<u8>),
     /// `protocol N`
@@ -73,6 +79,13 @@ impl Fault {
             "total-length" => Fault::TotalLength(reader.number()?),
             "version" => Fault::Version(reader.number()?),
             "fragment" => Fault::Fragment(reader.number()?),
+            "piece" => {
+                let (start, bytes) = reader.range()?;
+                Fault::Piece(start as usize, (start + bytes) as usize)
+            }
+            "piece-of" => Fault::PieceOf(reader.number()?),
+            "last" => Fault::Last(true),
+            "more" => Fault::Last(false),
             "ip-options" => Fault::Ipv4Options(reader.hex()?),
             "protocol" => Fault::Protocol(reader.number()?),
             "ethertype" => Fault::EtherType(reader.number()?),

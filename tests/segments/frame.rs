@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::ipv6;
-use super::packet::{Fault, Packet};
+use super::packet::{Fault, Packet, Tcp};
 use super::script::Family;
 use super::tcp::{parse_tcp, tcp_bytes};
 
@@ -96,7 +96,7 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
     match packet {
         Packet::Tcp(tcp) => {
             let (from, to) = addresses(&tcp.faults, ends);
-            ip(6, &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
+            ip(6, ecn_bits(tcp), &tcp_bytes(tcp, ends, payload, from, to), &tcp.faults, ends)
         }
         Packet::Arp { is_request, address, faults } => match ends.on_wire(*address) {
             IpAddr::V4(address) => arp_frame(*is_request, address, faults, ends),
@@ -114,9 +114,10 @@ pub fn build(packet: &Packet, ends: &Ends, payload: &[u8]) -> Vec<u8> {
             icmp.extend((0..*bytes).map(|at| at as u8));
             icmp_frame(icmp, faults, ends)
         }
-        Packet::Icmp { kind, code, quotes, port, faults } => {
-            let mut icmp = vec![*kind, *code, 0, 0, 0, 0, 0, 0];
-            icmp.extend(quoted(*quotes, *port, ends));
+        Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults } => {
+            let mut icmp = vec![*kind, *code, 0, 0, 0, 0];
+            icmp.extend(mtu.to_be_bytes());
+            icmp.extend(quoted(*quotes, *port, *of_bytes, ends));
             icmp_frame(icmp, faults, ends)
         }
         Packet::Bytes(bytes) => bytes.clone(),
@@ -136,12 +137,58 @@ pub fn addresses(faults: &[Fault], ends: &Ends) -> (IpAddr, IpAddr) {
     (from, to)
 }
 
-/// An IP packet in its frame.
-fn ip(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
-    match ends.server {
-        IpAddr::V4(_) => ipv4(protocol, body, faults, ends),
-        IpAddr::V6(_) => ipv6::packet(protocol, body, faults, ends),
+/// The part of a packet that a fragment is of.
+pub struct Piece {
+    pub start: usize,
+    pub end: usize,
+    pub of: u32,
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// The one that the faults speak of, of a packet with so many bytes behind its IP header.
+    pub fn of(faults: &[Fault], bytes: usize) -> Option<Piece> {
+        let mut piece = None;
+        let (mut of, mut is_last) = (1, None);
+        for fault in faults {
+            match fault {
+                Fault::Piece(start, end) => piece = Some((*start, *end)),
+                Fault::PieceOf(number) => of = *number,
+                Fault::Last(said) => is_last = Some(*said),
+                _ => {}
+            }
+        }
+        let (start, end) = piece?;
+        assert!(start <= end && end <= bytes, "a piece is of what there is: {bytes} bytes");
+        Some(Piece { start, end, of, is_last: is_last.unwrap_or(end == bytes) })
     }
+}
+
+/// An IP packet in its frame.
+fn ip(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+    match ends.server {
+        IpAddr::V4(_) => ipv4(protocol, ecn, body, faults, ends),
+        IpAddr::V6(_) => ipv6::packet(protocol, ecn, body, faults, ends),
+    }
+}
+
+/// The two ECN bits of the IP header that carries this segment (RFC 3168 §5).
+fn ecn_bits(tcp: &Tcp) -> u8 {
+    match (tcp.ce, tcp.ect) {
+        (true, _) => 0b11,
+        (false, true) => 0b10,
+        (false, false) => 0,
+    }
+}
+
+/// What these two bits say of a segment that came out. Nobody has marked it yet, and ECT(1) means something else.
+pub fn set_ecn(tcp: &mut Tcp, bits: u8) -> Result<(), String> {
+    tcp.ect = match bits & 0b11 {
+        0 => false,
+        0b10 => true,
+        other => return Err(format!("ECN bits of {other:02b}")),
+    };
+    Ok(())
 }
 
 /// An ICMP message, written as one of IPv4, in its frame.
@@ -153,7 +200,7 @@ fn icmp_frame(mut icmp: Vec<u8>, faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let sum = checksum(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     corrupt(&mut icmp, 3, faults);
-    ipv4(1, &icmp, faults, ends)
+    ipv4(1, 0, &icmp, faults, ends)
 }
 
 /// Flips the bits that the faults say.
@@ -167,16 +214,19 @@ pub fn corrupt(bytes: &mut [u8], checksum_at: usize, faults: &[Fault]) {
 }
 
 /// The header and the first eight bytes of a segment of ours, as an ICMP error quotes them (RFC 792).
-fn quoted(seq: u32, port: u16, ends: &Ends) -> Vec<u8> {
+fn quoted(seq: u32, port: u16, packet_bytes: u16, ends: &Ends) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend(ends.server_port.to_be_bytes());
     tcp.extend(port.to_be_bytes());
     tcp.extend(seq.to_be_bytes());
-    ip(6, &tcp, &[], &ends.reversed())[ETHERNET_BYTES..].to_vec()
+    let lengths = [Fault::TotalLength(packet_bytes), Fault::PayloadLength(packet_bytes.saturating_sub(40))];
+    ip(6, 0, &tcp, &lengths, &ends.reversed())[ETHERNET_BYTES..].to_vec()
 }
 
-fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+fn ipv4(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
+    let piece = Piece::of(faults, body.len());
+    let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
     let mut options = Vec::new();
     for fault in faults {
         if let Fault::Ipv4Options(bytes) = fault {
@@ -185,9 +235,14 @@ fn ipv4(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
         }
     }
     let total = (IPV4_BYTES + options.len() + body.len()) as u16;
-    let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
+    let mut header = vec![0x45 + (options.len() / 4) as u8, ecn];
     header.extend(total.to_be_bytes());
-    header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+    let (number, fragment) = piece.map_or((0, 0x4000), |piece| {
+        (piece.of as u16, (piece.start / 8) as u16 | if piece.is_last { 0 } else { 0x2000 })
+    });
+    header.extend(number.to_be_bytes());
+    header.extend(fragment.to_be_bytes());
+    header.extend([64, protocol, 0, 0]);
     header.extend(octets(from));
     header.extend(octets(to));
     header.extend(options);
@@ -299,8 +354,8 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), S
     if checksum(&[header]) != 0 {
         return Err("a wrong IPv4 header checksum".into());
     }
-    if u16_at(header, 6) != 0x4000 || header[8] < 2 || header[1] & 0x03 != 0 {
-        return Err(format!("an IPv4 header with fragment field {:04x}, TTL {} or ECN", u16_at(header, 6), header[8]));
+    if u16_at(header, 6) != 0x4000 || header[8] < 2 {
+        return Err(format!("an IPv4 header with fragment field {:04x} or TTL {}", u16_at(header, 6), header[8]));
     }
     let (from, to) = (ipv4_at(header, 12), ipv4_at(header, 16));
     if from != ends.server {
@@ -311,6 +366,7 @@ fn parse_ipv4(packet: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), S
         6 => {
             let (mut tcp, payload) = parse_tcp(body, from, to)?;
             (tcp.dscp, tcp.ttl) = (Some(header[1] >> 2), Some(header[8]));
+            set_ecn(&mut tcp, header[1])?;
             (Packet::Tcp(tcp), payload)
         }
         other => return Err(format!("a packet of protocol {other}")),
@@ -353,7 +409,6 @@ fn ipv4_at(bytes: &[u8], at: usize) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::Tcp;
     use super::*;
 
     const ENDS: [Ends; 2] = [Ends::new(Family::Ipv4, 80), Ends::new(Family::Ipv6, 80)];

@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::frame::{Ends, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, u16_at, u32_at};
+use super::frame::{
+    Ends, Piece, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, set_ecn, u16_at, u32_at,
+};
 use super::packet::{Fault, Neighbor, Packet};
 use super::tcp::parse_tcp;
 
@@ -16,11 +18,18 @@ const SOURCE_LINK: u8 = 1;
 const TARGET_LINK: u8 = 2;
 
 /// A packet in its frame.
-pub fn packet(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
+pub fn packet(protocol: u8, ecn: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let (from, to) = addresses(faults, ends);
     let mut protocol = protocol;
     let (mut hop_limit, mut payload_length, mut version) = (64, None, 6);
     let mut extensions: Vec<(u8, &[u8])> = Vec::new();
+    let piece = Piece::of(faults, body.len());
+    let body = piece.as_ref().map_or(body, |piece| &body[piece.start..piece.end]);
+    let fragment = piece.map(|piece| {
+        let offset = piece.start as u16 & 0xfff8 | u16::from(!piece.is_last);
+        [offset.to_be_bytes(), [(piece.of >> 24) as u8, (piece.of >> 16) as u8], (piece.of as u16).to_be_bytes()]
+            .concat()
+    });
     for fault in faults {
         match fault {
             Fault::HopLimit(limit) => hop_limit = *limit,
@@ -32,6 +41,7 @@ pub fn packet(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u
             _ => {}
         }
     }
+    extensions.extend(fragment.as_ref().map(|fragment| (44, &fragment[..])));
     let mut kinds: Vec<u8> = extensions.iter().map(|(kind, _)| *kind).collect();
     kinds.push(protocol);
     let mut payload = Vec::new();
@@ -43,7 +53,7 @@ pub fn packet(protocol: u8, body: &[u8], faults: &[Fault], ends: &Ends) -> Vec<u
     payload.extend(body);
     let payload_length = payload_length.unwrap_or(payload.len() as u16);
     let mut frame = ethernet(0x86dd, faults, ends);
-    frame.extend([version << 4, 0, 0, 0]);
+    frame.extend([version << 4, ecn << 4, 0, 0]);
     frame.extend(payload_length.to_be_bytes());
     frame.extend([kinds[0], hop_limit]);
     frame.extend(octets(from));
@@ -63,7 +73,7 @@ pub fn icmp_frame(mut icmp: Vec<u8>, faults: &[Fault], ends: &Ends) -> Vec<u8> {
     let sum = checksum(&[&pseudo_header(from, to, ICMPV6, icmp.len()), &icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     corrupt(&mut icmp, 3, faults);
-    packet(ICMPV6, &icmp, faults, ends)
+    packet(ICMPV6, 0, &icmp, faults, ends)
 }
 
 /// Type and code of the ICMPv6 message that says what this one of IPv4 says.
@@ -163,7 +173,7 @@ fn put_options(icmp: &mut Vec<u8>, faults: &[Fault]) {
 /// What came out in a frame with this Ethernet header.
 pub fn parse(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>, IpAddr), String> {
     let (ip, body) = body.split_at_checked(IPV6_BYTES).ok_or("a frame that ends within its IPv6 header")?;
-    if ip[0] >> 4 != 6 || u32_at(ip, 0) & 0x003f_ffff != 0 {
+    if ip[0] >> 4 != 6 || u32_at(ip, 0) & 0x000f_ffff != 0 {
         return Err(format!("an IPv6 header that begins with {:08x}", u32_at(ip, 0)));
     }
     if usize::from(u16_at(ip, 4)) != body.len() {
@@ -182,6 +192,7 @@ pub fn parse(header: &[u8], body: &[u8], ends: &Ends) -> Result<(Packet, Vec<u8>
         6 => {
             let (mut tcp, payload) = parse_tcp(body, from.into(), to.into())?;
             (tcp.dscp, tcp.ttl) = (Some((u16_at(ip, 0) >> 6) as u8 & 0x3f), Some(ip[7]));
+            set_ecn(&mut tcp, ip[1] >> 4)?;
             (Packet::Tcp(tcp), payload)
         }
         ICMPV6 => parse_icmp(body, from, to, ip[7], ends)?,

@@ -20,6 +20,7 @@ mod requirements;
 mod script;
 mod stage;
 mod tcp;
+mod together;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ const TOPICS: &[&str] = &[
     "connect",
     "data",
     "delayed-ack",
+    "ecn",
+    "fragments",
     "icmp",
     "idle",
     "ipv6",
@@ -46,6 +49,7 @@ const TOPICS: &[&str] = &[
     "malformed",
     "ndp",
     "open",
+    "path-mtu",
     "push",
     "recovery",
     "reset",
@@ -120,6 +124,14 @@ const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
     ("arp/gateway.seg", "a new process asks for the gateway at once"),
     ("ndp/router.seg", "a new process asks for routers at once"),
     ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
+    ("fragments/bounded.seg", "a new process has no fragments"),
+    ("fragments/expire.seg", "a new process has no fragments"),
+    ("fragments/too-many.seg", "a new process has no fragments"),
+    ("path-mtu/black-hole-is-remembered.seg", "a new process knows no path yet"),
+    ("path-mtu/black-hole-over-ipv6.seg", "a new process asks for routers at once"),
+    ("path-mtu/of-connections-that-are-accepted.seg", "a new process knows no path yet"),
+    ("path-mtu/of-connections-that-we-open.seg", "a new process knows no path yet"),
+    ("path-mtu/of-cookies.seg", "a new process knows no path yet"),
 ];
 
 #[test]
@@ -141,7 +153,6 @@ fn every_script_holds_with_a_death_in_each_batch() {
 /// Scripts that are not about what both families have, each with the reason.
 const NOT_OVER_IPV6: &[(&str, &str)] = &[
     ("icmp/ping-of-others.seg", "there is no broadcast; ndp/ping-of-others.seg has the rest"),
-    ("malformed/fragments.seg", "fragments have a header of their own; ipv6/fragments.seg"),
     ("malformed/ipv4-checksum.seg", "the header has no checksum"),
     ("malformed/ipv4-options.seg", "options have headers of their own; ipv6/options.seg"),
     ("malformed/ipv4-source-route.seg", "routing has a header of its own; ipv6/routing.seg"),
@@ -151,6 +162,8 @@ const NOT_OVER_IPV6: &[(&str, &str)] = &[
     ("open/impossible-sources.seg", "there is no broadcast; ipv6/impossible-sources.seg"),
     ("open/mss-default.seg", "it is 1,220; ipv6/mss-default.seg"),
     ("open/mss-of-the-peer.seg", "no link has so small an MTU; ipv6/mss-of-the-peer.seg"),
+    ("path-mtu/black-hole-is-remembered.seg", "the sizes are others; path-mtu/black-hole-over-ipv6.seg"),
+    ("path-mtu/black-hole.seg", "the sizes are others; path-mtu/black-hole-over-ipv6.seg"),
 ];
 
 #[test]

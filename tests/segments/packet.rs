@@ -1,21 +1,22 @@
 //! Packets as a script writes them: TCP segments, ARP and ICMP, with named fields.
 //!
 //! ```text
-//! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] seq N | seq A..B  [ack N]
+//! segment   [port CLIENT] [server-port N] [syn] [fin] [rst] [psh] [urg N] [ece] [cwr] [ect] seq N | seq A..B  [ack N]
 //!           [window N] [mss N] [wscale N] [sack-ok] [ts VALUE ECHO] [sack A..B ...]
 //!           [no mss|wscale|sack-ok|ts|sack|psh]
-//! only >>   [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
+//! only >>   [ce] [option HEX] [data-offset N] and what any frame may have wrong, see `Fault`
 //! only <<   [iss N]: this sequence number is called N from now on; [dscp N] [ttl N] of its IPv4 header
 //! arp       arp who-has ADDRESS | arp is-at ADDRESS; over IPv6 the same by neighbour discovery
 //! neighbour solicit ADDRESS | advertise ADDRESS [solicited] [override];  [nobody] [no-link] [link-elsewhere]
 //! router    router SECONDS [prefix ADDRESS/BITS SECONDS] [no-link];  only <<  routers?: somebody asks for them
-//! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N
+//! icmp      ping | pong  [id N] [sequence N] [bytes N];   icmp TYPE CODE quotes N: an error about our byte N;
+//!           [mtu N]: what it says of the next link; [of N]: how long the packet was, 1500 where it is not written
 //! only <<   problem CODE POINTER: an ICMPv6 parameter problem
 //! bytes     bytes HEX: a frame as it is
 //! ```
 //!
-//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment and the urgent pointer are
-//! compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
+//! Control bits but PSH, the sequence number, the length of the data, the acknowledgment, the urgent pointer and ECT
+//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
 //! its first one.
 
 use std::fmt;
@@ -45,7 +46,7 @@ pub enum Packet {
     /// An ICMP echo request or reply.
     Echo { is_request: bool, id: u16, sequence: u16, bytes: u16, faults: Vec<Fault> },
     /// An ICMP error that quotes the header of a segment of ours which began at `quotes`.
-    Icmp { kind: u8, code: u8, quotes: u32, port: u16, faults: Vec<Fault> },
+    Icmp { kind: u8, code: u8, quotes: u32, of_bytes: u16, mtu: u16, port: u16, faults: Vec<Fault> },
     /// A frame as it is, from its Ethernet header on.
     Bytes(Vec<u8>),
 }
@@ -61,6 +62,10 @@ pub struct Tcp {
     pub psh: bool,
     pub ece: bool,
     pub cwr: bool,
+    /// ECN-capable transport, in the IP header.
+    pub ect: bool,
+    /// Congestion experienced, in the IP header.
+    pub ce: bool,
     pub urgent: Option<u16>,
     pub seq: Option<u32>,
     pub iss: Option<u32>,
@@ -95,6 +100,8 @@ impl Default for Tcp {
             psh: false,
             ece: false,
             cwr: false,
+            ect: false,
+            ce: false,
             urgent: None,
             seq: None,
             iss: None,
@@ -178,8 +185,10 @@ impl Packet {
                 reader.word()?;
                 let (kind, code) = (reader.number()?, reader.number()?);
                 let quotes = reader.named("quotes")?.ok_or("an ICMP error `quotes` a sequence number of ours")?;
+                let mtu = reader.named("mtu")?.unwrap_or(0);
+                let of_bytes = reader.named("of")?.unwrap_or(1_500);
                 let port = reader.client_port()?;
-                Ok(Packet::Icmp { kind, code, quotes, port, faults: parse_faults(reader)? })
+                Ok(Packet::Icmp { kind, code, quotes, of_bytes, mtu, port, faults: parse_faults(reader)? })
             }
             Some("bytes") => {
                 reader.word()?;
@@ -225,6 +234,8 @@ impl Tcp {
                 "psh" => tcp.psh = true,
                 "ece" => tcp.ece = true,
                 "cwr" => tcp.cwr = true,
+                "ect" => tcp.ect = true,
+                "ce" => tcp.ce = true,
                 "urg" => tcp.urgent = Some(reader.number()?),
                 "seq" => (tcp.seq, tcp.bytes) = reader.range().map(|(seq, bytes)| (Some(seq), bytes))?,
                 "iss" => {
@@ -276,6 +287,9 @@ impl Tcp {
             || self.cwr != actual.cwr
         {
             return wrong("PSH, ECE or CWR");
+        }
+        if (self.ect, self.ce) != (actual.ect, actual.ce) {
+            return wrong("ECT or CE");
         }
         if self.seq != actual.seq {
             return wrong("the sequence number");
@@ -348,7 +362,16 @@ impl fmt::Display for Tcp {
         if self.port != CLIENT_PORT {
             words.push(format!("port {}", self.port));
         }
-        let flags = [("syn", self.syn), ("fin", self.fin), ("rst", self.rst), ("psh", self.psh)];
+        let flags = [
+            ("syn", self.syn),
+            ("fin", self.fin),
+            ("rst", self.rst),
+            ("psh", self.psh),
+            ("ece", self.ece),
+            ("cwr", self.cwr),
+            ("ect", self.ect),
+            ("ce", self.ce),
+        ];
         words.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_string()));
         words.extend(self.urgent.map(|pointer| format!("urg {pointer}")));
         words.extend(self.seq.map(|seq| match self.bytes {

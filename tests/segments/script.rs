@@ -19,7 +19,7 @@
 //!
 //! What a line may say of a packet is in `packet`. A line that is not understood fails the script by file and line.
 
-use holdline::tcp::{Keepalive, UserTimeout};
+use holdline::tcp::{Ecn, Keepalive, UserTimeout};
 
 use super::packet::Packet;
 use super::reader::Reader;
@@ -90,6 +90,8 @@ pub struct Listen {
     pub is_new_reno: bool,
     /// Whether small segments wait while something is in flight.
     pub has_nagle: bool,
+    /// Whether peers get ECN, or are asked for it; the shard's default where it is not written.
+    pub ecn: Option<Ecn>,
     /// Differentiated services codepoint of what the stack sends.
     pub dscp: Option<u8>,
     /// Its time to live.
@@ -127,6 +129,7 @@ impl Listen {
             delayed_ack_ms: None,
             is_new_reno: false,
             has_nagle: false,
+            ecn: None,
             dscp: None,
             ttl: None,
             idle_timeout_s: None,
@@ -267,6 +270,8 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
             "delayed-ack" => listen.delayed_ack_ms = Some((reader.time_us()? / 1_000) as u32),
             "new-reno" => listen.is_new_reno = true,
             "nagle" => listen.has_nagle = true,
+            "no-ecn" => listen.ecn = Some(Ecn::Off),
+            "asks-ecn" => listen.ecn = Some(Ecn::Asks),
             "dscp" => listen.dscp = Some(reader.number()?),
             "ttl" => listen.ttl = Some(reader.number()?),
             "idle-timeout" => listen.idle_timeout_s = Some(reader.seconds()?),

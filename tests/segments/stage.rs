@@ -22,6 +22,7 @@ use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
 use super::packet::{Fault, Packet};
 use super::script::{Family, Listen, Step};
+use super::together::Together;
 
 /// What a script has shown.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.mtu = listen.mtu.unwrap_or(config.mtu);
     if listen.family == Family::Ipv4AsIpv6 {
         // So that segments are as long as the script has them.
-        config.mtu += 20;
+        config.mtu += MORE_OF_IPV6;
     }
     config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
     config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
@@ -79,6 +80,7 @@ pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
     config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
     config.nagle = listen.has_nagle;
     config.congestion = if listen.is_new_reno { CongestionControl::NewReno } else { CongestionControl::Cubic };
+    config.ecn = listen.ecn.unwrap_or(config.ecn);
     config.dscp = listen.dscp.unwrap_or(config.dscp);
     config.ttl = listen.ttl.unwrap_or(config.ttl);
     config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
@@ -104,6 +106,9 @@ pub(super) fn start_shard(
     }
     Ok(shard)
 }
+
+/// How much longer the header of IPv6 is.
+const MORE_OF_IPV6: u16 = 20;
 
 impl Stage {
     pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
@@ -221,7 +226,10 @@ impl Stage {
                 tcp.timestamps = tcp.timestamps.map(|(value, echo)| (value, echo.wrapping_add(client.ts_start)));
                 payload.extend((0..tcp.bytes).map(|at| client_byte(offset.wrapping_add(at))));
             }
-            Packet::Icmp { quotes, port, .. } => {
+            Packet::Icmp { quotes, port, mtu, of_bytes, .. } => {
+                if self.listen.family == Family::Ipv4AsIpv6 && *mtu > 0 {
+                    (*mtu, *of_bytes) = (mtu.saturating_add(MORE_OF_IPV6), *of_bytes + MORE_OF_IPV6);
+                }
                 *quotes = self.clients.entry(*port).or_default().real(*quotes);
             }
             Packet::Arp { .. }
@@ -310,7 +318,10 @@ impl Stage {
             frames.push(frame.to_vec());
             true
         });
+        let mut together = Together::default();
         for frame in frames {
+            let mtu = usize::from(config(&self.listen, &self.ends).mtu);
+            let Some(frame) = together.take(frame, mtu)? else { continue };
             let came = parse(&frame, &self.ends).map_err(|what| format!("out came {what}: {frame:02x?}"))?;
             if came.0 == Packet::RouterQuestion && self.listen.family == Family::Ipv4AsIpv6 {
                 continue;

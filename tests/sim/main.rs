@@ -63,7 +63,6 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
         &[
             Rule::FrameNotForUs,
             Rule::Ipv4SourceRoute,
-            Rule::Ipv4Fragment,
             Rule::SourceAddressInvalid,
             Rule::IcmpEchoAnswers,
             Rule::IcmpIgnored,
@@ -71,6 +70,36 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
             Rule::IcmpAbortsOpen,
         ],
         "machines speak nothing but TCP and ARP there, and to each other only",
+    ),
+    (
+        &[
+            Rule::Ipv6HeaderRefused,
+            Rule::Ipv6ProblemTold,
+            Rule::Ipv6ProblemThrottled,
+            Rule::NeighborAnswers,
+            Rule::NeighborLearns,
+            Rule::NeighborIgnored,
+            Rule::RouterLearns,
+        ],
+        "the worlds are of IPv4",
+    ),
+    (
+        &[
+            Rule::FragmentHeld,
+            Rule::FragmentCompletes,
+            Rule::FragmentRepeated,
+            Rule::FragmentOverlaps,
+            Rule::FragmentTiny,
+            Rule::FragmentTooMany,
+            Rule::FragmentEvicted,
+            Rule::FragmentExpired,
+            Rule::PathMtuLowered,
+            Rule::PathMtuDoubted,
+            Rule::PathMtuTooSmall,
+            Rule::PathMtuNotSmaller,
+            Rule::PathMtuConfirmed,
+        ],
+        "nobody cuts packets up there, or says that they are too large",
     ),
     (
         &[Rule::AckMissing, Rule::AckOfUnsent, Rule::HandshakeAckRejected, Rule::PayloadAfterFin, Rule::SynSentRefused],
@@ -104,7 +133,8 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
 ];
 
 /// Rules that only one world in thousands reaches.
-const BY_CHANCE: &[Rule] = &[Rule::SynSentDropsOther, Rule::HeldGivenUp, Rule::AckTooOld];
+const BY_CHANCE: &[Rule] =
+    &[Rule::SynSentDropsOther, Rule::HeldGivenUp, Rule::AckTooOld, Rule::HandshakeCutShort, Rule::BlackHoleSuspected];
 
 #[test]
 fn every_rule_is_reached_or_out_of_reach_for_a_reason() {

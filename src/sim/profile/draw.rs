@@ -116,9 +116,10 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
     } else {
         (64, 32_768, 8_192)
     };
-    let has_few_flows = is_tight && dice.chance(30);
-    // Otherwise with some to spare for those in TIME-WAIT.
-    let flows_max = if has_few_flows { dice.scaled(1, 8) as u32 } else { 128 };
+    // With some to spare for those in TIME-WAIT.
+    let flows_max = if is_tight && dice.chance(30) { dice.scaled(1, 8) as u32 } else { 128 };
+    // A client's RST may be lost, and nobody but a keepalive then finds out that the place may be had.
+    let has_keepalive = flows_max < 128 || dice.chance(30);
     NodeParameters {
         flows_max,
         capacity,
@@ -126,8 +127,7 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
         mtu: dice.within(576, 1500) as u16,
         window_bytes: dice.scaled(4_096, 262_144) as u32,
         send_queue_bytes: dice.scaled(4_096, 262_144) as u32,
-        // Who has gone without a word must not hold for ever what others wait for.
-        keepalive_s: if has_few_flows || dice.chance(30) { dice.scaled(5, 20) as u32 } else { 0 },
+        keepalive_s: if has_keepalive { dice.scaled(5, 20) as u32 } else { 0 },
         time_wait_s: dice.within(1, 60) as u32,
         gather_us: if dice.chance(50) { dice.scaled(1, 3_000) } else { 0 },
         link_full: if is_lossy && dice.chance(40) { dice.scaled(10, 3_000) as u32 } else { 0 },

@@ -144,7 +144,8 @@ pub struct NodeParameters {
     pub send_queue_bytes: u32,
     /// For how many connections there is room.
     pub flows_max: u32,
-    /// How many active blocks, spans and payload blocks there are; of repair blocks a quarter of the first.
+    /// How many active blocks, spans and payload blocks there are. Of repair blocks there are a quarter as many as of
+    /// active blocks.
     pub capacity: (u32, u32, u32),
     /// Whether that is less than what everybody may ask for at once.
     pub is_tight: bool,

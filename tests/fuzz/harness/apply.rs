@@ -64,7 +64,7 @@ impl World {
             Operation::Die => self.die(),
             Operation::DieWithin { point, commit } => self.death = Some(Death { point, commit }),
             Operation::Drain => self.shard().refuse_new(),
-            Operation::Trouble { peer, kind, code, ack } => self.trouble(peer, kind, code, ack),
+            Operation::Trouble { peer, kind, code, mtu, ack } => self.trouble(peer, (kind, code, mtu), ack),
             Operation::Junk { peer, kind, byte } => self.throw(peer, kind, byte),
         }
     }

@@ -8,6 +8,8 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 pub const URG: u8 = 0x20;
+pub const ECE: u8 = 0x40;
+pub const CWR: u8 = 0x80;
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
@@ -34,6 +36,8 @@ pub struct Segment<'a> {
     pub control: u8,
     pub window: u16,
     pub urgent: u16,
+    /// The ECN bits of its packet.
+    pub ecn: u8,
     pub options: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -51,13 +55,14 @@ impl Segment<'_> {
 }
 
 /// Adds words of the Internet checksum (RFC 1071).
-fn sum(bytes: &[u8]) -> u32 {
+pub fn sum(bytes: &[u8]) -> u32 {
     let (pairs, rest) = bytes.as_chunks::<2>();
     let whole: u32 = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
     whole + rest.first().map_or(0, |&byte| u32::from(byte) << 8)
 }
 
-fn folded(mut sum: u32) -> u16 {
+/// The sum as a checksum.
+pub fn folded(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -104,6 +109,7 @@ pub fn write_segment(out: &mut Vec<u8>, ends: &Ends, segment: &Segment<'_>) {
     let start = out.len();
     let header_bytes = TCP_BYTES + segment.options.len().next_multiple_of(4);
     write_headers(out, ends, 6, header_bytes + segment.payload.len());
+    out[start + ETHERNET_BYTES + 1] = segment.ecn;
     out.extend_from_slice(&ends.remote_port.to_be_bytes());
     out.extend_from_slice(&ends.local_port.to_be_bytes());
     out.extend_from_slice(&segment.seq.to_be_bytes());
@@ -129,7 +135,8 @@ pub fn write_arp(out: &mut Vec<u8>, ends: &Ends, is_request: bool, target: [u8; 
     out.extend_from_slice(&target);
 }
 
-fn word_at(bytes: &[u8], at: usize) -> u16 {
+/// A field of 16 bits.
+pub fn word_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
@@ -141,7 +148,7 @@ fn address_at(bytes: &[u8], at: usize) -> [u8; 4] {
     [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
 }
 
-fn segment_of(tcp: &[u8]) -> Option<Segment<'_>> {
+fn segment_of(tcp: &[u8], traffic_class: u8) -> Option<Segment<'_>> {
     let header_bytes = usize::from(tcp.get(12)? >> 4) * 4;
     if tcp.len() < TCP_BYTES || header_bytes < TCP_BYTES || header_bytes > tcp.len() {
         return None;
@@ -152,6 +159,7 @@ fn segment_of(tcp: &[u8]) -> Option<Segment<'_>> {
         control: tcp[13],
         window: word_at(tcp, 14),
         urgent: word_at(tcp, 18),
+        ecn: traffic_class & 3,
         options: &tcp[TCP_BYTES..header_bytes],
         payload: &tcp[header_bytes..],
     })
@@ -163,7 +171,7 @@ pub fn read_going(frame: &[u8]) -> Option<(Ends, Segment<'_>)> {
     let header_bytes = usize::from(packet[0] & 0x0f) * 4;
     let total_bytes = usize::from(word_at(packet, 2));
     let tcp = packet.get(header_bytes..total_bytes)?;
-    let segment = segment_of(tcp)?;
+    let segment = segment_of(tcp, packet[1])?;
     let ends = Ends {
         mac: std::array::from_fn(|at| frame[6 + at]),
         remote: address_at(packet, 12),
@@ -199,7 +207,11 @@ pub fn read_coming(frame: &[u8], mtu: u16) -> Result<Came<'_>, &'static str> {
         return Err("a wrong checksum of IPv4");
     }
     let body = &packet[IPV4_BYTES..];
+    let is_part = word_at(packet, 6) & 0x3fff != 0;
     match packet[9] {
+        // A part of the answer to a large echo request.
+        1 if is_part && packet.len() <= usize::from(mtu) => return Ok(Came::Other),
+        _ if is_part => return Err("a fragment"),
         1 if folded(sum(body)) == 0 => return Ok(Came::Other),
         6 => {}
         _ => return Err("neither TCP nor a good ICMP message"),
@@ -211,7 +223,7 @@ pub fn read_coming(frame: &[u8], mtu: u16) -> Result<Came<'_>, &'static str> {
     if folded(pseudo + sum(body)) != 0 {
         return Err("a wrong checksum of TCP");
     }
-    let segment = segment_of(body).ok_or("a TCP header that does not fit")?;
+    let segment = segment_of(body, packet[1]).ok_or("a TCP header that does not fit")?;
     let ends = Ends {
         mac: std::array::from_fn(|at| frame[at]),
         remote: address_at(packet, 16),

@@ -9,7 +9,9 @@
 mod application;
 mod apply;
 mod book;
+mod cut;
 mod death;
+mod ecn;
 mod finish;
 mod frame;
 mod heal;
@@ -22,6 +24,7 @@ mod planted;
 mod profile;
 mod sack;
 mod scene;
+mod syn;
 #[allow(dead_code, reason = "the reference tests use more of it")]
 mod translate;
 mod wire;

@@ -42,6 +42,8 @@ pub struct Shot {
     pub is_held: bool,
     pub has_other_mac: bool,
     pub control: u8,
+    /// It has ECE and CWR, and its payload was marked on its way.
+    pub is_marked: bool,
     pub options: u8,
     pub seq: Aim,
     pub ack: Aim,
@@ -170,6 +172,8 @@ pub enum Operation {
         peer: u8,
         kind: u8,
         code: u8,
+        /// What it says of the next link.
+        mtu: u16,
         ack: Aim,
     },
     /// A frame that is no good segment.
@@ -182,6 +186,8 @@ pub enum Operation {
 
 const LENGTHS: [u16; 16] = [0, 1, 2, 3, 8, 64, 100, 260, 535, 536, 1_000, 1_460, 2_047, 2_049, 4_000, 7_000];
 const WINDOWS: [u16; 16] = [65_535, 0, 1, 2, 63, 64, 100, 500, 536, 1_000, 1_460, 2_920, 8_192, 20_000, 32_768, 65_534];
+const MTUS: [u16; 16] =
+    [0, 68, 551, 552, 576, 800, 1_000, 1_279, 1_280, 1_300, 1_320, 1_400, 1_499, 1_500, 9_000, 65_535];
 const TIMES_MS: [u32; 16] =
     [0, 1, 4, 40, 200, 201, 500, 999, 1_000, 1_500, 3_000, 5_000, 10_000, 21_000, 61_000, 120_000];
 const BESIDE: [i64; 16] =
@@ -279,6 +285,7 @@ fn read_shot(input: &mut Input<'_>) -> Shot {
         is_held: byte & 0x80 != 0,
         has_other_mac: byte & 0x40 != 0,
         control: flags & 0x3f,
+        is_marked: byte & 0x08 != 0,
         options: flags >> 6 | (byte & 0x30) >> 2,
         seq: Aim::read(input),
         ack: Aim::read(input),
@@ -344,8 +351,9 @@ impl Operation {
             }
             31 if kind < 128 => Operation::Answer { is_simultaneous: kind & 32 == 0, options: input.byte() },
             31 if kind < 192 => {
-                let (peer, kind, code) = (input.byte() & 7, input.byte(), input.byte() & 15);
-                Operation::Trouble { peer, kind: [3, 11, 12, 4][usize::from(kind & 3)], code, ack: Aim::read(input) }
+                let (peer, byte, code) = (input.byte() & 7, input.byte(), input.byte() & 15);
+                let (kind, mtu) = ([3, 11, 12, 4][usize::from(byte & 3)], MTUS[usize::from(byte >> 2 & 15)]);
+                Operation::Trouble { peer, kind, code, mtu, ack: Aim::read(input) }
             }
             _ => Operation::Junk { peer: input.byte() & 7, kind: input.byte(), byte: input.byte() },
         })

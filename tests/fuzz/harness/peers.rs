@@ -1,7 +1,8 @@
 //! Peers: what comes out of the wire into the stack, segments above all.
 
 use super::book::peer_bytes;
-use super::frame::{self, ACK, Ends, SYN, Segment, URG};
+use super::ecn::CE;
+use super::frame::{self, ACK, CWR, ECE, Ends, SYN, Segment, URG};
 use super::operation::{Aim, Block, PEERS, Shot};
 use super::profile::{GATEWAY, LOCALS, PORTS};
 use super::translate::{self, Family};
@@ -161,9 +162,10 @@ impl World {
         let segment = Segment {
             seq: self.aimed_seq(wire, shot.seq),
             ack: self.aimed_ack(wire, shot.ack),
-            control: shot.control,
+            control: if shot.is_marked { shot.control | ECE | CWR } else { shot.control },
             window: shot.window,
             urgent: if shot.control & URG == 0 { 0 } else { shot.bytes },
+            ecn: if shot.is_marked { CE } else { 0 },
             options: options(shot.options),
             payload: &[],
         };
@@ -184,7 +186,8 @@ impl World {
             None => [1_000, 0xffff_ff00, 0x7fff_fff0, 0][usize::from(peer & 3)],
         };
         let options = syn_options(kind, kind & 16 != 0);
-        let syn = Segment { seq: irs, ack: 0, control: SYN, window, urgent: 0, options: &options, payload: &[] };
+        let syn =
+            Segment { seq: irs, ack: 0, control: SYN, window, urgent: 0, ecn: 0, options: &options, payload: &[] };
         self.write_segment(&ends, syn, 0);
         self.deliver();
         if self.wires[wire].talk.is_some_and(|talk| talk.irs == irs) {
@@ -198,7 +201,7 @@ impl World {
         let wire = self.wire_of(&ends);
         let Some(talk) = self.wires[wire].talk else { return };
         let (seq, ack) = (talk.rcv_nxt, talk.snd_nxt);
-        let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
+        let segment = Segment { seq, ack, control, window, urgent: 0, ecn: 0, options: &[], payload: &[] };
         self.write_agreed(wire, &ends, segment, bytes);
         self.deliver();
     }
@@ -224,7 +227,7 @@ impl World {
             options.extend(start.to_be_bytes());
             options.extend(end.to_be_bytes());
         }
-        let segment = Segment { seq, ack, control: ACK, window, urgent: 0, options: &options, payload: &[] };
+        let segment = Segment { seq, ack, control: ACK, window, urgent: 0, ecn: 0, options: &options, payload: &[] };
         self.write_agreed(wire, &ends, segment, bytes);
         self.deliver();
     }
@@ -236,7 +239,7 @@ impl World {
         let Some(talk) = self.wires[wire].talk else { return };
         let seq = talk.rcv_nxt.wrapping_add(u32::from(gap_bytes));
         let ack = if has_ack { talk.snd_nxt } else { talk.snd_una };
-        let segment = Segment { seq, ack, control, window, urgent: 0, options: &[], payload: &[] };
+        let segment = Segment { seq, ack, control, window, urgent: 0, ecn: 0, options: &[], payload: &[] };
         self.write_agreed(wire, &ends, segment, bytes);
     }
 
@@ -270,7 +273,8 @@ impl World {
                 let aim = Aim { near: 6, beside: 5 };
                 let seq = self.aimed_seq(wire, aim);
                 let control = byte & 0x3f;
-                let segment = Segment { seq, ack: 77, control, window: 9, urgent: 0, options: &[], payload: b"x" };
+                let segment =
+                    Segment { seq, ack: 77, control, window: 9, urgent: 0, ecn: 0, options: &[], payload: b"x" };
                 self.write(|out| frame::write_segment(out, &ends, &segment));
             }
             5 if kind & 0x80 != 0 => self.throw_routed(&ends, byte),
@@ -283,6 +287,7 @@ impl World {
                     });
                 }
             }
+            7 if kind & 0x80 != 0 => self.throw_parts(&ends, kind >> 3 & 15, byte),
             _ => self.throw_broken(&ends, kind, byte),
         }
         self.deliver();
@@ -291,7 +296,7 @@ impl World {
     /// A segment with options of IPv4: a loose or strict source route, or something harmless.
     fn throw_routed(&mut self, ends: &Ends, byte: u8) {
         let segment =
-            Segment { seq: 5, ack: 5, control: byte & 0x3f, window: 9, urgent: 0, options: &[], payload: &[] };
+            Segment { seq: 5, ack: 5, control: byte & 0x3f, window: 9, urgent: 0, ecn: 0, options: &[], payload: &[] };
         let kind = [131, 137, 7, 1][usize::from(byte >> 6)];
         self.write(|out| {
             let start = out.len();
@@ -317,6 +322,7 @@ impl World {
             control,
             window: 9_000,
             urgent: 0,
+            ecn: 0,
             options: &syn_options(kind, kind & 32 != 0),
             payload: &[],
         };
@@ -325,15 +331,17 @@ impl World {
     }
 
     /// An ICMP error that quotes a segment of the stack's.
-    pub(super) fn trouble(&mut self, peer: u8, kind: u8, code: u8, ack: Aim) {
+    pub(super) fn trouble(&mut self, peer: u8, (kind, code, mtu): (u8, u8, u16), ack: Aim) {
         let ends = ends_of_peer(peer);
         let wire = self.wire_of(&ends);
         let seq = self.aimed_ack(wire, ack);
         self.write(|out| {
             let start = out.len();
             frame::write_headers(out, &ends, 1, 8 + 28);
-            out.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
-            out.extend_from_slice(&[0x45, 0, 0, 40, 0, 0, 0x40, 0, 60, 6, 0, 0]);
+            let [mtu_high, mtu_low] = mtu.to_be_bytes();
+            let [length_high, length_low] = if mtu == 0 { 40_u16 } else { 1_500 }.to_be_bytes();
+            out.extend_from_slice(&[kind, code, 0, 0, 0, 0, mtu_high, mtu_low]);
+            out.extend_from_slice(&[0x45, 0, length_high, length_low, 0, 0, 0x40, 0, 60, 6, 0, 0]);
             out.extend_from_slice(&ends.local);
             out.extend_from_slice(&ends.remote);
             out.extend_from_slice(&ends.local_port.to_be_bytes());
@@ -359,7 +367,7 @@ impl World {
         let wire = self.wire_of(ends);
         let talk = self.wires[wire].talk;
         let (seq, ack) = talk.map_or((1, 1), |talk| (talk.rcv_nxt, talk.snd_nxt));
-        let segment = Segment { seq, ack, control: ACK, window: 500, urgent: 0, options: &[], payload: &[] };
+        let segment = Segment { seq, ack, control: ACK, window: 500, urgent: 0, ecn: 0, options: &[], payload: &[] };
         self.write(|out| {
             let start = out.len();
             frame::write_segment(out, ends, &segment);

@@ -3,7 +3,8 @@
 use holdline::shard::{FlowId, Ticket};
 
 use super::book::{Book, Pushed, peer_bytes, server_bytes};
-use super::frame::{self, ACK, Came, Ends, FIN, SYN, Segment};
+use super::ecn::{CE, ECT_0};
+use super::frame::{self, ACK, CWR, Came, ECE, Ends, FIN, RST, SYN, Segment};
 use super::profile::LOCALS;
 use super::wire::{Standing, Wire};
 
@@ -12,7 +13,7 @@ const ISS: u32 = u32::MAX - 50;
 const IRS: u32 = 1_000;
 
 fn segment(seq: u32, ack: u32, control: u8, payload: &[u8]) -> Segment<'_> {
-    Segment { seq, ack, control, window: 1_000, urgent: 0, options: &[], payload }
+    Segment { seq, ack, control, window: 1_000, urgent: 0, ecn: 0, options: &[], payload }
 }
 
 /// A connection whose peer has an MSS and a window of 100, has sent 10 bytes and was told of a window of 1,000.
@@ -159,5 +160,34 @@ fn every_broken_frame_is_seen() {
         let mut wrong = frame.clone();
         wrong[at] ^= 1;
         assert!(frame::read_coming(&wrong, 1500).is_err(), "byte {at} is another");
+    }
+}
+
+#[test]
+fn ecn_where_it_may_not_be_is_seen() {
+    let next = ISS.wrapping_add(1);
+    let talk = |asks: u8| {
+        let mut wire = Wire::new(ENDS);
+        wire.on_going(&segment(IRS, 0, SYN | asks, b""));
+        wire.on_coming(&segment(ISS, IRS + 1, SYN | ACK | asks & ECE, b""), Standing::NotOpen).map(|_| wire)
+    };
+    let fine = Segment { ecn: ECT_0, ..segment(next, IRS + 1, ACK | ECE | CWR, &[1; 100]) };
+    let mut wire = talk(ECE | CWR).expect("ECN is granted");
+    wire.on_coming(&fine, Standing::Open).expect("new payload may have it all");
+    let after = next.wrapping_add(100);
+    let breaches = [
+        fine,
+        Segment { seq: after, ecn: CE, ..fine },
+        Segment { seq: after, ecn: 0, ..fine },
+        Segment { seq: after, payload: b"", ..fine },
+        Segment { seq: after, control: RST | ACK, ..fine },
+    ];
+    for coming in breaches {
+        assert!(wire.on_coming(&coming, Standing::Open).is_err(), "{coming:?}");
+    }
+    assert!(talk(ECE).is_err(), "granted to one that has not asked");
+    let mut wire = talk(0).expect("no ECN");
+    for control in [ACK | ECE, ACK | CWR] {
+        assert!(wire.on_coming(&segment(next, IRS + 1, control, b""), Standing::Open).is_err());
     }
 }

@@ -52,6 +52,7 @@ impl World {
                 is_held: false,
                 has_other_mac: false,
                 control: frame::SYN,
+                is_marked: false,
                 options,
                 seq: zero,
                 ack: zero,
@@ -102,7 +103,8 @@ impl World {
     fn cross_fin(&mut self, ends: &Ends, wire: usize, ack: u32) {
         let Some(talk) = self.wires[wire].talk else { return };
         let (seq, control) = (talk.rcv_nxt, ACK | FIN);
-        let segment = frame::Segment { seq, ack, control, window: 65_535, urgent: 0, options: &[], payload: &[] };
+        let segment =
+            frame::Segment { seq, ack, control, window: 65_535, urgent: 0, ecn: 0, options: &[], payload: &[] };
         self.write(|out| frame::write_segment(out, ends, &segment));
         self.deliver();
     }

@@ -104,7 +104,7 @@ fn packet_going(frame: &[u8], packet: &[u8], out: &mut Vec<u8>) -> bool {
     }
     let start = out.len();
     out.extend_from_slice(&frame[..12]);
-    out.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+    out.extend_from_slice(&[0x86, 0xdd, 0x60 | packet[1] >> 4, packet[1] << 4, 0, 0]);
     out.extend_from_slice(&((total_bytes - header_bytes) as u16).to_be_bytes());
     let protocol = if packet[9] == 1 { ICMPV6 } else { packet[9] };
     out.extend_from_slice(&[protocol, packet[8]]);
@@ -141,7 +141,8 @@ fn icmp_going(body: &[u8], out: &mut Vec<u8>) {
     if kind >= 128 || quoted.len() < IPV4_BYTES {
         return out.extend_from_slice(quoted);
     }
-    out.extend_from_slice(&[quoted[0] >> 4 << 4 ^ 0x20, 0, 0, 0, 0, 20, quoted[9], quoted[8]]);
+    let [length_high, length_low] = word_at(quoted, 2).saturating_sub(IPV4_BYTES as u16).to_be_bytes();
+    out.extend_from_slice(&[quoted[0] >> 4 << 4 ^ 0x20, 0, 0, 0, length_high, length_low, quoted[9], quoted[8]]);
     out.extend_from_slice(&six(&quoted[12..16]));
     out.extend_from_slice(&six(&quoted[16..20]));
     out.extend_from_slice(quoted.get(usize::from(quoted[0] & 0x0f) * 4..).unwrap_or_default());
@@ -253,6 +254,10 @@ pub fn coming(frame: &[u8], out: &mut Vec<u8>) -> Result<Option<()>, &'static st
     };
     if word_at(frame, 12) != 0x86dd || header[0] >> 4 != 6 || usize::from(word_at(header, 4)) != body.len() {
         return Err("an IPv6 header that does not fit");
+    }
+    if header[6] == 44 && body.len() > 8 && body[0] == ICMPV6 && frame.len() <= ETHERNET_BYTES + 1_280 {
+        // A part of the answer to a large echo request.
+        return Ok(None);
     }
     let pseudo = sum(&header[8..]) + u32::from(header[6]) + body.len() as u32;
     if folded(pseudo + sum(body)) != 0 {

@@ -5,19 +5,10 @@
 //!
 //! What goes in is noted generously: a segment counts as taken wherever the stack may have taken it.
 
+use super::ecn;
 use super::frame::{ACK, Ends, FIN, Options, RST, SYN, Segment};
 use super::sack;
-
-/// A SYN that went in.
-#[derive(Clone, Copy, Debug)]
-struct Syn {
-    seq: u32,
-    mss: u16,
-    shift: Option<u8>,
-    has_timestamps: bool,
-    has_sack: bool,
-    window: u16,
-}
+use super::syn::{SHIFT_MAX, Syn, answered};
 
 /// What of a segment that went in counts.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +47,8 @@ pub struct Wire {
     answers: Vec<Talk>,
     /// The stack was asked to open a connection here.
     pub is_called: bool,
+    /// The peer has asked for congestion notification at some time.
+    has_asked_ecn: bool,
     /// What a process that died had sent never arrived.
     pub is_over_ipv6: bool,
     pub is_blurred: bool,
@@ -95,7 +88,6 @@ pub struct Talk {
 const MSS_DEFAULTS: [u16; 2] = [536, 1_220];
 /// The stack makes no segments smaller than this for a peer that asks for it.
 const MSS_MIN: u16 = 64;
-const SHIFT_MAX: u8 = 14;
 
 /// Whether `a` lies to the right of `b`.
 pub fn is_after(a: u32, b: u32) -> bool {
@@ -113,6 +105,7 @@ impl Wire {
             talk: None,
             answers: Vec::new(),
             is_called: false,
+            has_asked_ecn: false,
             is_blurred: false,
             is_over_ipv6: false,
         }
@@ -120,6 +113,7 @@ impl Wire {
 
     /// A segment goes in.
     pub fn on_going(&mut self, segment: &Segment<'_>) {
+        self.has_asked_ecn |= ecn::is_asking(segment);
         if segment.has(SYN) {
             let options = Options::read(segment.options);
             self.syns.push(Syn {
@@ -178,6 +172,7 @@ impl Wire {
 
     /// A segment comes out. Returns the offset of its payload or FIN in the stream.
     pub fn on_coming(&mut self, segment: &Segment<'_>, standing: Standing) -> Result<Option<u32>, &'static str> {
+        ecn::look(segment, self.has_asked_ecn)?;
         if segment.has(RST) {
             return Ok(None);
         }
@@ -271,19 +266,6 @@ impl Wire {
     }
 }
 
-/// The SYN that an acknowledgment answers; of those with the same number, the most that any has said.
-fn answered(syns: &[Syn], ack: u32) -> Option<Syn> {
-    let same = syns.iter().filter(|syn| syn.seq.wrapping_add(1) == ack);
-    same.copied().reduce(|one, other| Syn {
-        mss: one.mss.max(other.mss),
-        shift: one.shift.max(other.shift),
-        has_timestamps: one.has_timestamps | other.has_timestamps,
-        has_sack: one.has_sack | other.has_sack,
-        window: one.window.max(other.window),
-        ..one
-    })
-}
-
 impl Talk {
     /// Of the stack's SYN with this number, shift, wish for SACK and timestamps, and the peer's.
     fn new(iss: u32, syn: Syn, (our_shift, has_our_sack): (Option<u8>, bool), timestamps: Option<(u32, u32)>) -> Talk {
@@ -358,6 +340,7 @@ impl Talk {
     fn on_coming(&mut self, segment: &Segment<'_>, sent: &[(u32, u32)]) -> Result<Option<u32>, &'static str> {
         self.take_timestamp(segment);
         sack::look(segment, self.has_sack, sent)?;
+        ecn::look_again(segment, self.snd_nxt)?;
         if is_after(segment.ack, self.peer_nxt) {
             return Err("an acknowledgment of something that was never sent");
         }

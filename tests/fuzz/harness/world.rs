@@ -6,6 +6,7 @@ use strum::IntoEnumIterator;
 
 use super::application::Application;
 use super::book::{Book, Pushed};
+use super::cut::Cut;
 use super::death::Death;
 use super::frame::{self, Came, Ends, RST};
 use super::heal::Heard;
@@ -47,11 +48,11 @@ pub struct World {
     /// Pushes that are on their way in.
     pub offered: Vec<(FlowId, Pushed)>,
     /// Frames that go in together.
-    going: Vec<u8>,
-    going_ends: Vec<usize>,
+    pub(super) going: Vec<u8>,
+    pub(super) going_ends: Vec<usize>,
     /// The same as they are on the wire, where that is IPv6.
     translated: Vec<u8>,
-    is_all_resets: bool,
+    pub(super) is_all_resets: bool,
     pub(super) macs: Vec<[u8; 6]>,
     pub(super) came: Vec<u8>,
     pub(super) came_ends: Vec<usize>,
@@ -62,6 +63,8 @@ pub struct World {
     pub heard: Option<Vec<Heard>>,
     /// Peers send what `peer_bytes` says.
     pub is_true: bool,
+    /// The next frame that goes in alone goes in as fragments.
+    pub cut: Option<Cut>,
     /// Rules that were counted by processes that died.
     rules: RuleSet,
 }
@@ -97,6 +100,7 @@ impl World {
             last_ticket: 0,
             heard: None,
             is_true: true,
+            cut: None,
             rules: RuleSet::default(),
         }
     }
@@ -168,11 +172,11 @@ impl World {
         let mut translated = std::mem::take(&mut self.translated);
         if self.family == Family::Ipv6 {
             translated.clear();
-            let ends = frames[..count].iter().map(|frame| {
+            let go = |frame: &&[u8]| {
                 translate::going(frame, &mut translated);
                 translated.len()
-            });
-            let ends: Vec<usize> = ends.collect();
+            };
+            let ends: Vec<usize> = frames[..count].iter().map(go).collect();
             let mut start = 0;
             for (place, end) in frames.iter_mut().zip(ends) {
                 *place = &translated[start..end];
@@ -180,6 +184,8 @@ impl World {
             }
         }
         let has_only_resets = self.is_all_resets && count > 0;
+        let mut pieces = Vec::new();
+        let count = self.cut.take_if(|_| count == 1).map_or(count, |cut| cut.replace(&mut frames, &mut pieces));
         self.perform(|shard, now| shard.receive(now, &frames[..count]));
         let is_reset = |frame: &&[u8]| {
             matches!(frame::read_coming(frame, u16::MAX),
@@ -192,11 +198,6 @@ impl World {
         self.going.clear();
         self.going_ends.clear();
         self.is_all_resets = true;
-    }
-
-    /// How many frames wait for `deliver`.
-    pub fn going_count(&self) -> usize {
-        self.going_ends.len()
     }
 
     /// The frames that came out of the last operation.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::crafted::{ACK, FIN, RST, SYN, URG, View};
+use super::crafted::{ACK, CWR, ECE, FIN, RST, SYN, URG, View};
 use super::frame::checksum;
 
 /// A sequence number of the stack's.
@@ -23,7 +23,7 @@ pub enum SeqNumber {
 pub enum Answer {
     /// A TCP segment.
     Tcp {
-        /// SYN, FIN, RST, URG and ACK.
+        /// All but PSH.
         control: u8,
         seq: SeqNumber,
         /// With ACK only: relative to RCV.NXT before the segment that is answered; where SYN or RST is set, to that
@@ -65,7 +65,7 @@ impl fmt::Display for Answer {
             let Answer::Icmp { kind, code } = self else { return Ok(()) };
             return write!(f, "ICMP {kind}/{code}");
         };
-        let names = [(SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (URG, "URG"), (ACK, "ACK")];
+        let names = [(SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (URG, "URG"), (ACK, "ACK"), (ECE, "ECE"), (CWR, "CWR")];
         let set: Vec<&str> = names.iter().filter(|(bit, _)| control & bit != 0).map(|(_, name)| *name).collect();
         write!(f, "{}", set.join("+"))?;
         match seq {
@@ -145,7 +145,7 @@ impl Came {
         };
         let header_bytes = usize::from(tcp[12] >> 4) * 4;
         let (header, payload) = tcp.split_at(header_bytes);
-        let control = header[13] & (SYN | FIN | RST | URG | ACK);
+        let control = header[13] & (SYN | FIN | RST | URG | ACK | ECE | CWR);
         let has = |bit: u8| control & bit != 0;
         let (seq, ack) = (u32_at(header, 4), u32_at(header, 8));
         let options = Options::read(&header[20..]);

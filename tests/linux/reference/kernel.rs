@@ -31,8 +31,9 @@ use crate::support::PATIENCE;
 /// What is set in the namespace so that both stacks do the same, and are heard doing it. The second word: whether a
 /// kernel may be without it.
 const SETTINGS: &[(&str, &str, Presence)] = &[
+    // Who asks for ECN gets it, and nobody is asked.
+    ("net/ipv4/tcp_ecn", "2", Presence::Sure),
     // What holdline does not do is offered by neither.
-    ("net/ipv4/tcp_ecn", "0", Presence::Sure),
     ("net/ipv4/tcp_fastopen", "0", Presence::Sure),
     ("net/ipv4/tcp_syncookies", "0", Presence::Sure),
     // Every answer is heard: answers to bad segments are throttled by default.
