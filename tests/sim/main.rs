@@ -28,9 +28,7 @@ fn calm_worlds_hold() {
 fn lossy_worlds_hold() {
     let totals = run_all(Profile::Lossy).statistics;
     for (fault, count) in Fault::iter().zip(totals.faults) {
-        // Nobody here speaks of congestion explicitly yet.
-        let is_without_cause = matches!(fault, Fault::EcnCleared | Fault::EcnDropped);
-        assert!(count > SEEDS / 10 || is_without_cause, "only {count} {fault}");
+        assert!(count > SEEDS / 30, "only {count} {fault}");
     }
 }
 
@@ -102,24 +100,10 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
         "nobody cuts packets up there, or says that they are too large",
     ),
     (
-        &[Rule::AckMissing, Rule::AckOfUnsent, Rule::HandshakeAckRejected, Rule::PayloadAfterFin, Rule::SynSentRefused],
+        &[Rule::AckMissing, Rule::AckOfUnsent, Rule::PayloadAfterFin, Rule::SynSentRefused],
         "both stacks follow the rules, and nobody guesses at connections of others",
     ),
-    (
-        &[
-            Rule::Ipv6Fragment,
-            Rule::Ipv6HeaderRefused,
-            Rule::Ipv6ProblemTold,
-            Rule::Ipv6ProblemThrottled,
-            Rule::NeighborAnswers,
-            Rule::NeighborLearns,
-            Rule::NeighborIgnored,
-            Rule::RouterLearns,
-        ],
-        "all worlds are IPv4",
-    ),
     (&[Rule::SynSentSimultaneous], "the node opens no connection"),
-    (&[Rule::HandshakeCutShort], "nobody floods the node with SYNs"),
     (
         &[Rule::ListenSendsCookie, Rule::CookieAccepted, Rule::CookieNoRoom],
         "a cookie may open an ended connection again",
@@ -133,8 +117,14 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
 ];
 
 /// Rules that only one world in thousands reaches.
-const BY_CHANCE: &[Rule] =
-    &[Rule::SynSentDropsOther, Rule::HeldGivenUp, Rule::AckTooOld, Rule::HandshakeCutShort, Rule::BlackHoleSuspected];
+const BY_CHANCE: &[Rule] = &[
+    Rule::HandshakeAckRejected,
+    Rule::SynSentDropsOther,
+    Rule::HeldGivenUp,
+    Rule::AckTooOld,
+    Rule::HandshakeCutShort,
+    Rule::BlackHoleSuspected,
+];
 
 #[test]
 fn every_rule_is_reached_or_out_of_reach_for_a_reason() {

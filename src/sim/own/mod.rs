@@ -13,8 +13,8 @@ use std::rc::Rc;
 use strum::{EnumCount, IntoEnumIterator};
 
 use crate::shard::{
-    Capacity, CloseHow, CloseReason, Config, CongestionControl, FlowId, Notice, Push, PushError, Rule, Shard, State,
-    Storage, Ticket, Time,
+    Capacity, CloseHow, CloseReason, Config, CongestionControl, Ecn, FlowId, Notice, Push, PushError, Rule, Shard,
+    State, Storage, Ticket, Time,
 };
 
 use super::application::tag;
@@ -381,6 +381,7 @@ fn config(index: usize, parameters: &ClientParameters) -> Config {
         } else {
             CongestionControl::NewReno
         },
+        ecn: if parameters.is_asking_ecn { Ecn::Asks } else { Ecn::Answers },
         user_timeout_s: PATIENCE_S,
         fin_wait_2_s: PATIENCE_S,
         time_wait_s: 10,
