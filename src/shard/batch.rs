@@ -329,8 +329,10 @@ impl Batch {
             if let Some(index) = touched.active_index.take() {
                 self.freed_actives.push(index);
                 touched.is_active_new = false;
-                touched.flow.set_path_memory(touched.active.path_memory());
             }
+            // Also of a connection that never borrowed one, as a cookie has opened it in this batch.
+            let memory = touched.active.path_memory(&touched.flow);
+            touched.flow.set_path_memory(memory);
             return;
         }
         let index = touched.active_index.expect("whoever made the flow busy borrowed a block");

@@ -126,10 +126,14 @@ impl<S: Service> Shard<S> {
             _ => self.batch.offer(position),
         };
         let (flow, active, repair) = self.batch.parts(position);
-        let effects = match flow.state() {
-            State::SynSent => tcp::on_syn_sent(flow, active, &segment, offer, now),
-            _ => tcp::on_segment(flow, active, repair, &segment, offer, now),
+        let was_calling = flow.state() == State::SynSent;
+        let effects = match was_calling {
+            true => tcp::on_syn_sent(flow, active, &segment, offer, now),
+            false => tcp::on_segment(flow, active, repair, &segment, offer, now),
         };
+        if was_calling && flow.state() != State::SynSent {
+            self.batch.learn_of_answer(position, packet);
+        }
         self.batch.tables.count(effects.rule);
         self.batch.note_path(position, effects.path_mtu);
         for rule in effects.signals.rules() {
@@ -291,6 +295,15 @@ impl Batch {
         }
         let is_stored = self.tables.storage.payload.append_to_recv(&mut self.touched[position].active, bytes);
         if is_stored { bytes.len() } else { 0 }
+    }
+
+    /// The peer has sent a SYN, perhaps while we were still asking where it is: its frame says so.
+    fn learn_of_answer(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        let hop = self.touched[position].flow.next_hop;
+        if self.tables.next_hop(hop).is_known == 0 {
+            self.tables.set_hop(hop, packet.source_mac);
+            self.send_waiting_syns(hop);
+        }
     }
 
     /// The peer was heard from another Ethernet address and means it: what it acknowledges is ours.

@@ -89,7 +89,7 @@ pub struct Active {
     /// The repair block that is borrowed, plus one; 0 for none.
     repair: u32,
     /// When what is held beyond a gap is given up.
-    gap_deadline_ms: u32,
+    pub(super) gap_deadline_ms: u32,
     /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
     pub(super) path_seq: SeqNum,
     /// What was sent before this was sent before the congestion window was last reduced.
@@ -98,9 +98,6 @@ pub struct Active {
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
 
-/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
-/// being a minute at most where they are as ours.
-const GAP_MS_MAX: u32 = 120_000;
 const RECEIVING_URGENT: u8 = 1 << 0;
 const SENDING_URGENT: u8 = 1 << 1;
 const REDUCED: u8 = 1 << 2;
@@ -133,7 +130,9 @@ impl Active {
         if flow.has_our_fin() {
             active.snd_end = flow.snd_nxt.minus(1);
         }
-        if memory.ssthresh > 0 {
+        if memory.ssthresh == PathMemory::ONE_SEGMENT {
+            active.cwnd = mss;
+        } else if memory.ssthresh > 0 {
             active.ssthresh = memory.ssthresh.max(2 * mss);
             active.cwnd = active.cwnd.min(active.ssthresh);
         }
@@ -169,23 +168,6 @@ impl Active {
         if self.ack_deadline_ms == 0 {
             self.ack_deadline_ms = deadline_in(delay_ms, now);
         }
-    }
-
-    /// Something is held beyond a gap, which the peer has so long to fill.
-    pub fn await_gap(&mut self, now: Time) {
-        if self.gap_deadline_ms == 0 {
-            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
-        }
-    }
-
-    /// Nothing is held, or some of the gap is filled.
-    pub fn end_gap(&mut self) {
-        self.gap_deadline_ms = 0;
-    }
-
-    /// Whether the peer has had its time.
-    pub fn is_gap_due(&self, now: Time) -> bool {
-        is_past(self.gap_deadline_ms, now)
     }
 
     /// Whether an ACK goes out at the end of the batch.
@@ -280,12 +262,16 @@ impl Active {
 
     /// What the flow is to remember of the path. Where congestion was met, a window that has grown well beyond the
     /// threshold since counts for most of what it is (RFC 2861 §3.1): the next restart begins with no more.
-    pub fn path_memory(&self) -> PathMemory {
-        let has_met_congestion = self.ssthresh != u32::MAX;
+    pub fn path_memory(&self, flow: &Flow) -> PathMemory {
+        let ssthresh = match self.ssthresh {
+            u32::MAX if self.cwnd <= u32::from(flow.mss) => PathMemory::ONE_SEGMENT,
+            u32::MAX => 0,
+            ssthresh => ssthresh.max(self.cwnd - self.cwnd / 4),
+        };
         PathMemory {
             srtt_ms: self.srtt_us.div_ceil(1_000),
             rttvar_ms: self.rttvar_us.div_ceil(1_000),
-            ssthresh: if has_met_congestion { self.ssthresh.max(self.cwnd - self.cwnd / 4) } else { 0 },
+            ssthresh,
             is_cwr_owed: self.marks & OWES_CWR != 0,
             has_taken_full: self.path == path::ARRIVED,
         }
@@ -396,11 +382,11 @@ impl Active {
 }
 
 /// A deadline; never 0, which means that there is none.
-fn deadline_in(delay_ms: u32, now: Time) -> u32 {
+pub(super) fn deadline_in(delay_ms: u32, now: Time) -> u32 {
     (now.ms() as u32).wrapping_add(delay_ms).max(1)
 }
 
-fn is_past(deadline_ms: u32, now: Time) -> bool {
+pub(super) fn is_past(deadline_ms: u32, now: Time) -> bool {
     deadline_ms != 0 && (now.ms() as u32).wrapping_sub(deadline_ms) as i32 >= 0
 }
 

@@ -85,6 +85,8 @@ pub fn on_cookie(slot: u32, flow: &mut Flow, segment: &Segment, cookie: Cookie, 
     let mut active = open::on_syn(slot, flow, &syn, iss, offer, now);
     flow.snd_nxt = iss.plus(1);
     active.resend_nxt = flow.snd_nxt;
+    // When the SYN-ACK left, only the echo of its timestamp can say.
+    active.abandon_round_trip();
     active
 }
 

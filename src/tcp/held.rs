@@ -5,12 +5,36 @@
 //!
 //! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
 
+use super::active::{deadline_in, is_past};
 use super::repair::{HELD_MAX, Held, Repair};
 use super::segment::SackBlocks;
-use super::{Flow, NO_SPAN, SeqNum, Spans};
+use super::{Active, Flow, NO_SPAN, SeqNum, Spans, Time};
 
 /// How many pieces are held at most: a window of full segments has fewer.
 const PIECES_MAX: usize = 512;
+
+/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
+/// being a minute at most where they are as ours.
+const GAP_MS_MAX: u32 = 120_000;
+
+impl Active {
+    /// Something is held beyond a gap, which the peer has so long to fill.
+    pub fn await_gap(&mut self, now: Time) {
+        if self.gap_deadline_ms == 0 {
+            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
+        }
+    }
+
+    /// Nothing is held, or some of the gap is filled.
+    pub fn end_gap(&mut self) {
+        self.gap_deadline_ms = 0;
+    }
+
+    /// Whether the peer has had its time.
+    pub fn is_gap_due(&self, now: Time) -> bool {
+        is_past(self.gap_deadline_ms, now)
+    }
+}
 
 impl Repair {
     /// The ranges, in order.

@@ -20,7 +20,7 @@ pub struct PathMemory {
     pub srtt_ms: u32,
     /// Its variation in ms.
     pub rttvar_ms: u32,
-    /// Slow start threshold in bytes, 0 where congestion was never met.
+    /// Slow start threshold in bytes, 0 where congestion was never met, or [`PathMemory::ONE_SEGMENT`].
     pub ssthresh: u32,
     /// Whether a segment as large as they are now has arrived.
     pub has_taken_full: bool,
@@ -41,6 +41,10 @@ const CWR_SHIFT: u32 = FULL_SHIFT + 1;
 const _: () = assert!(CWR_SHIFT == 31, "all of the four bytes is used");
 
 impl PathMemory {
+    /// In place of a threshold, which is never so low: all that is known is that the handshake was lost in part, so
+    /// that one segment is the beginning (RFC 5681 §3.1).
+    pub const ONE_SEGMENT: u32 = SSTHRESH_UNIT_BYTES;
+
     /// As four bytes.
     pub(super) fn pack(self) -> u32 {
         let ssthresh = self.ssthresh.div_ceil(SSTHRESH_UNIT_BYTES);

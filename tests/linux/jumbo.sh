@@ -1,6 +1,6 @@
 #!/bin/bash
-# Jumbo frames: a link of 9,000 bytes, as a raw socket on a veth and as a TAP, over IPv4 and IPv6. Every byte comes back,
-# and in packets as large as the link takes.
+# Jumbo frames: a link of 9,000 bytes, as a raw socket on a veth and as a TAP, over IPv4 and IPv6. Every byte comes
+# back, and in packets as large as the link takes.
 #
 #     tests/linux/jumbo.sh [PROGRAM]        target/release/holdline if none is given
 set -euo pipefail

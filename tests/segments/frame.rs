@@ -9,6 +9,7 @@ use super::ipv6;
 use super::packet::{Fault, Packet, Tcp};
 use super::script::Family;
 use super::tcp::{parse_tcp, tcp_bytes};
+use super::together::Piece;
 
 /// The two ends of the wire.
 #[derive(Clone, Copy, Debug)]
@@ -135,33 +136,6 @@ pub fn addresses(faults: &[Fault], ends: &Ends) -> (IpAddr, IpAddr) {
         }
     }
     (from, to)
-}
-
-/// The part of a packet that a fragment is of.
-pub struct Piece {
-    pub start: usize,
-    pub end: usize,
-    pub of: u32,
-    pub is_last: bool,
-}
-
-impl Piece {
-    /// The one that the faults speak of, of a packet with so many bytes behind its IP header.
-    pub fn of(faults: &[Fault], bytes: usize) -> Option<Piece> {
-        let mut piece = None;
-        let (mut of, mut is_last) = (1, None);
-        for fault in faults {
-            match fault {
-                Fault::Piece(start, end) => piece = Some((*start, *end)),
-                Fault::PieceOf(number) => of = *number,
-                Fault::Last(said) => is_last = Some(*said),
-                _ => {}
-            }
-        }
-        let (start, end) = piece?;
-        assert!(start <= end && end <= bytes, "a piece is of what there is: {bytes} bytes");
-        Some(Piece { start, end, of, is_last: is_last.unwrap_or(end == bytes) })
-    }
 }
 
 /// An IP packet in its frame.

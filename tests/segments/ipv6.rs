@@ -5,10 +5,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::frame::{
-    Ends, Piece, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, set_ecn, u16_at, u32_at,
+    Ends, addresses, checksum, corrupt, ethernet, parse_echo, pseudo_header, resized, set_ecn, u16_at, u32_at,
 };
 use super::packet::{Fault, Neighbor, Packet};
 use super::tcp::parse_tcp;
+use super::together::Piece;
 
 const IPV6_BYTES: usize = 40;
 const ICMPV6: u8 = 58;

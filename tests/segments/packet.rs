@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Control bits but PSH, the sequence number, the length of the data, the acknowledgment, the urgent pointer and ECT
-//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count from
-//! its first one.
+//! are compared always, options, window, PSH, DSCP and TTL only where they are written. The stack's timestamps count
+//! from its first one.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,12 +1,40 @@
-//! Fragments that come out, put together to the frame that they were cut from.
+//! Fragments: those that go in, as parts of a packet, and those that come out, put together again.
 
 use super::frame::{checksum, u16_at, u32_at};
+use super::packet::Fault;
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const FRAGMENT_HEADER_BYTES: usize = 8;
 const FRAGMENT: u8 = 44;
+
+/// The part of a packet that a fragment is of.
+pub struct Piece {
+    pub start: usize,
+    pub end: usize,
+    pub of: u32,
+    pub is_last: bool,
+}
+
+impl Piece {
+    /// The one that the faults speak of, of a packet with so many bytes behind its IP header.
+    pub fn of(faults: &[Fault], bytes: usize) -> Option<Piece> {
+        let mut piece = None;
+        let (mut of, mut is_last) = (1, None);
+        for fault in faults {
+            match fault {
+                Fault::Piece(start, end) => piece = Some((*start, *end)),
+                Fault::PieceOf(number) => of = *number,
+                Fault::Last(said) => is_last = Some(*said),
+                _ => {}
+            }
+        }
+        let (start, end) = piece?;
+        assert!(start <= end && end <= bytes, "a piece is of what there is: {bytes} bytes");
+        Some(Piece { start, end, of, is_last: is_last.unwrap_or(end == bytes) })
+    }
+}
 
 /// What has come of a packet, in order.
 #[derive(Default)]
