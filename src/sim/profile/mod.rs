@@ -333,10 +333,8 @@ impl fmt::Display for Parameters {
         let mut number = 0;
         for (index, client) in self.clients.iter().enumerate() {
             let ClientParameters { stack, is_asking_ecn, mtu, isn_seed, unplugged_us, middlebox, connections } = client;
-            writeln!(
-                f,
-                "client {index}: {stack:?} is_asking_ecn {is_asking_ecn} mtu {mtu} isn_seed {isn_seed} unplugged_us {unplugged_us:?}"
-            )?;
+            write!(f, "client {index}: {stack:?} is_asking_ecn {is_asking_ecn} mtu {mtu} isn_seed {isn_seed} ")?;
+            writeln!(f, "unplugged_us {unplugged_us:?}")?;
             if let Some(middlebox) = middlebox {
                 writeln!(f, "  {middlebox:?}")?;
             }
