@@ -108,10 +108,6 @@ const OUT_OF_REACH: &[(&[Rule], &str)] = &[
         &[Rule::ListenSendsCookie, Rule::CookieAccepted, Rule::CookieNoRoom],
         "a cookie may open an ended connection again",
     ),
-    (
-        &[Rule::EcnAgreed, Rule::CongestionMarked, Rule::CongestionAnswered, Rule::CongestionEchoed],
-        "nobody asks for it: smoltcp knows no ECN, and shards only answer",
-    ),
     (&[Rule::ListenDraining, Rule::UrgentAnnounced, Rule::PushRepeated, Rule::PushExpired], "nobody asks for it"),
     (&[Rule::DataAfterClose, Rule::IdleExpired], "the ledger would have no word for bytes that are lost by intent"),
     (
