@@ -44,6 +44,9 @@ pub enum Fault {
     /// A middlebox clears the bits of congestion notification.
     #[strum(to_string = "ECN cleared")]
     EcnCleared,
+    /// A queue marks a segment as having met congestion.
+    #[strum(to_string = "ECN marked")]
+    EcnMarked,
     /// A middlebox drops a segment for its bits of congestion notification.
     #[strum(to_string = "ECN dropped")]
     EcnDropped,

@@ -31,6 +31,8 @@ pub(super) struct Middlebox {
     dropped_acks: BTreeMap<(Direction, u16), u32>,
     /// ACKs that wait for a later one, and until when.
     waiting_acks: BTreeMap<(Direction, u16), (u64, Vec<u8>)>,
+    /// Segments that might have been marked so far.
+    markable_count: u64,
     is_healed: bool,
 }
 
@@ -41,6 +43,9 @@ const RST: u8 = 1 << 2;
 const ACK: u8 = 1 << 4;
 const ECE: u8 = 1 << 6;
 const CWR: u8 = 1 << 7;
+const ECT_1: u8 = 1;
+const ECT_0: u8 = 2;
+const CONGESTION_EXPERIENCED: u8 = 3;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const MSS: u8 = 2;
@@ -58,7 +63,7 @@ impl Middlebox {
     /// One that has seen nothing.
     pub(super) fn new(parameters: &MiddleboxParameters) -> Middlebox {
         let (dropped_acks, waiting_acks) = (BTreeMap::new(), BTreeMap::new());
-        Middlebox { parameters: parameters.clone(), dropped_acks, waiting_acks, is_healed: false }
+        Middlebox { parameters: parameters.clone(), dropped_acks, waiting_acks, markable_count: 0, is_healed: false }
     }
 
     /// From now on it changes SYNs only: what they agree on has to stay as it is.
@@ -105,6 +110,17 @@ impl Middlebox {
             frame[IP + 1] &= !3;
             frame[layout.tcp + 13] &= !(ECE | CWR);
             is_changed = true;
+        }
+        if let EcnTreatment::Marks(one_of) = treatment.ecn
+            && matches!(frame[IP + 1] & 3, ECT_0 | ECT_1)
+            && !self.is_healed
+        {
+            is_changed |= self.markable_count.is_multiple_of(u64::from(one_of.max(1)));
+            self.markable_count += 1;
+            if is_changed {
+                statistics.count(Fault::EcnMarked);
+                frame[IP + 1] |= CONGESTION_EXPERIENCED;
+            }
         }
         is_changed |= self.change_options(now_us, &treatment, &mut frame, &layout, statistics);
         if is_changed {
@@ -376,6 +392,18 @@ mod tests {
         assert_eq!(passed(treatment(EcnTreatment::Clears), &[marked.clone()]).0, [frame(SYN, &[], &[])]);
         assert!(passed(treatment(EcnTreatment::Drops), &[marked.clone()]).0.is_empty());
         assert_eq!(passed(treatment(EcnTreatment::Passes), &[marked.clone()]).0, [marked]);
+    }
+
+    #[test]
+    fn one_of_so_many_is_marked_where_it_may_be() {
+        let mut capable = frame(ACK, &[], b"data");
+        capable[IP + 1] = ECT_0;
+        let end = capable.len();
+        write_checksums(&mut capable, &Layout { tcp: IP + 20, options_end: IP + 40, end });
+        let treatment = Treatment { ecn: EcnTreatment::Marks(2), ..Treatment::default() };
+        let all = [frame(ACK, &[], b"data"), capable.clone(), capable.clone(), capable];
+        let marks: Vec<u8> = passed(treatment, &all).0.iter().map(|frame| frame[IP + 1]).collect();
+        assert_eq!(marks, [0, CONGESTION_EXPERIENCED, ECT_0, CONGESTION_EXPERIENCED]);
     }
 
     #[test]

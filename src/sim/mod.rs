@@ -6,16 +6,17 @@
 //! ```text
 //!            parameters (drawn from the seed, printed when a world fails)
 //!                 |
-//!   clients -> network -> node [ shard + host service | storage ] -> network -> clients
-//!   (smoltcp,  (faults)    (killed at any commit point, started again)          |
-//!       \           \               |  notices, received bytes                  |
-//!        `-----------`--> wiretap   v                                           v
+//!   clients -> middlebox -> network -> node [ shard + host service | storage ] -> middlebox -> network -> clients
+//!   (smoltcp,     (means    (faults)     (killed at any commit point, started again;                        |
+//!    or ours)      well)       |          its clock stops, it pauses)                                       |
+//!       |                      |          |  notices, received bytes; invariants inside after every call    |
+//!       `----------------> wiretap        v                                                                 v
 //!                        every frame  ------------->  ledger: one per connection, every byte both ways
 //! ```
 //!
-//! Read `profile` (what can be drawn), `network`, `client` and
-//! `application`, `host`, `node`, then `ledger` and `wiretap` (what is
-//! checked), then `world` (the loop that jumps from event to event).
+//! Read `profile` (what can be drawn), `fault`, `network` and `middlebox`, `client` with `reference` (smoltcp, and
+//! `application` on it) and `own` (a second shard), `host`, `clock` and `node`, then `ledger`, `wiretap` and
+//! `invariants` (what is checked, the invariants listed in the last), then `world` (the loop from event to event).
 //!
 //! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
 //! hashed map in here; all random numbers come from the seed, and the trace of a run is hashed to prove it.

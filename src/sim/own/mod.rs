@@ -13,8 +13,8 @@ use std::rc::Rc;
 use strum::{EnumCount, IntoEnumIterator};
 
 use crate::shard::{
-    Capacity, CloseHow, CloseReason, Config, CongestionControl, FlowId, Notice, Push, PushError, Rule, Shard, State,
-    Storage, Ticket, Time,
+    Capacity, CloseHow, CloseReason, Config, CongestionControl, Ecn, FlowId, Notice, Push, PushError, Rule, Shard,
+    State, Storage, Ticket, Time,
 };
 
 use super::application::tag;
@@ -39,6 +39,8 @@ pub(super) struct OwnClient {
     inbox: Vec<Vec<u8>>,
     outbox: Vec<Vec<u8>>,
     invariants: Invariants,
+    /// When the shard wants to be called.
+    deadline_us: Option<u64>,
 }
 
 /// One connection's application.
@@ -99,6 +101,7 @@ impl OwnClient {
             inbox: Vec::new(),
             outbox: Vec::new(),
             invariants: Invariants::default(),
+            deadline_us: None,
         })
     }
 
@@ -136,9 +139,8 @@ impl OwnClient {
 
     /// When to call `step` next, if nothing arrives.
     pub(super) fn wake_us(&self, now_us: u64) -> Option<u64> {
-        let deadline_us = self.shard.next_deadline().map(|deadline| self.clock.world_us(deadline));
         let seats_us = self.seats.iter().filter_map(|seat| self.seat_wake_us(seat, now_us));
-        seats_us.chain(deadline_us).min()
+        seats_us.chain(self.deadline_us).min()
     }
 
     fn seat_wake_us(&self, seat: &Seat, now_us: u64) -> Option<u64> {
@@ -162,6 +164,7 @@ impl OwnClient {
     pub(super) fn step(&mut self, now_us: u64, sights: &mut Vec<(usize, Sight)>) -> Result<(), Breach> {
         let stepped = catch_unwind(AssertUnwindSafe(|| self.run(now_us, sights)));
         stepped.map_err(|payload| panicked(&*payload))?;
+        self.deadline_us = self.shard.next_deadline().map(|deadline| self.clock.world_us(deadline));
         // It is called several times in a step.
         self.invariants.check(&self.shard, self.clock.at(now_us), false, |_| None)
     }
@@ -378,6 +381,7 @@ fn config(index: usize, parameters: &ClientParameters) -> Config {
         } else {
             CongestionControl::NewReno
         },
+        ecn: if parameters.is_asking_ecn { Ecn::Asks } else { Ecn::Answers },
         user_timeout_s: PATIENCE_S,
         fin_wait_2_s: PATIENCE_S,
         time_wait_s: 10,

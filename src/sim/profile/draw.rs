@@ -96,9 +96,10 @@ fn draw_middlebox(dice: &mut Dice, heal_at_us: u64) -> MiddleboxParameters {
         mss_max: dice.chance(30).then(|| dice.within(88, 1400) as u16),
         passes_one_ack_of: if dice.chance(30) { dice.within(2, 6) as u32 } else { 0 },
         ack_wait_us: if dice.chance(30) { dice.scaled(100, 100_000) } else { 0 },
-        ecn: match dice.below(4) {
+        ecn: match dice.below(5) {
             0 => EcnTreatment::Clears,
             1 => EcnTreatment::Drops,
+            2 | 3 => EcnTreatment::Marks(dice.scaled(1, 100) as u32),
             _ => EcnTreatment::Passes,
         },
     };
@@ -127,7 +128,7 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
         mtu: dice.within(576, 1500) as u16,
         window_bytes: dice.scaled(4_096, 262_144) as u32,
         send_queue_bytes: dice.scaled(4_096, 262_144) as u32,
-        keepalive_s: if has_keepalive { dice.scaled(5, 60) as u32 } else { 0 },
+        keepalive_s: if has_keepalive { dice.scaled(5, 20) as u32 } else { 0 },
         time_wait_s: dice.within(1, 60) as u32,
         gather_us: if dice.chance(50) { dice.scaled(1, 3_000) } else { 0 },
         link_full: if is_lossy && dice.chance(40) { dice.scaled(10, 3_000) as u32 } else { 0 },
@@ -202,7 +203,15 @@ fn draw_clients(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64
             });
             let connections = (0..dice.within(1, 3)).map(|_| draw_connection(dice, heal_at_us)).collect();
             let middlebox = (is_lossy && dice.chance(35)).then(|| draw_middlebox(dice, heal_at_us));
-            ClientParameters { stack, mtu, isn_seed, unplugged_us, middlebox, connections }
+            ClientParameters {
+                stack,
+                is_asking_ecn: dice.chance(60),
+                mtu,
+                isn_seed,
+                unplugged_us,
+                middlebox,
+                connections,
+            }
         })
         .collect()
 }

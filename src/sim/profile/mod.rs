@@ -131,6 +131,8 @@ pub enum EcnTreatment {
     Clears,
     /// It drops segments that have any.
     Drops,
+    /// It is a queue that marks what may be marked, until all faults end: the first of so many.
+    Marks(u32),
 }
 
 /// How the machine under test is set up.
@@ -239,6 +241,8 @@ pub enum Operation {
 pub struct ClientParameters {
     /// Its TCP.
     pub stack: Stack,
+    /// Whether it asks for explicit congestion notification, where it can.
+    pub is_asking_ecn: bool,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// What its TCP draws its initial sequence numbers from.
@@ -328,8 +332,9 @@ impl fmt::Display for Parameters {
         }
         let mut number = 0;
         for (index, client) in self.clients.iter().enumerate() {
-            let ClientParameters { stack, mtu, isn_seed, unplugged_us, middlebox, connections } = client;
-            writeln!(f, "client {index}: {stack:?} mtu {mtu} isn_seed {isn_seed} unplugged_us {unplugged_us:?}")?;
+            let ClientParameters { stack, is_asking_ecn, mtu, isn_seed, unplugged_us, middlebox, connections } = client;
+            write!(f, "client {index}: {stack:?} is_asking_ecn {is_asking_ecn} mtu {mtu} isn_seed {isn_seed} ")?;
+            writeln!(f, "unplugged_us {unplugged_us:?}")?;
             if let Some(middlebox) = middlebox {
                 writeln!(f, "  {middlebox:?}")?;
             }

@@ -42,8 +42,11 @@ impl World {
     /// The shard may be called late: draws by how much, once for each deadline.
     fn put_off_tick(&mut self) {
         let late_us_max = self.parameters.node.tick_late_us_max;
+        if late_us_max == 0 || self.is_healed {
+            return;
+        }
         let Some(deadline) = self.node.shard().and_then(Shard::next_deadline) else { return };
-        if late_us_max == 0 || self.is_healed || self.tick_due.is_some_and(|(planned, _)| planned <= deadline) {
+        if self.tick_due.is_some_and(|(planned, _)| planned <= deadline) {
             return;
         }
         let due_us = self.clock.world_us(deadline).max(self.now_us) + self.random.random_range(0..=late_us_max);
@@ -289,14 +292,16 @@ impl World {
 
     /// Returns whose connection the frame belongs to.
     fn check_frame(&mut self, frame: &[u8]) -> Result<Option<usize>, Breach> {
-        let mut spoilt = frame.to_vec();
-        if frame.len() > 80 && self.lies(Sabotage::SpoilSegment) {
-            spoilt[70] ^= 4;
+        let mut spoilt = Vec::new();
+        if frame.len() > 80 && self.sabotage.is_some() {
+            spoilt.extend_from_slice(frame);
+            if self.lies(Sabotage::SpoilSegment) {
+                spoilt[70] ^= 4;
+            } else if self.lies(Sabotage::SendReset) {
+                middlebox::make_reset(&mut spoilt);
+            }
         }
-        if frame.len() > 80 && self.lies(Sabotage::SendReset) {
-            middlebox::make_reset(&mut spoilt);
-        }
-        let frame = spoilt.as_slice();
+        let frame = if spoilt.is_empty() { frame } else { spoilt.as_slice() };
         let Some(segment) = wiretap::from_node(frame, self.parameters.node.mtu)? else { return Ok(None) };
         let number = self.number_of(segment.client);
         let number = number.ok_or(Breach::MalformedFrame { what: "it goes to a client that does not exist" })?;
