@@ -27,9 +27,9 @@ use super::{Arena, StorageError};
 const PLACES: usize = 10;
 /// A sub-table of so many buckets is split before it grows further; half as many are merged before they shrink.
 const BUCKETS_MAX: u64 = 256;
-/// Sub-tables of a table that is empty, as a power of two, and their buckets.
+/// Sub-tables of a table that is empty, as a power of two: 32 KB, which it never falls below.
 const BITS_MIN: u32 = 2;
-const BUCKETS_MIN: u64 = 16;
+const BUCKETS_MIN: u64 = BUCKETS_MAX / 2;
 /// By so many a sub-table grows and shrinks.
 const BUCKETS_STEP: u64 = 16;
 /// Of 100 places so many are taken when the table begins to grow, and to shrink.
@@ -109,13 +109,13 @@ impl Layout {
 
     fn grown(self) -> Layout {
         match self.buckets == BUCKETS_MAX {
-            true => Layout { bits: self.bits + 1, buckets: BUCKETS_MAX / 2 },
+            true => Layout { bits: self.bits + 1, buckets: BUCKETS_MIN },
             false => Layout { buckets: self.buckets + BUCKETS_STEP, ..self },
         }
     }
 
     fn shrunk(self) -> Layout {
-        match self.buckets == BUCKETS_MAX / 2 && self.bits > BITS_MIN {
+        match self.buckets == BUCKETS_MIN && self.bits > BITS_MIN {
             true => Layout { bits: self.bits - 1, buckets: BUCKETS_MAX },
             false => Layout { buckets: (self.buckets - BUCKETS_STEP).max(BUCKETS_MIN), ..self },
         }
