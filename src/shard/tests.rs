@@ -194,6 +194,30 @@ fn a_stale_id_is_gone_and_never_another_connection() {
     assert_eq!(shard.close(Time(0), FlowId::new(1, 0, 0), CloseHow::Fin), Err(PushError::Unknown));
 }
 
+#[test]
+fn a_peer_has_its_time_for_each_probe_though_we_were_silent_ourselves() {
+    let mut config = Config::new(OURS, 24, &[7000]);
+    (config.keepalive_s, config.keepalive_probes) = (60, 3);
+    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
+    let mut shard = Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap();
+    open(&mut shard, 40_000);
+    let (mut spoken_s, mut is_over) = (Vec::new(), false);
+    // An hour of silence, then a tick every second, but for another hour when all probes are sent.
+    let mut second = 3_600;
+    while !is_over {
+        shard.tick(Time::from_ms(second * 1_000));
+        for (segment, _) in sent(&mut shard) {
+            spoken_s.push(second);
+            is_over = segment.control.has(Control::RST);
+        }
+        second += if spoken_s.len() == 3 && spoken_s[2] == second { 3_600 } else { 1 };
+    }
+    let between_s: Vec<u64> = spoken_s.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let is_interval = |between_s: &u64| (56..=70).contains(between_s);
+    assert!(between_s.len() == 4 && is_interval(&between_s[0]) && is_interval(&between_s[1]), "{between_s:?}");
+    assert!(between_s[2] >= 3_600 && is_interval(&between_s[3]), "asked once more, and waited for: {between_s:?}");
+}
+
 fn restarted<S: Service>(shard: Shard<S>, service: S, now: Time) -> Shard<S> {
     Shard::new(Config::new(OURS, 24, &[7000]), shard.into_storage(), service, [9; 32], now).unwrap()
 }

@@ -169,7 +169,8 @@ impl<S: Service> Shard<S> {
             Sweep::Nothing => self.offer_again(position),
             Sweep::Probes => {
                 self.batch.tables.count(Rule::KeepaliveProbe);
-                let probe = tcp::keepalive_probe(&mut self.batch.touched[position].flow);
+                let timeouts = self.batch.tables.config.timeouts();
+                let probe = tcp::keepalive_probe(&mut self.batch.touched[position].flow, &timeouts, now);
                 self.batch.emit(position, &probe);
             }
             Sweep::Ends(effects) => {

@@ -198,15 +198,31 @@ fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spre
     if waited_s < interval_s.saturating_mul(u32::from(probes) + 1).saturating_add(jitter_s) {
         return Sweep::Nothing;
     }
-    if probes >= timeouts.keepalive_probes {
+    if probes >= timeouts.keepalive_probes && !is_own_silence(waited_s, interval_s, probes) {
         let effects = Effects::closed(Rule::KeepaliveGivenUp, CloseReason::KeepaliveTimedOut);
         return Sweep::Ends(Effects { reply: reset, ..effects });
     }
     Sweep::Probes
 }
 
-/// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4).
-pub fn keepalive_probe(flow: &mut Flow) -> Outgoing {
-    flow.count_probe();
+/// Whether a probe is late by more than the clock hand may be: then it was us who were silent, dead or standing still,
+/// and an answer to the probe before may have been lost on us.
+fn is_own_silence(waited_s: u32, interval_s: u32, probes: u8) -> bool {
+    const LATE_S_MIN: u32 = 10;
+    let due_s = interval_s.saturating_mul(u32::from(probes) + 1);
+    waited_s >= due_s.saturating_add(interval_s.max(LATE_S_MIN))
+}
+
+/// The keepalive probe: no byte, one left of SND.NXT, which the peer must answer (RFC 9293 §3.8.4). After a silence of
+/// our own the peer has an interval for its answer all the same, and if it was the last one another.
+pub fn keepalive_probe(flow: &mut Flow, timeouts: &Timeouts, now: Time) -> Outgoing {
+    let (interval_s, probes) = (timeouts.keepalive_of(flow), flow.unanswered_probes());
+    let waited_s = now.seconds().saturating_sub(flow.heard_s);
+    if probes < timeouts.keepalive_probes {
+        flow.count_probe();
+    }
+    if is_own_silence(waited_s, interval_s, probes) {
+        flow.heard_s = now.seconds() - interval_s * u32::from(flow.unanswered_probes());
+    }
     Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
 }
