@@ -96,20 +96,7 @@ mod tests {
     use super::*;
 
     fn syn(mss: Option<u16>, window_shift: Option<u8>, sack_permitted: bool) -> Segment<'static> {
-        Segment {
-            seq: SeqNum(77),
-            ack: SeqNum(0),
-            control: Control::SYN,
-            is_congested: false,
-            window: 1_000,
-            payload_bytes: 0,
-            urgent: 0,
-            mss,
-            window_shift,
-            sack_permitted,
-            timestamps: None,
-            sack: &[],
-        }
+        Segment { mss, window_shift, sack_permitted, ..Segment::bare(SeqNum(77), SeqNum(0), Control::SYN, 1_000) }
     }
 
     #[test]

@@ -133,20 +133,7 @@ mod tests {
     use crate::tcp::{SeqNum, Time};
 
     fn segment(control: Control) -> Segment<'static> {
-        Segment {
-            seq: SeqNum(0),
-            ack: SeqNum(0),
-            control,
-            is_congested: false,
-            window: 0,
-            payload_bytes: 0,
-            urgent: 0,
-            mss: None,
-            window_shift: None,
-            sack_permitted: false,
-            timestamps: None,
-            sack: &[],
-        }
+        Segment::bare(SeqNum(0), SeqNum(0), control, 0)
     }
 
     #[test]

@@ -121,6 +121,24 @@ pub struct Timestamps {
 }
 
 impl Segment<'_> {
+    /// A segment without payload and options.
+    pub fn bare(seq: SeqNum, ack: SeqNum, control: Control, window: u16) -> Segment<'static> {
+        Segment {
+            seq,
+            ack,
+            control,
+            is_congested: false,
+            window,
+            payload_bytes: 0,
+            urgent: 0,
+            mss: None,
+            window_shift: None,
+            sack_permitted: false,
+            timestamps: None,
+            sack: &[],
+        }
+    }
+
     /// The blocks of its SACK option: first byte, and one past the last.
     pub fn sack_blocks(&self) -> impl Iterator<Item = (SeqNum, SeqNum)> + '_ {
         let number = |bytes: &[u8]| SeqNum(bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)));

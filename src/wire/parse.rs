@@ -201,20 +201,9 @@ pub(super) fn parse_tcp<'a>(
         return Err(Rule::TcpChecksum);
     }
     let payload = &bytes[usize::from(view.header_len())..];
-    let mut segment = Segment {
-        seq: SeqNum(view.seq_number().0 as u32),
-        ack: SeqNum(view.ack_number().0 as u32),
-        control: Control(bytes[13]),
-        is_congested,
-        window: view.window_len(),
-        payload_bytes: payload.len() as u32,
-        urgent: view.urgent_at(),
-        mss: None,
-        window_shift: None,
-        sack_permitted: false,
-        timestamps: None,
-        sack: &[],
-    };
+    let (seq, ack) = (SeqNum(view.seq_number().0 as u32), SeqNum(view.ack_number().0 as u32));
+    let bare = Segment::bare(seq, ack, Control(bytes[13]), view.window_len());
+    let mut segment = Segment { is_congested, payload_bytes: payload.len() as u32, urgent: view.urgent_at(), ..bare };
     read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
     Ok(TcpPacket { source_mac, addresses, remote_port: view.src_port(), local_port: view.dst_port(), segment, payload })
 }
@@ -262,20 +251,7 @@ mod tests {
     use super::*;
 
     fn options_of(bytes: &[u8]) -> (Option<u16>, Option<u8>) {
-        let mut segment = Segment {
-            seq: SeqNum(0),
-            ack: SeqNum(0),
-            control: Control::SYN,
-            is_congested: false,
-            window: 0,
-            payload_bytes: 0,
-            urgent: 0,
-            mss: None,
-            window_shift: None,
-            sack_permitted: false,
-            timestamps: None,
-            sack: &[],
-        };
+        let mut segment = Segment::bare(SeqNum(0), SeqNum(0), Control::SYN, 0);
         read_options(bytes, &mut segment);
         (segment.mss, segment.window_shift)
     }
