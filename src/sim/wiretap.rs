@@ -104,9 +104,10 @@ impl Wiretap {
         }
     }
 
-    /// Whether the client has sent its SYN.
-    pub(super) fn has_begun(&self) -> bool {
-        self.client.is_some()
+    /// How far a segment of a client lies from the end of what this one has sent; `u32::MAX` if it has sent no SYN.
+    pub(super) fn distance(&self, segment: &Segment<'_>) -> u32 {
+        let seq = segment.tcp.seq_number().0 as u32;
+        self.client.as_ref().map_or(u32::MAX, |client| (seq.wrapping_sub(client.end) as i32).unsigned_abs())
     }
 
     /// How many bytes of the node's stream the client's TCP has acknowledged.

@@ -42,7 +42,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let is_json = arguments.remote.json;
     if !is_json {
         let connections = grouped(answer["connections"].as_u64().unwrap_or_default());
-        print(&format!("closing {connections} connections, {} a second; new ones are refused\n", answer["rate"]));
+        print(&format!(
+            "connections that are closed: {connections}, {} a second; new ones are refused\n",
+            answer["rate"]
+        ));
     }
     let mut progress = Progress::new();
     loop {

@@ -96,16 +96,15 @@ impl World {
         }
     }
 
-    /// The connection that a client's segment belongs to. One that has its port from another begins with its SYN: what
-    /// stands before that on the wire is the other's.
+    /// The connection that a client's segment belongs to. One that has its port from another begins with its SYN, which
+    /// may overtake what the other has sent: that is told by its numbers.
     fn sender_of(&self, segment: &Segment<'_>) -> Option<usize> {
-        let is_it = |number: usize| {
-            let ledger = &self.ledgers[number];
-            ledger.remote == segment.client
-                && ledger.is_begun
-                && (segment.is_syn() || self.wiretaps[number].has_begun())
-        };
-        (0..self.ledgers.len()).rev().find(|&number| is_it(number))
+        let begun = (0..self.ledgers.len())
+            .filter(|&number| self.ledgers[number].remote == segment.client && self.ledgers[number].is_begun);
+        match segment.is_syn() {
+            true => begun.max(),
+            false => begun.min_by_key(|&number| (self.wiretaps[number].distance(segment), std::cmp::Reverse(number))),
+        }
     }
 
     /// Whether the client's cable is pulled now.
