@@ -104,10 +104,16 @@ impl Wiretap {
         }
     }
 
-    /// How far a segment of a client lies from the end of what this one has sent; `u32::MAX` if it has sent no SYN.
+    /// How far the numbers of a client's segment lie from those that both ends have used; `u32::MAX` if one of them has
+    /// sent no SYN.
     pub(super) fn distance(&self, segment: &Segment<'_>) -> u32 {
-        let seq = segment.tcp.seq_number().0 as u32;
-        self.client.as_ref().map_or(u32::MAX, |client| (seq.wrapping_sub(client.end) as i32).unsigned_abs())
+        let (Some(client), Some(server)) = (&self.client, &self.server) else { return u32::MAX };
+        let server_end = server.isn.wrapping_add(1 + server.sent.len() as u32);
+        let seq = distance_from(segment.tcp.seq_number().0 as u32, client.isn, client.end);
+        match segment.tcp.ack() {
+            true => seq.saturating_add(distance_from(segment.tcp.ack_number().0 as u32, server.isn, server_end)),
+            false => seq,
+        }
     }
 
     /// How many bytes of the node's stream the client's TCP has acknowledged.
@@ -330,6 +336,14 @@ fn options<'a>(tcp: &'a TcpPacket<&'a [u8]>) -> impl Iterator<Item = TcpOption<'
         rest = next;
         (option != TcpOption::EndOfList).then_some(option)
     })
+}
+
+/// How far a number lies outside of a range on the circle of sequence numbers.
+fn distance_from(number: u32, start: u32, end: u32) -> u32 {
+    match (is_after(start, number), is_after(number, end)) {
+        (false, false) => 0,
+        _ => start.wrapping_sub(number).min(number.wrapping_sub(end)),
+    }
 }
 
 /// Whether `a` lies to the right of `b` on the circle of sequence numbers.
