@@ -108,7 +108,7 @@ impl Wiretap {
     /// sent no SYN.
     pub(super) fn distance(&self, segment: &Segment<'_>) -> u32 {
         let (Some(client), Some(server)) = (&self.client, &self.server) else { return u32::MAX };
-        let server_end = server.isn.wrapping_add(1 + server.sent.len() as u32);
+        let server_end = server.isn.wrapping_add(1 + server.sent.len() as u32 + u32::from(server.fin_at.is_some()));
         let seq = distance_from(segment.tcp.seq_number().0 as u32, client.isn, client.end);
         match segment.tcp.ack() {
             true => seq.saturating_add(distance_from(segment.tcp.ack_number().0 as u32, server.isn, server_end)),

@@ -97,7 +97,8 @@ impl World {
     }
 
     /// The connection that a client's segment belongs to. One that has its port from another begins with its SYN, which
-    /// may overtake what the other has sent: that is told by its numbers.
+    /// may overtake what the other has sent: that is told by its numbers. Where they may be of both, the segment is the
+    /// later one's.
     fn sender_of(&self, segment: &Segment<'_>) -> Option<usize> {
         let begun = (0..self.ledgers.len())
             .filter(|&number| self.ledgers[number].remote == segment.client && self.ledgers[number].is_begun);
