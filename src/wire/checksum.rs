@@ -3,7 +3,7 @@
 //! Sums are kept in 64 bits and folded at the end; eight bytes are added at a time, in the machine's own byte order,
 //! which the final swap puts right.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// A sum that is not folded yet.
 #[derive(Clone, Copy, Default)]
@@ -12,56 +12,53 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes that begin at an even offset of what is summed.
     #[must_use]
+    #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Sum {
-        let mut sum = self.0;
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            let (next, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
-            sum = next + u64::from(carry);
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let (next, carry) = sum.overflowing_add(u64::from_ne_bytes(last));
-        Sum(next + u64::from(carry))
+        let (long, rest) = bytes.as_chunks::<8>();
+        let sum = long.iter().fold(self, |sum, bytes| sum.add(u64::from_ne_bytes(*bytes)));
+        let (middle, rest) = rest.as_chunks::<4>();
+        let sum = middle.iter().fold(sum, |sum, bytes| sum.add(u32::from_ne_bytes(*bytes).into()));
+        let last = match *rest {
+            [one, two, three] => [one, two, three, 0],
+            [one, two] => [one, two, 0, 0],
+            [one] => [one, 0, 0, 0],
+            _ => return sum,
+        };
+        sum.add(u32::from_ne_bytes(last).into())
     }
 
-    /// Adds 16-bit words that are at hand as values. Reading bytes back that were written one by one just before would
+    /// Adds 32-bit words that are at hand as values. Reading bytes back that were written one by one just before would
     /// cost more than all of the sum.
     #[must_use]
-    pub fn add_words(self, words: &[u16]) -> Sum {
-        let sum: u64 = words.iter().map(|word| u64::from(word.to_be())).sum();
-        let (next, carry) = self.0.overflowing_add(sum);
+    #[inline]
+    pub fn add_words(self, words: &[u32]) -> Sum {
+        words.iter().fold(self, |sum, word| sum.add(word.to_be().into()))
+    }
+
+    #[inline]
+    fn add(self, value: u64) -> Sum {
+        let (next, carry) = self.0.overflowing_add(value);
         Sum(next + u64::from(carry))
     }
 
-    /// Adds the pseudo header of what lies over IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1). Both addresses are of one
-    /// family; a packet is shorter than 64 KB.
+    /// Adds the pseudo header of what lies over IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1). A packet is shorter than
+    /// 64 KB.
     #[must_use]
     #[inline]
     pub fn add_pseudo_header(self, source: IpAddr, destination: IpAddr, protocol: u8, bytes: usize) -> Sum {
-        let rest = [u16::from(protocol), bytes as u16];
-        match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => self.add_words(&rest).add_ipv4(source, destination),
-            (source, destination) => self.add_words(&rest).add_address(source).add_address(destination),
-        }
+        self.add_words(&[u32::from(protocol) << 16 | bytes as u32]).add_address(source).add_address(destination)
     }
 
-    /// Adds two addresses of IPv4.
-    #[must_use]
     #[inline]
-    pub fn add_ipv4(self, one: Ipv4Addr, other: Ipv4Addr) -> Sum {
-        let ([one_high, one_low], [other_high, other_low]) = (words_of(one.to_bits()), words_of(other.to_bits()));
-        self.add_words(&[one_high, one_low, other_high, other_low])
-    }
-
     fn add_address(self, address: IpAddr) -> Sum {
         match address {
-            IpAddr::V4(address) => self.add_words(&words_of(address.to_bits())),
+            IpAddr::V4(address) => self.add_words(&[address.to_bits()]),
             IpAddr::V6(address) => self.add_bytes(&address.octets()),
         }
     }
 
     /// The checksum: 0 over bytes that hold their own right checksum.
+    #[inline]
     pub fn finish(self) -> u16 {
         let mut sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
         sum = (sum >> 16) + (sum & 0xffff);
@@ -69,11 +66,6 @@ impl Sum {
         sum = (sum >> 16) + (sum & 0xffff);
         u16::from_be(!(sum as u16))
     }
-}
-
-/// A 32-bit value as two words, the high one first.
-pub fn words_of(value: u32) -> [u16; 2] {
-    [(value >> 16) as u16, value as u16]
 }
 
 #[cfg(test)]
@@ -105,8 +97,8 @@ mod tests {
 
     #[test]
     fn words_count_as_their_bytes() {
-        let by_words = Sum::default().add_words(&[0x1234, 0xffff, 0x0001]).add_bytes(&[7; 5]).finish();
-        assert_eq!(by_words, literal(&[0x12, 0x34, 0xff, 0xff, 0, 1, 7, 7, 7, 7, 7]));
+        let by_words = Sum::default().add_words(&[0x1234_ffff, 0x0000_0001]).add_bytes(&[7; 5]).finish();
+        assert_eq!(by_words, literal(&[0x12, 0x34, 0xff, 0xff, 0, 0, 0, 1, 7, 7, 7, 7, 7]));
     }
 
     #[test]

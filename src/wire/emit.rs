@@ -4,18 +4,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket as TcpView,
-    TcpSeqNumber,
-};
-
-use super::checksum::{Sum, words_of};
+use super::checksum::Sum;
+use super::parse::{ETHERNET_BYTES, IPV4, IPV6};
 use crate::tcp::{Control, Outgoing, Timestamps};
 
-const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
+/// What the data offset of a header can say, less the fixed header (RFC 9293 §3.1).
+const OPTION_WORDS_MAX: usize = 10;
 const TCP: u8 = 6;
 /// ECN-capable transport (RFC 3168 §5).
 const ECT_0: u8 = 0x02;
@@ -43,50 +40,51 @@ pub struct Addressing {
 
 /// Appends a frame with this segment. `fill` appends exactly `outgoing.payload_bytes` bytes.
 pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
+    let options = OptionWords::of(outgoing);
+    let header_bytes = TCP_BYTES + options.bytes();
     let start = out.len();
-    let options_bytes = options_bytes(outgoing);
     let tcp_start = start + lower_bytes(ends);
-    let headers_bytes = lower_bytes(ends) + TCP_BYTES + options_bytes;
-    out.resize(start + headers_bytes, 0);
+    let payload_start = tcp_start + header_bytes;
+    out.resize(payload_start, 0);
     fill(out);
-    let payload_bytes = out.len() - start - headers_bytes;
+    let payload_bytes = out.len() - payload_start;
     assert!(payload_bytes == outgoing.payload_bytes as usize, "a segment carries what its header says");
-    let tcp_bytes = TCP_BYTES + options_bytes + payload_bytes;
+    let tcp_bytes = header_bytes + payload_bytes;
     let traffic_class = ends.dscp << 2 | if outgoing.is_ecn_capable { ECT_0 } else { 0 };
     emit_lower(&mut out[start..tcp_start], ends, traffic_class, TCP, tcp_bytes);
-    let tcp = &mut out[tcp_start..];
-    let mut view = TcpView::new_unchecked(&mut *tcp);
-    view.set_src_port(ends.local_port);
-    view.set_dst_port(ends.remote_port);
-    view.set_seq_number(TcpSeqNumber(outgoing.seq.0 as i32));
-    if outgoing.control.has(Control::ACK) {
-        view.set_ack_number(TcpSeqNumber(outgoing.ack.0 as i32));
+    let (header, payload) = out[tcp_start..].split_at_mut(header_bytes);
+    let mut words = tcp_words(ends, outgoing, header_bytes);
+    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes);
+    let sum = sum.add_words(&words).add_words(options.words()).add_bytes(payload);
+    words[4] |= u32::from(sum.finish()) << 16;
+    put_words(header, &words);
+    put_words(&mut header[TCP_BYTES..], options.words());
+}
+
+/// The fixed header (RFC 9293 §3.1), its checksum 0.
+#[inline]
+fn tcp_words(ends: &Addressing, outgoing: &Outgoing, header_bytes: usize) -> [u32; 5] {
+    let has = |bit| outgoing.control.has(bit);
+    let data_offset = header_bytes as u32 / 4;
+    [
+        u32::from(ends.local_port) << 16 | u32::from(ends.remote_port),
+        outgoing.seq.0,
+        if has(Control::ACK) { outgoing.ack.0 } else { 0 },
+        data_offset << 28 | u32::from(outgoing.control.0) << 16 | u32::from(outgoing.window),
+        if has(Control::URG) { outgoing.urgent.into() } else { 0 },
+    ]
+}
+
+/// Writes words in network order.
+#[inline]
+fn put_words(bytes: &mut [u8], words: &[u32]) {
+    for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
     }
-    view.set_header_len((TCP_BYTES + options_bytes) as u8);
-    view.set_window_len(outgoing.window);
-    tcp[13] = outgoing.control.0;
-    tcp[18..20].copy_from_slice(&urgent_pointer(outgoing).to_be_bytes());
-    emit_options(&mut tcp[TCP_BYTES..TCP_BYTES + options_bytes], outgoing);
-    let checksum = tcp_checksum(ends, outgoing, &tcp[TCP_BYTES..], tcp_bytes, options_bytes);
-    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// The checksum of a segment whose header is known by value; `rest` is what follows the fixed header.
-fn tcp_checksum(ends: &Addressing, outgoing: &Outgoing, rest: &[u8], tcp_bytes: usize, options_bytes: usize) -> u16 {
-    let is_acknowledging = outgoing.control.has(Control::ACK);
-    let [seq_high, seq_low] = words_of(outgoing.seq.0);
-    let [ack_high, ack_low] = words_of(if is_acknowledging { outgoing.ack.0 } else { 0 });
-    let offset_and_control = ((TCP_BYTES + options_bytes) as u16 / 4) << 12 | u16::from(outgoing.control.0);
-    let words = [seq_high, seq_low, ack_high, ack_low, ends.local_port, ends.remote_port, offset_and_control];
-    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes).add_words(&words);
-    sum.add_words(&[outgoing.window, urgent_pointer(outgoing)]).add_bytes(rest).finish()
-}
-
-fn urgent_pointer(outgoing: &Outgoing) -> u16 {
-    if outgoing.control.has(Control::URG) { outgoing.urgent } else { 0 }
 }
 
 /// Length of the headers below TCP or ICMP.
+#[inline]
 pub(super) fn lower_bytes(ends: &Addressing) -> usize {
     let ip_bytes = match ends.local {
         IpAddr::V4(_) => IPV4_BYTES,
@@ -95,21 +93,20 @@ pub(super) fn lower_bytes(ends: &Addressing) -> usize {
     ETHERNET_BYTES + ip_bytes
 }
 
-/// Writes the headers below TCP or ICMP, which have `lower_bytes(ends)` zero bytes.
+/// Writes the headers below TCP or ICMP, which are `lower_bytes(ends)` bytes long.
+#[inline]
 pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, traffic_class: u8, protocol: u8, payload_bytes: usize) {
-    let mut view = EthernetFrame::new_unchecked(&mut *headers);
-    view.set_dst_addr(EthernetAddress(ends.destination_mac));
-    view.set_src_addr(EthernetAddress(ends.source_mac));
+    let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
+    ethernet[..6].copy_from_slice(&ends.destination_mac);
+    ethernet[6..12].copy_from_slice(&ends.source_mac);
     match (ends.local, ends.remote) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            view.set_ethertype(EthernetProtocol::Ipv4);
-            let addresses = (local, remote);
-            emit_ipv4(&mut headers[ETHERNET_BYTES..], ends, addresses, traffic_class, protocol, payload_bytes);
+            ethernet[12..].copy_from_slice(&IPV4.to_be_bytes());
+            emit_ipv4(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
         }
         (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            view.set_ethertype(EthernetProtocol::Ipv6);
-            let addresses = (local, remote);
-            emit_ipv6(&mut headers[ETHERNET_BYTES..], ends, addresses, traffic_class, protocol, payload_bytes);
+            ethernet[12..].copy_from_slice(&IPV6.to_be_bytes());
+            emit_ipv6(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
             unreachable!("a connection has one family: its key is found by our address and a peer of the same packet")
@@ -118,89 +115,93 @@ pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, traffic_class: u
 }
 
 /// DF is set, so the identification may stay 0 (RFC 6864 §4.1).
+#[inline]
 fn emit_ipv4(
     header: &mut [u8],
-    ends: &Addressing,
+    ttl: u8,
     (local, remote): (Ipv4Addr, Ipv4Addr),
     traffic_class: u8,
     protocol: u8,
     payload_bytes: usize,
 ) {
-    let mut view = Ipv4Packet::new_unchecked(&mut *header);
-    view.set_version(4);
-    view.set_header_len(IPV4_BYTES as u8);
-    view.set_total_len((IPV4_BYTES + payload_bytes) as u16);
-    view.set_dont_frag(true);
-    view.set_dscp(traffic_class >> 2);
-    view.set_ecn(traffic_class & 0x03);
-    view.set_hop_limit(ends.ttl);
-    view.set_next_header(IpProtocol::from(protocol));
-    view.set_src_addr(local);
-    view.set_dst_addr(remote);
-    let [local_high, local_low] = words_of(local.to_bits());
-    let [remote_high, remote_low] = words_of(remote.to_bits());
-    let total_bytes = (IPV4_BYTES + payload_bytes) as u16;
-    let ttl_and_protocol = u16::from(ends.ttl) << 8 | u16::from(protocol);
-    let first = 0x4500 | u16::from(traffic_class);
-    let words = [first, total_bytes, 0x4000, ttl_and_protocol, local_high, local_low, remote_high, remote_low];
-    let checksum = Sum::default().add_words(&words).finish();
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    const VERSION_AND_LENGTH: u32 = 0x45;
+    const DONT_FRAGMENT: u32 = 0x4000;
+    let mut words = [
+        VERSION_AND_LENGTH << 24 | u32::from(traffic_class) << 16 | (IPV4_BYTES + payload_bytes) as u32,
+        DONT_FRAGMENT,
+        u32::from(ttl) << 24 | u32::from(protocol) << 16,
+        local.to_bits(),
+        remote.to_bits(),
+    ];
+    words[2] |= u32::from(Sum::default().add_words(&words).finish());
+    put_words(header, &words);
 }
 
 /// The flow label is 0: packets of a connection are told by addresses and ports (RFC 6437 §3).
 fn emit_ipv6(
     header: &mut [u8],
-    ends: &Addressing,
+    ttl: u8,
     (local, remote): (Ipv6Addr, Ipv6Addr),
     traffic_class: u8,
     protocol: u8,
     payload_bytes: usize,
 ) {
-    let mut view = Ipv6Packet::new_unchecked(&mut *header);
-    view.set_version(6);
-    view.set_traffic_class(traffic_class);
-    view.set_payload_len(payload_bytes as u16);
-    view.set_next_header(IpProtocol::from(protocol));
-    view.set_hop_limit(ends.ttl);
-    view.set_src_addr(local);
-    view.set_dst_addr(remote);
+    const VERSION: u32 = 6;
+    let lengths = (payload_bytes as u32) << 16 | u32::from(protocol) << 8 | u32::from(ttl);
+    put_words(header, &[VERSION << 28 | u32::from(traffic_class) << 20, lengths]);
+    header[8..24].copy_from_slice(&local.octets());
+    header[24..].copy_from_slice(&remote.octets());
 }
 
-fn options_bytes(outgoing: &Outgoing) -> usize {
-    let mss_bytes = if outgoing.mss.is_some() { 4 } else { 0 };
-    let shift_bytes = if outgoing.window_shift.is_some() { 4 } else { 0 };
-    let timestamps_bytes = if outgoing.timestamps.is_some() { 12 } else { 0 };
-    let permitted_bytes = if outgoing.sack_permitted { 4 } else { 0 };
-    let sack_bytes = if outgoing.sack.is_empty() { 0 } else { 4 + 8 * outgoing.sack.len() };
-    mss_bytes + shift_bytes + permitted_bytes + timestamps_bytes + sack_bytes
+/// The options of a segment in 32-bit words, of which each of ours, with its padding, has a whole number.
+struct OptionWords {
+    words: [u32; OPTION_WORDS_MAX],
+    count: usize,
 }
 
-fn emit_options(mut options: &mut [u8], outgoing: &Outgoing) {
-    if let Some(mss) = outgoing.mss {
-        let [high, low] = mss.to_be_bytes();
-        options[..4].copy_from_slice(&[2, 4, high, low]);
-        options = &mut options[4..];
-    }
-    if outgoing.sack_permitted {
-        options[..4].copy_from_slice(&[1, 1, 4, 2]);
-        options = &mut options[4..];
-    }
-    if let Some(Timestamps { value, echo }) = outgoing.timestamps {
-        options[..4].copy_from_slice(&[1, 1, 8, 10]);
-        options[4..8].copy_from_slice(&value.to_be_bytes());
-        options[8..12].copy_from_slice(&echo.to_be_bytes());
-        options = &mut options[12..];
-    }
-    if let Some(shift) = outgoing.window_shift {
-        options[..4].copy_from_slice(&[1, 3, 3, shift]);
-        options = &mut options[4..];
-    }
-    if !outgoing.sack.is_empty() {
-        options[..4].copy_from_slice(&[1, 1, 5, (2 + 8 * outgoing.sack.len()) as u8]);
-        for (block, (start, end)) in options[4..].chunks_exact_mut(8).zip(outgoing.sack.iter()) {
-            block[..4].copy_from_slice(&start.0.to_be_bytes());
-            block[4..].copy_from_slice(&end.0.to_be_bytes());
+impl OptionWords {
+    #[inline]
+    fn of(outgoing: &Outgoing) -> OptionWords {
+        const NO_OPERATIONS: u32 = 0x0101_0000;
+        let mut options = OptionWords { words: [0; OPTION_WORDS_MAX], count: 0 };
+        if let Some(mss) = outgoing.mss {
+            options.push(0x0204_0000 | u32::from(mss));
         }
+        if outgoing.sack_permitted {
+            options.push(NO_OPERATIONS | 0x0402);
+        }
+        if let Some(Timestamps { value, echo }) = outgoing.timestamps {
+            options.push(NO_OPERATIONS | 0x080a);
+            options.push(value);
+            options.push(echo);
+        }
+        if let Some(shift) = outgoing.window_shift {
+            options.push(0x0103_0300 | u32::from(shift));
+        }
+        if !outgoing.sack.is_empty() {
+            options.push(NO_OPERATIONS | 0x0500 | (2 + 8 * outgoing.sack.len() as u32));
+            for (start, end) in outgoing.sack.iter() {
+                options.push(start.0);
+                options.push(end.0);
+            }
+        }
+        options
+    }
+
+    #[inline]
+    fn push(&mut self, word: u32) {
+        self.words[self.count] = word;
+        self.count += 1;
+    }
+
+    #[inline]
+    fn words(&self) -> &[u32] {
+        &self.words[..self.count]
+    }
+
+    #[inline]
+    fn bytes(&self) -> usize {
+        4 * self.count
     }
 }
 

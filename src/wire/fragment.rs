@@ -7,13 +7,12 @@
 //!
 //! Only TCP and ICMP right behind the IP header, or behind IPv6's fragment header, are taken.
 
-use std::net::IpAddr;
-
-use smoltcp::wire::Ipv4Packet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::checksum::Sum;
 use super::emit::{Addressing, emit_lower, lower_bytes};
 use super::icmp::{ICMPV4, ICMPV6};
+use super::parse::{ECN_BITS, ETHERNET_BYTES, u16_at, u32_at};
 use crate::tcp::Rule;
 
 /// A fragment of a packet with TCP or ICMP in it.
@@ -46,7 +45,6 @@ pub struct FragmentId {
     pub number: u32,
 }
 
-const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const FRAGMENT_HEADER_BYTES: usize = 8;
@@ -60,21 +58,21 @@ const PAYLOAD_BYTES_MAX: usize = 65_535 - IPV4_BYTES;
 
 /// Reads a fragment whose addresses were checked; `bytes` are those behind its IPv4 header.
 pub(super) fn parse_ipv4_fragment<'a>(
-    view: &Ipv4Packet<&[u8]>,
+    header: &[u8; IPV4_BYTES],
     bytes: &'a [u8],
     source_mac: [u8; 6],
 ) -> Result<Fragment<'a>, Rule> {
-    let id = FragmentId {
-        remote: view.src_addr().into(),
-        local: view.dst_addr().into(),
-        protocol: view.next_header().into(),
-        number: view.ident().into(),
-    };
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    const OFFSET: u16 = 0x1fff;
+    let address = |at| IpAddr::V4(Ipv4Addr::from_bits(u32_at(header, at)));
+    let id =
+        FragmentId { remote: address(12), local: address(16), protocol: header[9], number: u16_at(header, 4).into() };
     if id.protocol != TCP && id.protocol != ICMPV4 {
         return Err(Rule::FrameNotForUs);
     }
-    let (offset, is_last) = (view.frag_offset(), !view.more_frags());
-    check(Fragment { id, source_mac, ecn: view.ecn(), offset, is_last, bytes })
+    let place = u16_at(header, 6);
+    let (offset, is_last) = ((place & OFFSET) << 3, place & MORE_FRAGMENTS == 0);
+    check(Fragment { id, source_mac, ecn: header[1] & ECN_BITS, offset, is_last, bytes })
 }
 
 /// Reads a fragment header of IPv6, with the bytes behind it, of a packet whose addresses were checked. Its sender is
@@ -170,13 +168,12 @@ pub fn emit_fragment(out: &mut Vec<u8>, whole: &[u8], mtu: u16, number: u32, off
 }
 
 fn emit_ipv4_fields(header: &mut [u8], bytes: usize, number: u16, offset: usize, is_last: bool) {
-    let mut view = Ipv4Packet::new_unchecked(&mut *header);
-    view.set_total_len((IPV4_BYTES + bytes) as u16);
-    view.set_ident(number);
-    view.set_dont_frag(false);
-    view.set_more_frags(!is_last);
-    view.set_frag_offset(offset as u16);
-    view.set_checksum(0);
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    let place = (offset / UNIT_BYTES) as u16 | if is_last { 0 } else { MORE_FRAGMENTS };
+    header[2..4].copy_from_slice(&((IPV4_BYTES + bytes) as u16).to_be_bytes());
+    header[4..6].copy_from_slice(&number.to_be_bytes());
+    header[6..8].copy_from_slice(&place.to_be_bytes());
+    header[10..12].fill(0);
     let checksum = Sum::default().add_bytes(header).finish();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -185,8 +182,6 @@ fn emit_ipv4_fields(header: &mut [u8], bytes: usize, number: u16, offset: usize,
 mod tests {
     use super::super::{Echo, Packet, emit_echo_reply, parse};
     use super::*;
-
-    use std::net::Ipv4Addr;
 
     /// An echo reply is cut, and what the peer puts together of it is the reply.
     #[test]
@@ -207,9 +202,9 @@ mod tests {
                     let view = frame[ETHERNET_BYTES..].to_vec();
                     let Fragment { offset: at, is_last, bytes, .. } = if remote.is_ipv4() {
                         assert_eq!(Sum::default().add_bytes(&view[..IPV4_BYTES]).finish(), 0);
-                        let ipv4 = Ipv4Packet::new_checked(&view[..]).expect("a packet that is whole");
-                        assert_eq!((ipv4.src_addr(), ipv4.dst_addr()), (ip4(local), ip4(remote)));
-                        let read = parse_ipv4_fragment(&ipv4, &view[IPV4_BYTES..], [4; 6]).expect("a good fragment");
+                        let header = view.first_chunk().expect("a header");
+                        let read = parse_ipv4_fragment(header, &view[IPV4_BYTES..], [4; 6]).expect("a good fragment");
+                        assert_eq!((read.id.remote, read.id.local), (local, remote));
                         together.extend_from_slice(read.bytes);
                         Fragment { bytes: &[], ..read }
                     } else {
@@ -231,12 +226,5 @@ mod tests {
             }
         }
         assert!(!matches!(parse(&[], &[2; 6]), Ok(Packet::Fragment(_))));
-    }
-
-    fn ip4(address: IpAddr) -> Ipv4Addr {
-        match address {
-            IpAddr::V4(address) => address,
-            IpAddr::V6(address) => panic!("{address}"),
-        }
     }
 }

@@ -9,11 +9,9 @@
 
 use std::net::Ipv6Addr;
 
-use smoltcp::wire::Ipv6Packet;
-
 use super::fragment::parse_ipv6_fragment;
 use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Addresses, ECN_BITS, Lower, Packet, is_congested, parse_tcp};
+use super::parse::{Addresses, ECN_BITS, Lower, Packet, ipv6_addresses, is_congested, parse_tcp, u16_at};
 use crate::tcp::Rule;
 
 const IPV6_BYTES: usize = 40;
@@ -55,12 +53,15 @@ enum Stop {
 
 /// Reads the payload of an Ethernet frame, which came to our own Ethernet address or to that of a group.
 pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> Result<Packet<'_>, Rule> {
-    let view = Ipv6Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    if view.version() != 6 {
+    let header = bytes.first_chunk::<IPV6_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let total_bytes = IPV6_BYTES + usize::from(u16_at(header, 4));
+    if header[0] >> 4 != 6 || total_bytes > bytes.len() {
         return Err(Rule::FrameMalformed);
     }
-    let packet = &bytes[..view.total_len()];
-    let (source, destination) = (view.src_addr(), view.dst_addr());
+    let packet = &bytes[..total_bytes];
+    let both = header.last_chunk::<32>().ok_or(Rule::FrameMalformed)?;
+    let (source, destination) = ipv6_addresses(both);
+    let traffic_class = (u16_at(header, 0) >> 4) as u8;
     // Addresses that stand for IPv4 ones belong in no packet (RFC 4291 §2.5.5).
     if source.is_multicast() || source.is_loopback() || source.to_ipv4_mapped().is_some() || source == destination {
         return Err(Rule::SourceAddressInvalid);
@@ -69,7 +70,7 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
     if destination.to_ipv4_mapped().is_some() || (came_to == CameTo::Group && !is_to_many) {
         return Err(Rule::FrameNotForUs);
     }
-    let lower = Lower { source_mac, source, destination, hop_limit: view.hop_limit() };
+    let lower = Lower { source_mac, source, destination, hop_limit: header[7] };
     let refused = |code, pointer: usize| {
         if source.is_unspecified() || carries_error(packet) {
             return Err(Rule::Ipv6HeaderRefused);
@@ -84,7 +85,7 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         Err(Stop::Fragment { .. }) if source.is_unspecified() => return Err(Rule::SourceAddressInvalid),
         Err(Stop::Fragment { at }) => {
             let ends = (source.into(), destination.into());
-            return parse_ipv6_fragment(&packet[at..], ends, source_mac, view.traffic_class() & ECN_BITS)
+            return parse_ipv6_fragment(&packet[at..], ends, source_mac, traffic_class & ECN_BITS)
                 .map(Packet::Fragment);
         }
         Err(Stop::Tell { .. }) if is_to_many => return Err(Rule::Ipv6HeaderRefused),
@@ -96,9 +97,7 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
         _ if source.is_unspecified() => Err(Rule::SourceAddressInvalid),
         _ if is_to_many => Err(Rule::FrameNotForUs),
         TCP => {
-            let both = packet[8..].first_chunk().ok_or(Rule::FrameMalformed)?;
-            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both), is_congested(view.traffic_class()))
-                .map(Packet::Tcp)
+            parse_tcp(&packet[at..], source_mac, Addresses::Ipv6(both), is_congested(traffic_class)).map(Packet::Tcp)
         }
         _ => refused(NEXT_HEADER, next_header_at),
     }

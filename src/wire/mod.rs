@@ -1,8 +1,8 @@
 //! Bytes to values and back: Ethernet, IP of both versions, what finds neighbours, ICMP, TCP with its options.
 //!
 //! In: a received frame. Out: a [`Packet`] or the [`Rule`](crate::tcp::Rule) by which it was dropped; and the other way
-//! round, frames appended to a buffer. Headers are read and written through smoltcp's packet views, the walks over
-//! options and extension headers and the checksums are our own. Called by `shard`.
+//! round, frames appended to a buffer. Ethernet, IP and TCP are read and written by hand, for
+//! every segment passes here; ARP, NDP and ICMP through smoltcp's packet views. Called by `shard`.
 //!
 //! Invariant: every byte of a peer is checked before it is used; nothing here panics on any input.
 

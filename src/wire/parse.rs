@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket as TcpView};
-
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
 use super::fragment::{Fragment, parse_ipv4_fragment};
-use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
+use super::icmp::{Echo, ICMPV4, IcmpError, Refused, parse_icmpv4};
 use super::ipv6::{CameTo, parse_ipv6};
 use super::ndp::{NeighborMessage, RouterAdvertisement};
 use crate::tcp::{Control, Rule, Segment, SeqNum, Timestamps};
@@ -70,7 +68,7 @@ impl Addresses<'_> {
     pub fn remote(&self) -> IpAddr {
         match self {
             Addresses::Ipv4 { remote, .. } => IpAddr::V4(*remote),
-            Addresses::Ipv6(both) => ipv6_of(both.first_chunk()),
+            Addresses::Ipv6(both) => ipv6_addresses(both).0.into(),
         }
     }
 
@@ -79,14 +77,16 @@ impl Addresses<'_> {
     pub fn local(&self) -> IpAddr {
         match self {
             Addresses::Ipv4 { local, .. } => IpAddr::V4(*local),
-            Addresses::Ipv6(both) => ipv6_of(both.last_chunk()),
+            Addresses::Ipv6(both) => ipv6_addresses(both).1.into(),
         }
     }
 }
 
+/// Two addresses that lie side by side.
 #[inline]
-fn ipv6_of(half: Option<&[u8; 16]>) -> IpAddr {
-    Ipv6Addr::from(*half.expect("32 bytes have two halves of 16")).into()
+pub(super) fn ipv6_addresses(both: &[u8; 32]) -> (Ipv6Addr, Ipv6Addr) {
+    let halves = both.as_chunks::<16>().0;
+    (Ipv6Addr::from(halves[0]), Ipv6Addr::from(halves[1]))
 }
 
 /// The headers below an ICMPv6 message.
@@ -97,6 +97,14 @@ pub(super) struct Lower {
     pub hop_limit: u8,
 }
 
+pub(super) const ETHERNET_BYTES: usize = 14;
+const IPV4_BYTES: usize = 20;
+const TCP_BYTES: usize = 20;
+/// Types of Ethernet frames.
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const IPV6: u16 = 0x86dd;
+const ARP: u16 = 0x0806;
+const BROADCAST: [u8; 6] = [0xff; 6];
 const TCP: u8 = 6;
 /// These bits of the traffic class are not part of the codepoint.
 pub(super) const ECN_BITS: u8 = 0x03;
@@ -105,48 +113,52 @@ const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 
 /// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern.
 pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| Rule::FrameMalformed)?;
-    let destination = ethernet.dst_addr();
-    let is_ours = destination.0 == *mac;
-    match ethernet.ethertype() {
-        EthernetProtocol::Arp if is_ours || destination.is_broadcast() => parse_arp(&frame[14..]).map(Packet::Arp),
-        EthernetProtocol::Ipv4 if is_ours => parse_ipv4(&frame[14..], ethernet.src_addr().0),
-        EthernetProtocol::Ipv6 if is_ours || destination.0[..2] == IPV6_MULTICAST => {
+    let (header, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ether_type @ ..] = *header;
+    let (destination, source_mac) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]);
+    let is_ours = destination == *mac;
+    match u16::from_be_bytes(ether_type) {
+        IPV4 if is_ours => parse_ipv4(packet, source_mac),
+        IPV6 if is_ours || destination[..2] == IPV6_MULTICAST => {
             let came_to = if is_ours { CameTo::Us } else { CameTo::Group };
-            parse_ipv6(&frame[14..], ethernet.src_addr().0, came_to)
+            parse_ipv6(packet, source_mac, came_to)
         }
+        ARP if is_ours || destination == BROADCAST => parse_arp(packet).map(Packet::Arp),
         _ => Err(Rule::FrameNotForUs),
     }
 }
 
+#[inline]
 fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
-    let view = Ipv4Packet::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    let header_bytes = usize::from(view.header_len());
-    let total_bytes = usize::from(view.total_len());
-    if view.version() != 4 || header_bytes < 20 {
+    const FRAGMENT_BITS: u16 = 0x3fff;
+    let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let header_bytes = usize::from(header[0] & 0x0f) * 4;
+    let total_bytes = usize::from(u16_at(header, 2));
+    let is_whole = (IPV4_BYTES..=total_bytes).contains(&header_bytes) && total_bytes <= bytes.len();
+    if header[0] >> 4 != 4 || !is_whole {
         return Err(Rule::FrameMalformed);
     }
-    if Sum::default().add_bytes(&bytes[..header_bytes]).finish() != 0 {
+    let (with_options, payload) = bytes[..total_bytes].split_at(header_bytes);
+    if Sum::default().add_bytes(with_options).finish() != 0 {
         return Err(Rule::Ipv4Checksum);
     }
-    check_ipv4_options(&bytes[20..header_bytes])?;
-    let (source, local) = (view.src_addr(), view.dst_addr());
+    check_ipv4_options(&with_options[IPV4_BYTES..])?;
+    let (source, local) = (Ipv4Addr::from_bits(u32_at(header, 12)), Ipv4Addr::from_bits(u32_at(header, 16)));
     // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
     let is_this_network = source.octets()[0] == 0;
     let is_peer = !(source.is_multicast() || source.is_broadcast() || source.is_loopback() || is_this_network);
     if !is_peer || source == local {
         return Err(Rule::SourceAddressInvalid);
     }
-    let payload = &bytes[header_bytes..total_bytes];
-    if view.more_frags() || view.frag_offset() != 0 {
-        return parse_ipv4_fragment(&view, payload, source_mac).map(Packet::Fragment);
+    if u16_at(header, 6) & FRAGMENT_BITS != 0 {
+        return parse_ipv4_fragment(header, payload, source_mac).map(Packet::Fragment);
     }
-    match view.next_header() {
-        IpProtocol::Tcp => {
+    match header[9] {
+        TCP => {
             let addresses = Addresses::Ipv4 { remote: source, local };
-            parse_tcp(payload, source_mac, addresses, is_congested(bytes[1])).map(Packet::Tcp)
+            parse_tcp(payload, source_mac, addresses, is_congested(header[1])).map(Packet::Tcp)
         }
-        IpProtocol::Icmp => parse_icmpv4(payload, source_mac, source, local),
+        ICMPV4 => parse_icmpv4(payload, source_mac, source, local),
         _ => Err(Rule::FrameNotForUs),
     }
 }
@@ -191,21 +203,38 @@ pub(super) fn parse_tcp<'a>(
     addresses: Addresses<'a>,
     is_congested: bool,
 ) -> Result<TcpPacket<'a>, Rule> {
-    let view = TcpView::new_checked(bytes).map_err(|_| Rule::FrameMalformed)?;
-    let pseudo = Sum::default().add_words(&[u16::from(TCP), bytes.len() as u16]);
+    let header = bytes.first_chunk::<TCP_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let header_bytes = usize::from(header[12] >> 4) * 4;
+    if !(TCP_BYTES..=bytes.len()).contains(&header_bytes) {
+        return Err(Rule::FrameMalformed);
+    }
+    let pseudo = Sum::default().add_words(&[u32::from(TCP) << 16 | bytes.len() as u32]);
     let pseudo = match addresses {
-        Addresses::Ipv4 { remote, local } => pseudo.add_ipv4(remote, local),
+        Addresses::Ipv4 { remote, local } => pseudo.add_words(&[remote.to_bits(), local.to_bits()]),
         Addresses::Ipv6(both) => pseudo.add_bytes(both),
     };
     if pseudo.add_bytes(bytes).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
-    let payload = &bytes[usize::from(view.header_len())..];
-    let (seq, ack) = (SeqNum(view.seq_number().0 as u32), SeqNum(view.ack_number().0 as u32));
-    let bare = Segment::bare(seq, ack, Control(bytes[13]), view.window_len());
-    let mut segment = Segment { is_congested, payload_bytes: payload.len() as u32, urgent: view.urgent_at(), ..bare };
-    read_options(&bytes[20..usize::from(view.header_len())], &mut segment);
-    Ok(TcpPacket { source_mac, addresses, remote_port: view.src_port(), local_port: view.dst_port(), segment, payload })
+    let (with_options, payload) = bytes.split_at(header_bytes);
+    let (seq, ack) = (SeqNum(u32_at(header, 4)), SeqNum(u32_at(header, 8)));
+    let bare = Segment::bare(seq, ack, Control(header[13]), u16_at(header, 14));
+    let urgent = u16_at(header, 18);
+    let mut segment = Segment { is_congested, payload_bytes: payload.len() as u32, urgent, ..bare };
+    read_options(&with_options[TCP_BYTES..], &mut segment);
+    let (remote_port, local_port) = (u16_at(header, 0), u16_at(header, 2));
+    Ok(TcpPacket { source_mac, addresses, remote_port, local_port, segment, payload })
+}
+
+/// The number at a place in a header that is long enough for it.
+#[inline]
+pub(super) fn u16_at<const N: usize>(header: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([header[at], header[at + 1]])
+}
+
+#[inline]
+pub(super) fn u32_at<const N: usize>(header: &[u8; N], at: usize) -> u32 {
+    u32::from(u16_at(header, at)) << 16 | u32::from(u16_at(header, at + 2))
 }
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends

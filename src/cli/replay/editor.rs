@@ -120,7 +120,8 @@ impl<'a> Editor<'a> {
     /// Changes a checksum by the difference of words that it covers.
     fn carry(&mut self, checksum_at: usize, old: &[u8], new: &[u8]) {
         let before = word(self.frame, checksum_at).unwrap_or_default();
-        let without_old = Sum::default().add_words(&[!before, Sum::default().add_bytes(old).finish()]);
+        let without_old =
+            Sum::default().add_words(&[u32::from(!before) << 16 | u32::from(Sum::default().add_bytes(old).finish())]);
         let after = without_old.add_bytes(new).finish();
         self.put(checksum_at, &after.to_be_bytes());
     }
