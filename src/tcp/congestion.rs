@@ -209,10 +209,13 @@ mod tests {
         let mut active = Active::quiet(0, &Flow::free(0));
         let mut cubic = Cubic::default();
         (active.cwnd, active.ssthresh) = (10 * mss, 10 * mss);
-        for _ in 0..10 {
-            CongestionControl::NewReno.open(&mut active, &mut cubic, mss, full(mss), Time(0));
-        }
-        assert_eq!(active.cwnd, 11 * mss);
+        let mut after = |segments: u32| {
+            for _ in 0..segments {
+                CongestionControl::NewReno.open(&mut active, &mut cubic, mss, full(mss), Time(0));
+            }
+            active.cwnd / mss
+        };
+        assert_eq!([9, 1, 10, 1].map(&mut after), [10, 11, 11, 12]);
     }
 
     #[test]

@@ -274,6 +274,10 @@ pub fn coming(frame: &[u8], out: &mut Vec<u8>) -> Result<Option<()>, &'static st
         // Multicast listeners, of whom only a kernel tells.
         return Ok(None);
     }
+    if header[6] == 6 && header[8..20] == PREFIX && header[24..36] != PREFIX {
+        // To one of the many that IPv4 has no address for: nobody whose connection is looked at.
+        return Ok(None);
+    }
     if header[6] != 6 || header[8..20] != PREFIX || header[24..36] != PREFIX {
         return Err("neither TCP nor ICMPv6, or of strange addresses");
     }

@@ -157,6 +157,11 @@ impl Wire {
         if let Some(talk) = held {
             return Some(talk.irs).filter(|_| !talk.is_calling);
         }
+        if self.is_answer_guessed() {
+            // Of a SYN-ACK that was still to leave, and now never will.
+            self.is_blurred = true;
+            return None;
+        }
         let brings = |talk: &&Talk| self.gone.iter().any(|gone| talk.is_brought_back_by(gone));
         let talk = self.answers.iter().rev().find(brings).copied();
         if let Some(mut talk) = talk {
@@ -168,6 +173,12 @@ impl Wire {
             self.is_blurred = true;
         }
         talk.map(|talk| talk.irs)
+    }
+
+    /// Whether the operation under way has a SYN and, behind it, an acknowledgment of what answers it.
+    fn is_answer_guessed(&self) -> bool {
+        let mut behind = self.gone.iter().skip_while(|gone| !gone.is_syn);
+        behind.any(|gone| !gone.is_syn && gone.ack.is_some())
     }
 
     /// A segment comes out. Returns the offset of its payload or FIN in the stream.
