@@ -201,18 +201,39 @@ fn run_closed_windows() {
     );
 }
 
+/// A peer that acknowledges every second of many small segments selectively.
+fn run_sack_bomb() {
+    let mut bench = Bench::attackable(CONNECTIONS, Hold);
+    bench.open_all();
+    let bomb = bench.begin_bomb();
+    let (resident, answered) = (resident_kib(), bench.answered());
+    let mut costs: Vec<f64> = (0..FRAMES / BATCH).map(|batch| bench.throw_bomb(&bomb, batch)).collect();
+    costs.sort_by(f64::total_cmp);
+    let batches = costs.len();
+    println!(
+        "sack-bomb: {} segments of 64 bytes in flight, every second acknowledged selectively, four a frame: {:.0} ns a \
+         frame in the median batch, {:.0} in the worst but one of a thousand, {:.2} frames sent for each, {:.0} KiB \
+         more",
+        bomb.segments,
+        costs[batches / 2] / f64::from(BATCH),
+        costs[batches - 1 - batches / 1_000] / f64::from(BATCH),
+        (bench.answered() - answered) as f64 / f64::from(FRAMES / BATCH * BATCH),
+        resident_kib() - resident
+    );
+}
+
+/// Attacks that take more than forged frames.
+const APART: [(&str, fn()); 2] = [("closed-window", run_closed_windows), ("sack-bomb", run_sack_bomb)];
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let unknown = wanted
-        .iter()
-        .find(|name| **name != *"closed-window" && ATTACKS.iter().all(|attack| attack.name != name.as_str()));
-    if let Some(name) = unknown {
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
+    let names = ATTACKS.iter().map(|attack| attack.name).chain(APART.iter().map(|(name, _)| *name));
+    if let Some(name) = wanted.iter().find(|name| !names.clone().any(|it| it == name.as_str())) {
         eprintln!("there is no attack `{name}`");
         std::process::exit(2);
     }
     println!("attack       ns/frame  push ns  meanwhile  ratio  memory KiB    left answers");
-    ATTACKS.iter().filter(|attack| wanted.is_empty() || wanted.iter().any(|name| name == attack.name)).for_each(run);
-    if wanted.is_empty() || wanted.iter().any(|name| name == "closed-window") {
-        run_closed_windows();
-    }
+    ATTACKS.iter().filter(|attack| is_wanted(attack.name)).for_each(run);
+    APART.iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, run)| run());
 }

@@ -3,6 +3,7 @@
 //! It makes their frames before, and reads the shard's frames after the clock runs. What is timed is the shard alone:
 //! frames or pushes in, batches committed, frames handed out.
 
+mod bomb;
 mod ends;
 mod shape;
 
