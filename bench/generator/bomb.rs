@@ -1,6 +1,8 @@
 //! A peer that makes as much of selective acknowledgments as it can: segments as small as it may ask for, as many in
 //! flight as there is room for, and every second of them acknowledged, four at a time and never in order.
 
+use std::time::Instant;
+
 use super::{BATCH, Bench, FIRST_SEQ};
 use holdline::shard::{Notice, Push, Service, Ticket};
 use holdline::tcp::{Control, Outgoing, SackBlocks, SeqNum};
@@ -10,6 +12,7 @@ const MSS: u16 = 64;
 const BLOCKS: usize = 4;
 /// Segments in flight when the attack begins.
 const SEGMENTS_MIN: u32 = 1_500;
+const ROUND_TRIP_MS: u64 = 20;
 const ROUNDS_MAX: usize = 2_000;
 const PUSH: [u8; 4_096] = [0x5a; 4_096];
 
@@ -45,27 +48,23 @@ impl<S: Service> Bench<S> {
                 client.flow = flow;
             }
         });
+        let mut end = self.clients[index].ack;
         for _ in 0..ROUNDS_MAX {
-            let una = self.clients[index].ack;
+            // The queue never runs empty: a connection that falls quiet begins anew.
             let pushes = [Push::new(self.clients[index].flow, Ticket(1), &PUSH); BATCH];
             self.shard.push(self.now, &pushes);
-            self.finish(std::time::Instant::now());
-            let sent = self.read_sent();
-            let (end, segments) = sent.iter().fold((una, 0), |(_, count), &(_, end, _)| (end, count + 1));
-            self.shard.drain_notices(|_| ());
+            self.finish(Instant::now());
+            end = self.end_of_sent(end);
+            let una = self.clients[index].ack;
+            let segments = end.since(una) / u32::from(MSS);
             if segments >= SEGMENTS_MIN {
                 return Bomb { una, segments };
             }
+            self.now = self.now.plus_ms(ROUND_TRIP_MS);
             self.clients[index].ack = end;
             self.queue(index, Control::ACK, &[]);
             self.exchange();
-            // What leaves at once is in flight too.
-            if let Some(&(_, end, _)) = self.read_sent().last() {
-                self.clients[index].ack = end;
-                self.queue(index, Control::ACK, &[]);
-                self.exchange();
-            }
-            self.shard.drain_notices(|_| ());
+            end = self.end_of_sent(end);
         }
         panic!("a peer that acknowledges everything is sent more and more");
     }
@@ -88,6 +87,12 @@ impl<S: Service> Bench<S> {
         self.exchange();
         self.shard.drain_notices(|_| ());
         self.timed_ns as f64
+    }
+
+    /// One past the last byte of what was sent to the last connection, or `end` where nothing was.
+    fn end_of_sent(&mut self, end: SeqNum) -> SeqNum {
+        self.shard.drain_notices(|_| ());
+        self.read_sent().last().map_or(end, |&(_, end, _)| end)
     }
 
     fn queue_segment(&mut self, index: usize, outgoing: &Outgoing) {
