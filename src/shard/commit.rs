@@ -86,23 +86,23 @@ impl Batch {
                 self.offer_interrupt(CommitPoint::WithinApply);
             }
             let Touched { slot, flow, active, active_index, is_active_new, repair, ts_offset: _ } =
-                self.touched[position];
+                &self.touched[position];
             let storage = &mut self.tables.storage;
-            let old = &mut storage.flows.records_mut()[slot as usize];
+            let old = &mut storage.flows.records_mut()[*slot as usize];
             self.tables.states[old.state() as usize] =
                 self.tables.states[old.state() as usize].saturating_sub(u32::from(old.is_live()));
             self.tables.states[flow.state() as usize] += u32::from(flow.is_live());
             let before = old.is_live().then_some(old.next_hop);
             self.tables.has_kept_alive |= flow.keepalive() == Keepalive::On;
-            *old = flow;
+            *old = *flow;
             self.tables.follow_hop(before, flow.is_live().then_some(flow.next_hop));
             let storage = &mut self.tables.storage;
-            if let Some(Borrowed { index, position, is_new: false }) = repair {
+            if let Some(Borrowed { index, position, is_new: false }) = *repair {
                 storage.repairs.records_mut()[index as usize] = self.repairs[position];
             }
-            if let Some(index) = active_index {
+            if let Some(index) = *active_index {
                 if !is_active_new {
-                    storage.actives.records_mut()[index as usize] = active;
+                    storage.actives.records_mut()[index as usize] = *active;
                 }
                 if let Some(deadline_ms) = active.next_deadline(self.now) {
                     self.tables.wheel.enter(index, deadline_ms);

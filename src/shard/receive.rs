@@ -1,7 +1,7 @@
 //! Frames come in: parse, look up, step on copies.
 //!
-//! A batch of up to 64 frames is parsed and hashed first, then its flows are asked for, then it is stepped, so that the
-//! memory of one flow comes while others are worked on.
+//! A batch of up to 64 frames is parsed and hashed first and the buckets of the index are asked for, then its flows are,
+//! then it is stepped, so that the memory of one flow comes while others are worked on.
 
 use super::batch::Batch;
 use super::service::Service;
@@ -244,6 +244,7 @@ impl Batch {
     }
 
     /// Deals with all that is not TCP, and finds the key of what is.
+    #[inline]
     fn prepare<'a>(&mut self, parsed: Result<Packet<'a>, Rule>) -> Option<Prepared<'a>> {
         match parsed {
             Ok(Packet::Error(_) | Packet::Fragment(_)) => {}
@@ -262,7 +263,9 @@ impl Batch {
                     self.tables.count(Rule::SourceAddressInvalid);
                     return None;
                 }
-                return Some(Prepared { hash: self.tables.hash(&key_of(&packet, local_index)), local_index, packet });
+                let hash = self.tables.hash(&key_of(&packet, local_index));
+                self.tables.index.prefetch(hash);
+                return Some(Prepared { hash, local_index, packet });
             }
         }
         None

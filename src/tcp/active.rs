@@ -329,11 +329,14 @@ impl Active {
 
     /// When something expires, the timer, the delay of an ACK or the wait for a gap, in ms of the stack's clock.
     pub fn next_deadline(&self, now: Time) -> Option<u64> {
-        let at = |deadline_ms: u32| {
-            let ahead_ms = deadline_ms.wrapping_sub(now.ms() as u32) as i32;
-            (deadline_ms != 0).then(|| now.ms().saturating_add_signed(i64::from(ahead_ms)))
+        const NEVER: i32 = i32::MAX;
+        let ahead_ms = |deadline_ms: u32| match deadline_ms {
+            0 => NEVER,
+            _ => deadline_ms.wrapping_sub(now.ms() as u32) as i32,
         };
-        [at(self.deadline_ms), at(self.ack_deadline_ms), at(self.gap_deadline_ms)].into_iter().flatten().min()
+        let gap_ms = ahead_ms(self.gap_deadline_ms);
+        let nearest_ms = ahead_ms(self.deadline_ms).min(ahead_ms(self.ack_deadline_ms)).min(gap_ms);
+        (nearest_ms != NEVER).then(|| now.ms().saturating_add_signed(nearest_ms.into()))
     }
 
     /// Whether the timer has expired.
