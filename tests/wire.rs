@@ -1,5 +1,7 @@
-//! Wire code against an independent one: segments at random, written by ours and read by smoltcp's views; the frames of
-//! them broken at random, read by both.
+//! The wire code against an independent one.
+//!
+//! Segments at random are written by ours and read by smoltcp's views; their frames, broken at random, are read by
+//! both.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

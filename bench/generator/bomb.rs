@@ -1,5 +1,7 @@
-//! A peer that makes as much of selective acknowledgments as it can: segments as small as it may ask for, as many in
-//! flight as there is room for, and every second of them acknowledged, four at a time and never in order.
+//! A peer that makes as much of selective acknowledgments as it can.
+//!
+//! Its segments are as small as it may ask for, many are in flight, and every second of them is acknowledged, four at a
+//! time and never in order.
 
 use std::time::Instant;
 

@@ -407,7 +407,8 @@ mod tests {
         payload.reclaim();
         assert_eq!(payload.used(), (3, 3));
         let mut read = Vec::new();
-        tcp::gather(&actives[1], &payload, actives[1].send_head_seq, 5_000, |block, offset, bytes| {
+        let mut place = tcp::Place::head(&actives[1]);
+        tcp::gather(&actives[1], &payload, &mut place, actives[1].send_head_seq, 5_000, |block, offset, bytes| {
             read.extend_from_slice(payload.piece(block, offset, bytes));
         });
         assert_eq!(read, [5; 5_000]);

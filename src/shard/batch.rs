@@ -15,7 +15,7 @@ use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Offer, Outgoing, Repair, Reply, Time, Timestamps};
+use crate::tcp::{self, Active, Flow, Offer, Outgoing, Place, Repair, Reply, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -193,6 +193,12 @@ impl Batch {
 
     /// Sends a segment of a touched flow.
     pub fn emit(&mut self, position: usize, outgoing: &Outgoing) {
+        let mut place = Place::head(&self.touched[position].active);
+        self.emit_from(position, outgoing, &mut place);
+    }
+
+    /// Sends one whose payload is found from a place of the send queue on.
+    fn emit_from(&mut self, position: usize, outgoing: &Outgoing, place: &mut Place) {
         let touched = &self.touched[position];
         let hop = self.tables.next_hop(touched.flow.next_hop);
         if hop.is_known == 0 {
@@ -214,7 +220,8 @@ impl Batch {
         let outgoing = &Outgoing { timestamps, ..*outgoing };
         self.gate.put_frame(self.number, |out| {
             wire::emit_tcp(out, &ends, outgoing, |out| {
-                tcp::gather(&touched.active, payload, outgoing.seq, outgoing.payload_bytes, |block, offset, bytes| {
+                let (seq, bytes) = (outgoing.seq, outgoing.payload_bytes);
+                tcp::gather(&touched.active, payload, place, seq, bytes, |block, offset, bytes| {
                     out.extend_from_slice(payload.piece(block, offset, bytes));
                 });
             });
@@ -308,10 +315,11 @@ impl Batch {
 
     fn send_all(&mut self, position: usize) {
         let (offer, now) = (self.offer(position), self.now);
+        let mut place = Place::head(&self.touched[position].active);
         loop {
             let (flow, active, repair) = self.parts(position);
             let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
-            self.emit(position, &outgoing);
+            self.emit_from(position, &outgoing, &mut place);
         }
     }
 

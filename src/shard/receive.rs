@@ -1,7 +1,7 @@
 //! Frames come in: parse, look up, step on copies.
 //!
-//! A batch of up to 64 frames is parsed and hashed first and the buckets of the index are asked for, then its flows are,
-//! then it is stepped, so that the memory of one flow comes while others are worked on.
+//! A batch of up to 64 frames is parsed and hashed first, and the index is asked for; then its flows are; then it is
+//! stepped, so that the memory of one flow comes while others are worked on.
 
 use super::batch::Batch;
 use super::service::Service;

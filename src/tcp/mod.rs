@@ -55,8 +55,8 @@ pub use path::{Claim, on_too_big};
 pub use path_memory::PathMemory;
 pub use payload::{InOrder, Payload, in_order_part, on_payload};
 pub use queue::{
-    NO_SPAN, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue, consume_recv_queue,
-    drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
+    NO_SPAN, Place, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue,
+    consume_recv_queue, drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
 };
 pub use receive::on_segment;
 pub use repair::{HELD_MAX, Held, Repair};

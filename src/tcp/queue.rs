@@ -147,25 +147,52 @@ pub fn release_acknowledged(active: &mut Active, spans: &mut impl Spans, mut del
     active.send_tail = NO_SPAN;
 }
 
-/// Calls `take` with block, offset and length of each piece of the send queue from `seq` on, `bytes` in all.
-/// Panics if the queue does not hold them.
-pub fn gather(active: &Active, spans: &impl Spans, seq: SeqNum, bytes: u32, mut take: impl FnMut(u32, usize, usize)) {
-    let mut index = active.send_head;
-    let mut skip = seq.since(active.send_head_seq);
+/// A place in the send queue: a span, and the sequence number of its first byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    index: u32,
+    seq: SeqNum,
+}
+
+impl Place {
+    /// The beginning of the queue.
+    pub fn head(active: &Active) -> Place {
+        Place { index: active.send_head, seq: active.send_head_seq }
+    }
+}
+
+/// Calls `take` with block, offset and length of each piece of the send queue from `seq` on, `bytes` in all. Looks from
+/// `place` on, where that does not lie behind, and leaves there where the last piece was found: so the segments of a
+/// burst are found without beginning anew for each. Panics if the queue does not hold them.
+pub fn gather(
+    active: &Active,
+    spans: &impl Spans,
+    place: &mut Place,
+    seq: SeqNum,
+    bytes: u32,
+    mut take: impl FnMut(u32, usize, usize),
+) {
+    if seq.before(place.seq) {
+        *place = Place::head(active);
+    }
+    let mut skip = seq.since(place.seq);
     let mut left = bytes;
     while left > 0 {
-        assert!(index != NO_SPAN, "a segment carries only bytes that are queued");
-        let span = spans.span(index);
+        assert!(place.index != NO_SPAN, "a segment carries only bytes that are queued");
+        let span = spans.span(place.index);
         let length = u32::from(span.bytes);
         if skip < length {
             let piece = (length - skip).min(left);
             take(span.block, usize::from(span.offset) + skip as usize, piece as usize);
             left -= piece;
-            skip = 0;
-        } else {
-            skip -= length;
+            skip += piece;
         }
-        index = if index == active.send_tail { NO_SPAN } else { span.next };
+        if left == 0 {
+            return;
+        }
+        skip -= length;
+        let next = if place.index == active.send_tail { NO_SPAN } else { span.next };
+        *place = Place { index: next, seq: place.seq.plus(length) };
     }
 }
 

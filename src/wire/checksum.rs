@@ -1,7 +1,7 @@
 //! The Internet checksum (RFC 1071): a one's complement sum of 16-bit words.
 //!
-//! Sums are kept in 64 bits and folded at the end; eight bytes are added at a time, in the machine's own byte order,
-//! which the final swap puts right.
+//! Sums are kept in 64 bits and folded at the end; bytes are added in the machine's own order, which the final swap
+//! puts right.
 
 use std::net::IpAddr;
 
@@ -14,9 +14,10 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Sum {
-        let (long, rest) = bytes.as_chunks::<8>();
-        let sum = long.iter().fold(self, |sum, bytes| sum.add(u64::from_ne_bytes(*bytes)));
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        let (long, rest) = rest.as_chunks::<8>();
         let (middle, rest) = rest.as_chunks::<4>();
+        let sum = long.iter().fold(self.add_blocks(blocks), |sum, bytes| sum.add(u64::from_ne_bytes(*bytes)));
         let sum = middle.iter().fold(sum, |sum, bytes| sum.add(u32::from_ne_bytes(*bytes).into()));
         let last = match *rest {
             [one, two, three] => [one, two, three, 0],
@@ -25,6 +26,20 @@ impl Sum {
             _ => return sum,
         };
         sum.add(u32::from_ne_bytes(last).into())
+    }
+
+    /// Four sums side by side, of halves of eight bytes: a carry, which nobody looks at, takes two billion
+    /// blocks.
+    #[inline]
+    fn add_blocks(self, blocks: &[[u8; 32]]) -> Sum {
+        let mut sums = [0_u64; 4];
+        for block in blocks {
+            for (sum, bytes) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
+                let word = u64::from_ne_bytes(*bytes);
+                *sum = sum.wrapping_add(word & 0xffff_ffff).wrapping_add(word >> 32);
+            }
+        }
+        sums.iter().fold(self, |sum, &part| sum.add(part))
     }
 
     /// Adds 32-bit words that are at hand as values. Reading bytes back that were written one by one just before would
@@ -84,7 +99,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_literal_sum_at_every_length() {
-        let bytes: Vec<u8> = (0..200u32).map(|i| (i * 151 + 250) as u8).collect();
+        let bytes: Vec<u8> = (0..300u32).map(|i| (i * 151 + 250) as u8).collect();
         for length in 0..bytes.len() {
             assert_eq!(
                 Sum::default().add_bytes(&bytes[..length]).finish(),
@@ -92,7 +107,8 @@ mod tests {
                 "length {length}"
             );
         }
-        assert_eq!(Sum::default().add_bytes(&[0xff; 64]).finish(), literal(&[0xff; 64]));
+        let ones = vec![0xff; 65_535];
+        assert_eq!(Sum::default().add_bytes(&ones).finish(), literal(&ones));
     }
 
     #[test]

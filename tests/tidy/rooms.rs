@@ -18,7 +18,7 @@ const ROOMS: &[(&str, May)] = &[
     ("wire", May::Only(&["tcp"])),
     ("flows", May::Only(&["tcp"])),
     ("shard", May::Only(&["tcp", "wire", "flows"])),
-    ("link", May::Only(&[])),
+    ("link", May::Only(&["wire"])),
     ("service", May::Only(&["shard"])),
     ("sim", May::Only(&["shard", "service", "link"])),
     ("server", May::Only(&["shard", "link", "service"])),
