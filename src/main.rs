@@ -1,8 +1,7 @@
 //! The command line: one subcommand, one file in `cli/`.
 //!
-//! Comes in: arguments. Goes out: what the subcommand prints, and an exit status: 0 when all went well, 1 when
-//! something was missing, wrong or could not start (with one sentence on standard error), 2 when the arguments make no
-//! sense.
+//! Comes in: arguments. Goes out: what the subcommand prints, and an exit status: 0 when all went well, 1 when something
+//! was missing, wrong or could not start (with a sentence on standard error), 2 when the arguments make no sense.
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +48,8 @@ enum Command {
     Drain(cli::remote::drain::Arguments),
     /// Watch the figures of a server.
     Top(cli::remote::top::Arguments),
+    /// Open many connections to a server, have them echo, and account for what was lost.
+    Load(cli::load::Arguments),
     /// Play the clients of recorded conversations against our stack, beside what the recorded server answered.
     Replay(cli::replay::Arguments),
     /// Run simulated worlds: clients, faults and kills drawn from a seed, every byte checked.
@@ -90,6 +91,7 @@ fn run(command: Command) -> cli::Outcome {
         Command::Stats(arguments) => cli::remote::stats::run(&arguments),
         Command::Drain(arguments) => cli::remote::drain::run(&arguments),
         Command::Top(arguments) => cli::remote::top::run(&arguments),
+        Command::Load(arguments) => cli::load::run(&arguments),
         Command::Replay(arguments) => cli::replay::run(&arguments),
         Command::Sim(arguments) => cli::sim::run(&arguments),
         Command::DemoClient(arguments) => cli::demo::client::run(&arguments),

@@ -6,6 +6,8 @@
 pub mod capacity;
 pub mod config;
 pub mod demo;
+pub mod link;
+pub mod load;
 pub mod remote;
 pub mod replay;
 pub mod serve;

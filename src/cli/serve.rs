@@ -18,7 +18,6 @@ use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
 use holdline::flows::Storage;
 use holdline::link::pcap::CaptureFile;
-use holdline::link::{Link, Raw, Tap, interface};
 use holdline::server::{ControlOptions, Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Names, Service};
 use holdline::shard::{CommitPoint, Config, Interrupt};
@@ -29,6 +28,7 @@ use strum::IntoEnumIterator;
 
 use super::Outcome;
 use super::capacity::{Beside, capacity, parse_size};
+use super::link::{LinkName, open_link, parse_address, parse_link};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -102,22 +102,6 @@ enum ServiceName {
     Names,
 }
 
-/// A link, by the kind and the name of its interface.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum LinkName {
-    Tap(String),
-    Raw(String),
-}
-
-impl LinkName {
-    /// The name of the interface.
-    fn interface(&self) -> &str {
-        match self {
-            LinkName::Tap(name) | LinkName::Raw(name) => name,
-        }
-    }
-}
-
 /// Ports `first..=last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ports {
@@ -129,7 +113,7 @@ struct Ports {
 pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
-    let link = open_link(arguments)?;
+    let link = open_link(&arguments.link, &arguments.addresses)?;
     let beside = Beside {
         has_attachment: arguments.service == ServiceName::Names,
         has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
@@ -163,27 +147,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
     eprintln!("ready");
     until_told(arguments, server, &signals)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The link, and a word where nothing can come over it yet.
-fn open_link(arguments: &Arguments) -> Result<Box<dyn Link>, Box<dyn std::error::Error>> {
-    for (address, _) in &arguments.addresses {
-        if let Some(owner) = interface::owner_of(*address)? {
-            return Err(format!(
-                "the kernel has {address} itself, on {owner}, and would answer with RST: take it away with \
-                 `ip address del`, or give holdline another"
-            )
-            .into());
-        }
-    }
-    let (link, name): (Box<dyn Link>, _) = match &arguments.link {
-        LinkName::Tap(name) => (Box::new(Tap::open(name)?), name),
-        LinkName::Raw(name) => (Box::new(Raw::open(name)?), name),
-    };
-    if !interface::is_up(name)? {
-        eprintln!("the interface {name} is down: bring it up with `ip link set {name} up`");
-    }
-    Ok(link)
 }
 
 fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> Result<(), ServerError> {
@@ -250,27 +213,6 @@ fn kill_at(value: &str) -> Result<Interrupt, String> {
     }))
 }
 
-fn parse_link(text: &str) -> Result<LinkName, String> {
-    match text.split_once(':') {
-        Some(("tap", name)) if !name.is_empty() => Ok(LinkName::Tap(name.to_owned())),
-        Some(("raw", name)) if !name.is_empty() => Ok(LinkName::Raw(name.to_owned())),
-        _ => Err("a link is tap:NAME or raw:IFACE, where NAME or IFACE is an interface such as tap0".to_owned()),
-    }
-}
-
-fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
-    let wrong = "an address is an IPv4 or IPv6 address with a prefix length, such as 10.0.0.2/24 or fd00::2/64";
-    let (address, prefix) = text.split_once('/').ok_or(wrong)?;
-    let address: IpAddr = address.parse().map_err(|_| wrong)?;
-    let bits_max = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.parse().ok().filter(|bits| *bits <= bits_max).ok_or(wrong)?;
-    let is_broadcast = address == Ipv4Addr::BROADCAST;
-    if address.is_unspecified() || address.is_multicast() || is_broadcast || address.is_loopback() {
-        return Err(format!("{address} is no address that a host on a link can have"));
-    }
-    Ok((address, prefix))
-}
-
 fn parse_ports(text: &str) -> Result<Ports, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
@@ -315,36 +257,6 @@ mod tests {
         assert_eq!(parse_ports("7000-7010"), Ok(Ports { first: 7000, last: 7010 }));
         for wrong in ["", "0", "65536", "7010-7000", "7000-", "-7000", "a", "1-2-3"] {
             assert!(parse_ports(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_need_a_prefix() {
-        assert_eq!(parse_address("10.0.0.2/24"), Ok((Ipv4Addr::new(10, 0, 0, 2).into(), 24)));
-        assert_eq!(parse_address("fd00::2/64"), Ok(("fd00::2".parse().unwrap(), 64)));
-        for wrong in [
-            "10.0.0.2",
-            "10.0.0/8",
-            "10.0.0.2/33",
-            "10.0.0.2/",
-            "::1/64",
-            "fd00::2",
-            "fd00::2/129",
-            "ff02::1/16",
-            "::/0",
-            "127.0.0.1/8",
-            "224.0.0.1/4",
-        ] {
-            assert!(parse_address(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn links_of_later_versions_are_refused() {
-        assert_eq!(parse_link("tap:tap0"), Ok(LinkName::Tap("tap0".to_owned())));
-        assert_eq!(parse_link("raw:eth0"), Ok(LinkName::Raw("eth0".to_owned())));
-        for wrong in ["tap:", "tap0", "raw:", "eth0", "af-xdp:eth0:0"] {
-            assert!(parse_link(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -46,3 +46,8 @@ fn a_path_that_takes_less_is_found_with_its_messages_and_without() {
 fn jumbo_frames_are_filled_where_the_link_has_them() {
     holds("jumbo.sh", &[]);
 }
+
+#[test]
+fn synthetic_clients_are_accounted_for() {
+    holds("load.sh", &[]);
+}
