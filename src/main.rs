@@ -1,7 +1,7 @@
 //! The command line: one subcommand, one file in `cli/`.
 //!
-//! Comes in: arguments. Goes out: what the subcommand prints, and an exit status: 0 when all went well, 1 when something
-//! was missing, wrong or could not start (with a sentence on standard error), 2 when the arguments make no sense.
+//! Comes in: arguments. Goes out: what the subcommand prints, and an exit status: 0 when all went well, 1 when it did
+//! not (with a sentence on standard error where nothing is printed), 2 when the arguments make no sense.
 
 #![forbid(unsafe_code)]
 

@@ -60,7 +60,7 @@ pub struct Head {
 const HEAD: &str = "head";
 const FLOWS: &str = "flows";
 const MAGIC: [u8; 8] = *b"holdline";
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// The sizes that decide the layout, in one number.
 const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>() + 10_000 * size_of::<Repair>()) as u32
     + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 1_000_000 * size_of::<LoggedLine>()) as u32;

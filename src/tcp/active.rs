@@ -80,8 +80,9 @@ pub struct Active {
     rcv_up: SeqNum,
     /// One past the last urgent byte in the send queue.
     snd_up: SeqNum,
-    /// Which of `rcv_up`, `snd_up`, `reduced_end` and `send_limit` say something, and whether CWR is owed.
-    marks: u8,
+    /// Which of `rcv_up`, `snd_up`, `reduced_end` and `send_limit` say something, whether CWR is owed, and whether what
+    /// the peer sends is being lost.
+    pub(super) marks: u8,
     /// What is known of the size of segments that arrive: see `path`.
     pub(super) path: u8,
     /// A path MTU that was claimed and is not believed yet; 0 for none.
@@ -103,6 +104,7 @@ const SENDING_URGENT: u8 = 1 << 1;
 const REDUCED: u8 = 1 << 2;
 const OWES_CWR: u8 = 1 << 3;
 const HAS_LIMIT: u8 = 1 << 4;
+pub(super) const PEER_LOSING: u8 = 1 << 5;
 impl Active {
     /// The block of a quiet flow, with what the flow remembers of its path.
     pub fn quiet(slot: u32, flow: &Flow) -> Active {
@@ -123,7 +125,8 @@ impl Active {
             ssthresh: u32::MAX,
             srtt_us: memory.srtt_ms.saturating_mul(1_000),
             rttvar_us: memory.rttvar_ms.saturating_mul(1_000),
-            marks: if memory.is_cwr_owed { OWES_CWR | REDUCED } else { 0 },
+            marks: if memory.is_cwr_owed { OWES_CWR | REDUCED } else { 0 }
+                | if memory.is_peer_losing { PEER_LOSING } else { 0 },
             reduced_end: flow.snd_nxt,
             path: if memory.has_taken_full { path::ARRIVED } else { path::UNTRIED },
             ..Active::zeroed()
@@ -275,6 +278,7 @@ impl Active {
             ssthresh,
             is_cwr_owed: self.marks & OWES_CWR != 0,
             has_taken_full: self.path == path::ARRIVED,
+            is_peer_losing: self.is_peer_losing(),
         }
     }
 

@@ -70,6 +70,7 @@ pub(super) fn take_payload_and_fin(
     }
     if segment.seq.after(flow.rcv_nxt) {
         effects.rule = Rule::PayloadOutOfOrder;
+        active.note_peer_loss();
         effects.is_ack_due = true;
         if repair.is_some() {
             let ahead = segment.seq.since(flow.rcv_nxt);
@@ -113,7 +114,9 @@ pub fn in_order_part(flow: &Flow, repair: Option<&Repair>, segment: &Segment) ->
 /// The caller has found a place for the first `taken` of the `offered` in-order payload bytes; with all of them taken,
 /// the FIN behind them is taken too. Returns what decided.
 pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer: Offer, now: Time) -> Rule {
+    let before = flow.rcv_nxt;
     flow.receive(payload.taken);
+    active.pass_peer_loss(before, flow.rcv_nxt);
     if payload.taken < payload.offered {
         active.owe_ack();
         return Rule::PayloadNoRoom;
@@ -122,7 +125,8 @@ pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer:
         // At least every second full segment is acknowledged at once (SHLD-19). It is full with its options.
         let options = if flow.has_timestamps() { TIMESTAMPS_BYTES } else { 0 };
         let full = u32::from(offer.mss.saturating_sub(options));
-        let is_delayed = offer.delayed_ack_ms > 0 && flow.rcv_nxt.since(active.rcv_acked) < 2 * full;
+        let is_second = flow.rcv_nxt.since(active.rcv_acked) >= 2 * full;
+        let is_delayed = offer.delayed_ack_ms > 0 && !is_second && !active.is_peer_losing();
         if is_delayed {
             active.owe_delayed_ack(offer.delayed_ack_ms, now);
         } else {
