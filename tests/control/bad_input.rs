@@ -52,6 +52,16 @@ const FLAGS: &[(&str, &str, &str, &str)] = &[
     ("drain", "--rate", "fast", "invalid digit"),
     ("top", "--interval", "0", "0 is not in 1..=3600"),
     ("top", "--count", "few", "invalid digit"),
+    ("load", "--link", "eth0", "a link is tap:NAME or raw:IFACE"),
+    ("load", "--address", "10.0.0.2", "an IPv4 or IPv6 address with a prefix length"),
+    ("load", "--addresses-each", "65", "65 is not in 1..=64"),
+    ("load", "--gateway", "home", "IP address"),
+    ("load", "--to", "somewhere", "socket address"),
+    ("load", "--clients", "0", "0 is not in 1.."),
+    ("load", "--rate", "0", "0 is not in 1.."),
+    ("load", "--echo", "65537", "65537 is not in 1..=65536"),
+    ("load", "--every", "0", "0 is not in 1.."),
+    ("load", "--seconds", "-1", "-1 is not in 0.."),
     ("replay", "--address", "nobody", "IP address"),
     ("replay", "--listen", "0", "0 is not in 1.."),
     ("replay", "--service", "names", "recorded, echo, hold"),
@@ -100,6 +110,7 @@ const PATHS: &[(&str, &str)] = &[
     ("serve", "--state"),
     ("serve", "--capture"),
     ("serve", "--config"),
+    ("load", "--json"),
     ("replay", "--json"),
 ];
 
@@ -107,6 +118,7 @@ const PATHS: &[(&str, &str)] = &[
 fn needed(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "serve" => &[("--link", "raw:no-such-if"), ("--address", "10.0.0.2/24"), ("--listen", "7")],
+        "load" => &[("--link", "raw:no-such-if"), ("--address", "10.0.0.2/24"), ("--to", "10.0.0.1:7")],
         "replay" => &[("--address", "10.0.0.2"), ("--listen", "7")],
         "push" => &[("--control", "/nowhere/control"), ("--to", "alice")],
         "demo" | "sim" => &[],
