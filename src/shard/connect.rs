@@ -52,11 +52,13 @@ impl<S: Service> Shard<S> {
 }
 
 impl<S> Shard<S> {
-    /// The initial sequence number that a connection between our first address and this peer would get at this
-    /// time: for worlds that want it near the wrap.
-    pub(crate) fn initial_sequence_number(&self, local_port: u16, remote: SocketAddr, now: Time) -> u32 {
-        let key = FlowKey { remote: remote.ip(), remote_port: remote.port(), local_port, local_index: 0 };
-        self.batch.tables.initial_sequence_number(&key, now).0
+    /// The initial sequence number that a connection between this end of ours and this peer would get at this time:
+    /// for worlds that want it near the wrap.
+    pub(crate) fn initial_sequence_number(&self, local: SocketAddr, remote: SocketAddr, now: Time) -> u32 {
+        let tables = &self.batch.tables;
+        let local_index = tables.local_index(local.ip()).expect("it is one of our addresses");
+        let (remote_port, local_port) = (remote.port(), local.port());
+        tables.initial_sequence_number(&FlowKey { remote: remote.ip(), remote_port, local_port, local_index }, now).0
     }
 }
 

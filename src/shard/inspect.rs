@@ -43,6 +43,7 @@ pub(crate) struct Named {
     pub repairs: u32,
     pub spans: u32,
     pub blocks: u32,
+    pub peers: u32,
 }
 
 impl<S> Shard<S> {
@@ -81,7 +82,8 @@ impl<S> Shard<S> {
 
     /// Goes through everything that connections name.
     pub(crate) fn named_records(&self) -> Named {
-        let storage = &self.batch.tables.storage;
+        let tables = &self.batch.tables;
+        let storage = &tables.storage;
         let mut named = Named::default();
         let mut blocks = BTreeSet::new();
         let mut walk = |head: u32, tail: u32| {
@@ -94,7 +96,9 @@ impl<S> Shard<S> {
             }
         };
         let slots = &storage.flows.records()[..storage.head().flows_end as usize];
-        for index in slots.iter().filter(|flow| flow.is_live()).filter_map(tcp::Flow::active) {
+        let flows = || slots.iter().filter(|flow| flow.is_live());
+        named.peers = flows().filter(|flow| tables.is_ipv6(flow.local_index())).count() as u32;
+        for index in flows().filter_map(tcp::Flow::active) {
             let active = &storage.actives.records()[index as usize];
             named.actives += 1;
             walk(active.send_head, active.send_tail);

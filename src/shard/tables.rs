@@ -338,6 +338,7 @@ impl Tables {
             repairs: self.repair_slots.used(),
             spans,
             blocks,
+            peers: self.peer_slots.used(),
             batches: self.storage.head().applied,
             frames_in: self.frames_in,
             frames_out: 0,

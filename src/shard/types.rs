@@ -257,6 +257,8 @@ pub struct Stats {
     pub spans: u32,
     /// Payload blocks in use.
     pub blocks: u32,
+    /// Records of addresses of peers over IPv6 in use.
+    pub peers: u32,
     /// Batches committed over the life of the state.
     pub batches: u64,
     /// Frames taken in.

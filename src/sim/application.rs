@@ -5,13 +5,13 @@
 //! Invariant: an application judges nothing. The ledger knows what it ought to have seen.
 
 use std::cell::Cell;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
-use super::client::{Progress, SERVER, Sight};
+use super::client::{self, Progress, Sight};
 use super::pattern::{self, Stream};
 use super::profile::{ConnectionParameters, Ending, Workload};
 
@@ -40,7 +40,7 @@ impl Application {
         number: usize,
         parameters: &ConnectionParameters,
         seed: u64,
-        local: SocketAddrV4,
+        local: SocketAddr,
         sockets: &mut SocketSet<'static>,
     ) -> Application {
         let (receive_bytes, send_bytes) = parameters.buffers_bytes;
@@ -132,7 +132,8 @@ impl Application {
                 return false;
             }
             self.progress.is_begun = true;
-            let connected = socket.connect(interface.context(), SERVER, self.progress.local);
+            let connected =
+                socket.connect(interface.context(), client::server(self.progress.local), self.progress.local);
             connected.expect("a fresh socket with both addresses given can connect");
             return true;
         }

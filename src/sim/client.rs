@@ -5,7 +5,7 @@
 //!
 //! Invariant: whichever TCP it is, the world learns the same of it, and judges it in the same way.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use strum::EnumCount;
 
@@ -39,7 +39,7 @@ pub(super) struct Progress {
     /// The connection's number in the world, which its first byte tells the node.
     pub(super) number: usize,
     /// Where it connects from.
-    pub(super) local: SocketAddrV4,
+    pub(super) local: SocketAddr,
     /// How much it has written, which is final once `is_closed`.
     pub(super) written_bytes: u64,
     /// Whether it has asked its TCP for the connection.
@@ -56,7 +56,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Of an application that has not begun.
-    pub(super) fn new(number: usize, local: SocketAddrV4) -> Progress {
+    pub(super) fn new(number: usize, local: SocketAddr) -> Progress {
         Progress {
             number,
             local,
@@ -70,12 +70,13 @@ impl Progress {
     }
 }
 
-/// The first address of the clients' network; the client of index i has the i-th after it.
-const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 7, 1, 1);
-/// All machines are in one network of this prefix length.
-pub(super) const PREFIX: u8 = 16;
-/// Where the node listens.
-pub(super) const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 7, 0, 1), 7007);
+/// The first address of the clients of each family; the client of index i has the i-th after it.
+const CLIENT_IPV4: Ipv4Addr = Ipv4Addr::new(10, 7, 1, 1);
+const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 1, 1);
+/// The node's addresses, and the port on which it listens.
+pub(super) const NODE_IPV4: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+pub(super) const NODE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const NODE_PORT: u16 = 7007;
 
 /// A client machine.
 pub(super) enum Client {
@@ -84,15 +85,29 @@ pub(super) enum Client {
 }
 
 /// The address of the client of this index.
-pub(super) fn address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(CLIENT_ADDRESS) + index as u32)
+pub(super) fn address(index: usize, parameters: &ClientParameters) -> IpAddr {
+    match parameters.is_ipv6 {
+        true => Ipv6Addr::from(u128::from(CLIENT_IPV6) + index as u128).into(),
+        false => Ipv4Addr::from(u32::from(CLIENT_IPV4) + index as u32).into(),
+    }
+}
+
+/// The length of the prefix of the network in which all machines of this address's family are.
+pub(super) fn prefix(address: IpAddr) -> u8 {
+    if address.is_ipv6() { 64 } else { 16 }
+}
+
+/// Where the node listens, for a client with this end.
+pub(super) fn server(client: SocketAddr) -> SocketAddr {
+    let address: IpAddr = if client.is_ipv6() { NODE_IPV6.into() } else { NODE_IPV4.into() };
+    SocketAddr::new(address, NODE_PORT)
 }
 
 /// Where each connection of a client comes from, and whether it takes the port of the one before.
-pub(super) fn ends(index: usize, parameters: &ClientParameters, first_number: usize) -> Vec<(SocketAddrV4, bool)> {
-    let mut ends: Vec<(SocketAddrV4, bool)> = Vec::new();
+pub(super) fn ends(index: usize, parameters: &ClientParameters, first_number: usize) -> Vec<(SocketAddr, bool)> {
+    let mut ends: Vec<(SocketAddr, bool)> = Vec::new();
     for (number, connection) in (first_number..).zip(&parameters.connections) {
-        let own = SocketAddrV4::new(address(index), 40_000 + number as u16);
+        let own = SocketAddr::new(address(index, parameters), 40_000 + number as u16);
         let local = ends.last().filter(|_| connection.is_successor).map_or(own, |&(before, _)| before);
         ends.push((local, local != own));
     }

@@ -97,8 +97,8 @@ impl Invariants {
 }
 
 fn check_memory(stats: Stats, named: Named, is_miscounted: bool) -> Result<(), Breach> {
-    let Stats { actives, repairs, spans, blocks, .. } = stats;
-    let used = Named { actives, repairs, spans: spans + u32::from(is_miscounted), blocks };
+    let Stats { actives, repairs, spans, blocks, peers, .. } = stats;
+    let used = Named { actives, repairs, spans: spans + u32::from(is_miscounted), blocks, peers };
     if used == named {
         return Ok(());
     }

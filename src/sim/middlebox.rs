@@ -9,11 +9,9 @@
 //! spoilt on the way is made whole.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-
-use smoltcp::wire::{Ipv4Address, Ipv4Packet, TcpPacket};
 
 use super::fault::Fault;
+use super::frame::{ACK, CWR, ECE, FIN, Layout, NO_OPERATION, RST, SYN, places};
 use super::profile::{EcnTreatment, MiddleboxParameters, Treatment};
 use super::report::Statistics;
 
@@ -36,28 +34,11 @@ pub(super) struct Middlebox {
     is_healed: bool,
 }
 
-const IP: usize = 14;
-const FIN: u8 = 1 << 0;
-const SYN: u8 = 1 << 1;
-const RST: u8 = 1 << 2;
-const ACK: u8 = 1 << 4;
-const ECE: u8 = 1 << 6;
-const CWR: u8 = 1 << 7;
 const ECT_1: u8 = 1;
 const ECT_0: u8 = 2;
 const CONGESTION_EXPERIENCED: u8 = 3;
-const END_OF_OPTIONS: u8 = 0;
-const NO_OPERATION: u8 = 1;
 const MSS: u8 = 2;
-const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
-
-/// Where what lies in a frame that carries a TCP segment.
-struct Layout {
-    tcp: usize,
-    options_end: usize,
-    end: usize,
-}
 
 impl Middlebox {
     /// One that has seen nothing.
@@ -93,13 +74,13 @@ impl Middlebox {
         mut frame: Vec<u8>,
         statistics: &mut Statistics,
     ) -> Option<Vec<u8>> {
-        let Some(layout) = layout(&frame) else { return Some(frame) };
+        let Some(layout) = Layout::of(&frame) else { return Some(frame) };
         let treatment = match direction {
             Direction::ToNode => self.parameters.to_node.clone(),
             Direction::ToClient => self.parameters.to_client.clone(),
         };
         let flags = frame[layout.tcp + 13];
-        let has_ecn = flags & (ECE | CWR) != 0 || frame[IP + 1] & 3 != 0;
+        let has_ecn = flags & (ECE | CWR) != 0 || layout.ecn(&frame) != 0;
         if has_ecn && treatment.ecn == EcnTreatment::Drops && !self.is_healed {
             statistics.count(Fault::EcnDropped);
             return None;
@@ -107,24 +88,24 @@ impl Middlebox {
         let mut is_changed = false;
         if has_ecn && treatment.ecn == EcnTreatment::Clears {
             statistics.count(Fault::EcnCleared);
-            frame[IP + 1] &= !3;
+            layout.set_ecn(&mut frame, 0);
             frame[layout.tcp + 13] &= !(ECE | CWR);
             is_changed = true;
         }
         if let EcnTreatment::Marks(one_of) = treatment.ecn
-            && matches!(frame[IP + 1] & 3, ECT_0 | ECT_1)
+            && matches!(layout.ecn(&frame), ECT_0 | ECT_1)
             && !self.is_healed
         {
             is_changed |= self.markable_count.is_multiple_of(u64::from(one_of.max(1)));
             self.markable_count += 1;
             if is_changed {
                 statistics.count(Fault::EcnMarked);
-                frame[IP + 1] |= CONGESTION_EXPERIENCED;
+                layout.set_ecn(&mut frame, CONGESTION_EXPERIENCED);
             }
         }
         is_changed |= self.change_options(now_us, &treatment, &mut frame, &layout, statistics);
         if is_changed {
-            write_checksums(&mut frame, &layout);
+            layout.write_checksums(&mut frame);
         }
         let is_pure_ack = layout.end == layout.options_end && flags & (SYN | FIN | RST | ACK) == ACK;
         let port_at = layout.tcp + if direction == Direction::ToNode { 0 } else { 2 };
@@ -201,131 +182,11 @@ impl Middlebox {
     }
 }
 
-/// Where the TCP segment of a frame lies; `None` where there is none, or it is spoilt.
-fn layout(frame: &[u8]) -> Option<Layout> {
-    if frame.get(12..14)? != [0x08, 0x00] {
-        return None;
-    }
-    let ip = Ipv4Packet::new_checked(frame.get(IP..)?).ok()?;
-    if !ip.verify_checksum() || u8::from(ip.next_header()) != 6 {
-        return None;
-    }
-    let (tcp, end) = (IP + usize::from(ip.header_len()), IP + usize::from(ip.total_len()));
-    let segment = TcpPacket::new_checked(frame.get(tcp..end)?).ok()?;
-    let (source, destination) = (ip.src_addr(), ip.dst_addr());
-    let is_whole = segment.verify_checksum(&source.into(), &destination.into());
-    is_whole.then(|| Layout { tcp, options_end: tcp + usize::from(segment.header_len()), end })
-}
-
-fn write_checksums(frame: &mut [u8], layout: &Layout) {
-    let mut ip = Ipv4Packet::new_unchecked(&mut frame[IP..]);
-    ip.fill_checksum();
-    let (source, destination): (Ipv4Address, Ipv4Address) = (ip.src_addr(), ip.dst_addr());
-    let mut tcp = TcpPacket::new_unchecked(&mut frame[layout.tcp..layout.end]);
-    tcp.fill_checksum(&source.into(), &destination.into());
-}
-
-/// Where which option stands, but for NOPs and what is broken.
-fn places(options: &[u8]) -> Vec<(u8, Range<usize>)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < options.len() && options[at] != END_OF_OPTIONS {
-        let bytes = if options[at] == NO_OPERATION { 1 } else { options.get(at + 1).copied().unwrap_or(0).into() };
-        if bytes == 0 || at + bytes > options.len() {
-            break;
-        }
-        if options[at] != NO_OPERATION {
-            found.push((options[at], at..at + bytes));
-        }
-        at += bytes;
-    }
-    found
-}
-
-/// Adds to the sequence number of a segment and to what it acknowledges, selectively too, with right checksums. Does
-/// nothing to what carries no whole segment.
-pub(super) fn shift_numbers(frame: &mut [u8], seq_by: u32, ack_by: u32) {
-    let Some(layout) = layout(frame) else { return };
-    let has_ack = frame[layout.tcp + 13] & ACK != 0;
-    add(&mut frame[layout.tcp + 4..layout.tcp + 8], seq_by);
-    if has_ack && ack_by != 0 {
-        add(&mut frame[layout.tcp + 8..layout.tcp + 12], ack_by);
-        let options = &mut frame[layout.tcp + 20..layout.options_end];
-        for (_, place) in places(options).into_iter().filter(|&(kind, _)| kind == SACK) {
-            options[place][2..].chunks_exact_mut(4).for_each(|edge| add(edge, ack_by));
-        }
-    }
-    write_checksums(frame, &layout);
-}
-
-/// Makes a reset of a whole segment.
-pub(super) fn make_reset(frame: &mut [u8]) {
-    if let Some(layout) = layout(frame) {
-        frame[layout.tcp + 13] |= RST;
-        write_checksums(frame, &layout);
-    }
-}
-
-fn add(number: &mut [u8], by: u32) {
-    let before = u32::from_be_bytes([number[0], number[1], number[2], number[3]]);
-    number.copy_from_slice(&before.wrapping_add(by).to_be_bytes());
-}
-
-/// The port that the segment of a frame comes from, whole or not.
-pub(super) fn source_port(frame: &[u8]) -> Option<u16> {
-    port(frame, 0)
-}
-
-/// The port that the segment of a frame goes to, whole or not.
-pub(super) fn destination_port(frame: &[u8]) -> Option<u16> {
-    port(frame, 2)
-}
-
-fn port(frame: &[u8], offset: usize) -> Option<u16> {
-    let is_ip = frame.get(12..14)? == [0x08, 0x00];
-    let at = IP + usize::from(frame.get(IP)? & 0x0f) * 4 + offset;
-    is_ip.then(|| frame.get(at..at + 2)).flatten().map(|port| u16::from_be_bytes([port[0], port[1]]))
-}
-
-/// The client's port and sequence number in a SYN that opens a connection.
-pub(super) fn opening_syn(frame: &[u8]) -> Option<(u16, u32)> {
-    let tcp = layout(frame)?.tcp;
-    let is_opening = frame[tcp + 13] & (SYN | ACK) == SYN;
-    let seq = u32::from_be_bytes([frame[tcp + 4], frame[tcp + 5], frame[tcp + 6], frame[tcp + 7]]);
-    is_opening.then(|| (u16::from_be_bytes([frame[tcp], frame[tcp + 1]]), seq))
-}
-
 #[cfg(test)]
 mod tests {
-    use smoltcp::wire::{EthernetFrame, IpProtocol, TcpSeqNumber};
-
+    use super::super::frame::tests::{FAMILIES, SYN_OPTIONS, frame};
+    use super::super::frame::{Family, IP, shift_numbers};
     use super::*;
-
-    const SYN_OPTIONS: [u8; 20] = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
-
-    /// A frame from port 9 with these flags, options and payload.
-    fn frame(flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0; IP + 40 + options.len() + payload.len()];
-        EthernetFrame::new_unchecked(&mut frame).set_ethertype(smoltcp::wire::EthernetProtocol::Ipv4);
-        let bytes = (frame.len() - IP) as u16;
-        let mut ip = Ipv4Packet::new_unchecked(&mut frame[IP..]);
-        ip.set_version(4);
-        ip.set_header_len(20);
-        ip.set_total_len(bytes);
-        ip.set_next_header(IpProtocol::Tcp);
-        let mut tcp = TcpPacket::new_unchecked(&mut frame[IP + 20..]);
-        tcp.set_src_port(9);
-        tcp.set_dst_port(7);
-        tcp.set_seq_number(TcpSeqNumber(100));
-        tcp.set_ack_number(TcpSeqNumber(200));
-        tcp.set_header_len(20 + options.len() as u8);
-        frame[IP + 33] = flags;
-        frame[IP + 40..IP + 40 + options.len()].copy_from_slice(options);
-        frame[IP + 40 + options.len()..].copy_from_slice(payload);
-        let end = frame.len();
-        write_checksums(&mut frame, &Layout { tcp: IP + 20, options_end: IP + 40 + options.len(), end });
-        frame
-    }
 
     fn passed(treatment: Treatment, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Statistics) {
         let parameters = MiddleboxParameters { to_node: treatment, to_client: Treatment::default() };
@@ -336,32 +197,45 @@ mod tests {
         (passed.collect(), statistics)
     }
 
+    /// A frame with these bits of congestion notification in its IP header, and right checksums.
+    fn with_ecn(mut frame: Vec<u8>, bits: u8) -> Vec<u8> {
+        let layout = Layout::of(&frame).expect("it is whole");
+        layout.set_ecn(&mut frame, bits);
+        layout.write_checksums(&mut frame);
+        frame
+    }
+
     #[test]
     fn options_that_are_stripped_become_nops_and_the_rest_stays() {
-        let treatment = Treatment { strips: vec![4, 8], mss_max: Some(600), ..Treatment::default() };
-        let (passed, statistics) = passed(treatment, &[frame(SYN, &SYN_OPTIONS, &[])]);
-        let options = [2, 4, 2, 88, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7];
-        assert_eq!(passed, [frame(SYN, &options, &[])]);
-        assert_eq!(
-            (statistics.faults[Fault::OptionsStripped as usize], statistics.faults[Fault::MssClamped as usize]),
-            (1, 1)
-        );
+        for family in FAMILIES {
+            let treatment = Treatment { strips: vec![4, 8], mss_max: Some(600), ..Treatment::default() };
+            let (passed, statistics) = passed(treatment, &[frame(family, SYN, &SYN_OPTIONS, &[])]);
+            let options = [2, 4, 2, 88, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7];
+            assert_eq!(passed, [frame(family, SYN, &options, &[])]);
+            let faults = [Fault::OptionsStripped, Fault::MssClamped].map(|fault| statistics.faults[fault as usize]);
+            assert_eq!(faults, [1, 1]);
+        }
     }
 
     #[test]
     fn late_timestamps_are_stripped_from_what_is_no_syn() {
-        let treatment = Treatment { no_timestamps_us: Some((0, 1)), ..Treatment::default() };
-        let stamps = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1];
-        let (passed, _) = passed(treatment, &[frame(SYN, &SYN_OPTIONS, &[]), frame(ACK, &stamps, b"x")]);
-        assert_eq!(passed, [frame(SYN, &SYN_OPTIONS, &[]), frame(ACK, &[1; 12], b"x")]);
+        for family in FAMILIES {
+            let treatment = Treatment { no_timestamps_us: Some((0, 1)), ..Treatment::default() };
+            let stamps = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1];
+            let syn = frame(family, SYN, &SYN_OPTIONS, &[]);
+            let (passed, _) = passed(treatment, &[syn.clone(), frame(family, ACK, &stamps, b"x")]);
+            assert_eq!(passed, [syn, frame(family, ACK, &[1; 12], b"x")]);
+        }
     }
 
     #[test]
     fn acks_are_thinned_and_data_passes() {
-        let treatment = Treatment { passes_one_ack_of: 3, ..Treatment::default() };
-        let (ack, data) = (frame(ACK, &[], &[]), frame(ACK, &[], b"data"));
-        let all = [ack.clone(), data.clone(), ack.clone(), ack.clone(), ack.clone()];
-        assert_eq!(passed(treatment, &all).0, [data, ack]);
+        for family in FAMILIES {
+            let treatment = Treatment { passes_one_ack_of: 3, ..Treatment::default() };
+            let (ack, data) = (frame(family, ACK, &[], &[]), frame(family, ACK, &[], b"data"));
+            let all = [ack.clone(), data.clone(), ack.clone(), ack.clone(), ack.clone()];
+            assert_eq!(passed(treatment, &all).0, [data, ack]);
+        }
     }
 
     #[test]
@@ -370,13 +244,12 @@ mod tests {
         let mut middlebox = Middlebox::new(&MiddleboxParameters { to_node, to_client: Treatment::default() });
         let mut statistics = Statistics::default();
         for number in [1, 2] {
-            let ack = frame(ACK, &[1; 4], &[]);
-            let mut ack = ack.clone();
+            let mut ack = frame(Family::Ipv4, ACK, &[1; 4], &[]);
             shift_numbers(&mut ack, number, 0);
             assert_eq!(middlebox.pass(u64::from(number), Direction::ToNode, ack, &mut statistics), None);
         }
         assert_eq!((middlebox.next_release_us(), middlebox.release(10)), (Some(11), None));
-        let mut last = frame(ACK, &[1; 4], &[]);
+        let mut last = frame(Family::Ipv4, ACK, &[1; 4], &[]);
         shift_numbers(&mut last, 2, 0);
         assert_eq!(middlebox.release(11), Some((Direction::ToNode, last)));
         assert_eq!(middlebox.next_release_us(), None);
@@ -384,39 +257,25 @@ mod tests {
 
     #[test]
     fn congestion_bits_are_cleared_or_cost_the_segment() {
-        let mut marked = frame(SYN | ECE | CWR, &[], &[]);
-        marked[IP + 1] = 3;
-        let layout = Layout { tcp: IP + 20, options_end: IP + 40, end: IP + 40 };
-        write_checksums(&mut marked, &layout);
-        let treatment = |ecn| Treatment { ecn, ..Treatment::default() };
-        assert_eq!(passed(treatment(EcnTreatment::Clears), &[marked.clone()]).0, [frame(SYN, &[], &[])]);
-        assert!(passed(treatment(EcnTreatment::Drops), &[marked.clone()]).0.is_empty());
-        assert_eq!(passed(treatment(EcnTreatment::Passes), &[marked.clone()]).0, [marked]);
+        for family in FAMILIES {
+            let marked = with_ecn(frame(family, SYN | ECE | CWR, &[], &[]), CONGESTION_EXPERIENCED);
+            let treatment = |ecn| Treatment { ecn, ..Treatment::default() };
+            let clean = frame(family, SYN, &[], &[]);
+            assert_eq!(passed(treatment(EcnTreatment::Clears), std::slice::from_ref(&marked)).0, [clean]);
+            assert!(passed(treatment(EcnTreatment::Drops), std::slice::from_ref(&marked)).0.is_empty());
+            assert_eq!(passed(treatment(EcnTreatment::Passes), std::slice::from_ref(&marked)).0, [marked]);
+        }
     }
 
     #[test]
     fn one_of_so_many_is_marked_where_it_may_be() {
-        let mut capable = frame(ACK, &[], b"data");
-        capable[IP + 1] = ECT_0;
-        let end = capable.len();
-        write_checksums(&mut capable, &Layout { tcp: IP + 20, options_end: IP + 40, end });
-        let treatment = Treatment { ecn: EcnTreatment::Marks(2), ..Treatment::default() };
-        let all = [frame(ACK, &[], b"data"), capable.clone(), capable.clone(), capable];
-        let marks: Vec<u8> = passed(treatment, &all).0.iter().map(|frame| frame[IP + 1]).collect();
-        assert_eq!(marks, [0, CONGESTION_EXPERIENCED, ECT_0, CONGESTION_EXPERIENCED]);
-    }
-
-    #[test]
-    fn numbers_are_shifted_selective_acknowledgments_too_but_never_in_what_is_spoilt() {
-        let sack = [1, 1, 5, 10, 0, 0, 0, 5, 0, 0, 0, 9];
-        let mut shifted = frame(ACK, &sack, b"x");
-        shift_numbers(&mut shifted, 1, u32::MAX);
-        let number = |at: usize| u32::from_be_bytes(shifted[at..at + 4].try_into().unwrap());
-        assert_eq!([IP + 24, IP + 28, IP + 44, IP + 48].map(number), [101, 199, 4, 8]);
-        assert!(layout(&shifted).is_some(), "its checksums are right");
-        shifted[IP + 52] ^= 1;
-        let spoilt = shifted.clone();
-        shift_numbers(&mut shifted, 1, 1);
-        assert_eq!(shifted, spoilt);
+        for (family, byte_shift) in FAMILIES.into_iter().zip([0, 4]) {
+            let incapable = frame(family, ACK, &[], b"data");
+            let capable = with_ecn(incapable.clone(), ECT_0);
+            let treatment = Treatment { ecn: EcnTreatment::Marks(2), ..Treatment::default() };
+            let all = [incapable, capable.clone(), capable.clone(), capable];
+            let marks: Vec<u8> = passed(treatment, &all).0.iter().map(|frame| frame[IP + 1] >> byte_shift).collect();
+            assert_eq!(marks, [0, CONGESTION_EXPERIENCED, ECT_0, CONGESTION_EXPERIENCED]);
+        }
     }
 }

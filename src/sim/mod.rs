@@ -14,8 +14,10 @@
 //!                        every frame  ------------->  ledger: one per connection, every byte both ways
 //! ```
 //!
-//! Read `profile` (what can be drawn), `fault`, `network` and `middlebox`, `client` with `reference` (smoltcp, and
-//! `application` on it) and `own` (a second shard), `host`, `clock` and `node`, then `ledger`, `wiretap` and
+//! Machines of IPv4 and of IPv6 are in one world: each client has an address of one family, the node one of both.
+//!
+//! Read `profile` (what can be drawn), `fault`, `frame`, `network` and `middlebox`, `client` with `reference` (smoltcp,
+//! and `application` on it) and `own` (a second shard), `host`, `clock` and `node`, then `ledger`, `wiretap` and
 //! `invariants` (what is checked, the invariants listed in the last), then `world` (the loop from event to event).
 //!
 //! Invariant: one seed is one run, byte for byte. There is no wall clock, no thread, no address and no order of a
@@ -25,6 +27,7 @@ mod application;
 mod client;
 mod clock;
 mod fault;
+mod frame;
 mod host;
 mod invariants;
 mod ledger;

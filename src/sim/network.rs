@@ -3,10 +3,16 @@
 //! Each way is treated by itself.
 //!
 //! Frames come in with the time at which they were sent; `take_due` gives each copy that arrives, with the port it
-//! arrives at. Ports are found by destination address, as in a switch that knows all of them.
+//! arrives at. Ports are found by destination address, as in a switch that knows all of them; what is to many goes to
+//! all.
 //!
-//! Invariant: what happens to a frame depends on the seed and the frames sent before it, on nothing else. Only what
-//! a checksum covers is spoilt: the Ethernet header and ARP are guarded by the frame check sequence of a real wire.
+//! Any bit of an IP packet may be spoilt. Over IPv6 no checksum covers the traffic class, the flow label and the hop
+//! limit: what is spoilt there arrives as it is and has to do no harm, as a mark of congestion does none that nobody
+//! has set. The next header is not covered either where it names something else than was sent: who gets such a packet
+//! tells the sender, and nobody minds.
+//!
+//! Invariant: what happens to a frame depends on the seed and the frames sent before it, on nothing else. The Ethernet
+//! header and ARP are not spoilt: the frame check sequence of a real wire guards them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::fault::Fault;
+use super::frame::{Family, family};
 use super::profile::NetworkParameters;
 use super::report::Statistics;
 
@@ -44,6 +51,8 @@ impl Port {
     }
 }
 
+/// What every link of IPv6 takes (RFC 8200 §5).
+const MTU_MIN_IPV6: u16 = 1_280;
 /// How long a row of lost frames lasts at most.
 const BURST_US_MAX: u64 = 5_000_000;
 /// How long a frame waits at most for later ones to overtake it.
@@ -134,7 +143,7 @@ impl Network {
         let Some(destination) = frame.get(..6) else { return };
         for index in 0..=self.client_count {
             let port = Port::of(index);
-            if port != from && (destination == port.mac() || destination == [0xff; 6]) {
+            if port != from && (destination == port.mac() || destination[0] & 1 == 1) {
                 self.carry(now_us, index, frame, statistics);
             }
         }
@@ -207,7 +216,8 @@ impl Network {
             return Some(Fault::Lost);
         }
         let narrow = self.parameters.narrow_us.iter().find(|&&(from_us, until_us, _)| is_now(&(from_us, until_us)));
-        if narrow.is_some_and(|&(.., mtu)| frame.len() > usize::from(mtu) + HEADER_BYTES) {
+        let mtu_min = if family(frame) == Some(Family::Ipv6) { MTU_MIN_IPV6 } else { 0 };
+        if narrow.is_some_and(|&(.., mtu)| frame.len() > usize::from(mtu.max(mtu_min)) + HEADER_BYTES) {
             return Some(Fault::TooLarge);
         }
         let (to_node, to_clients) = self.parameters.loss;
@@ -224,10 +234,10 @@ impl Network {
         is_in_burst.then_some(Fault::LostInBurst)
     }
 
-    /// Flips one bit of the IPv4 packet in a frame of `bytes` without its padding.
+    /// Flips one bit of the IP packet in a frame of `bytes` without its padding.
     fn corrupt(&mut self, frame: &mut [u8], bytes: usize) -> bool {
         const HEADER_BYTES: usize = 14;
-        if bytes <= HEADER_BYTES || frame[12..14] != [0x08, 0x00] {
+        if bytes <= HEADER_BYTES || family(frame).is_none() {
             return false;
         }
         let bit = self.random.random_range(HEADER_BYTES * 8..bytes * 8);

@@ -8,7 +8,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use strum::{EnumCount, IntoEnumIterator};
 
 use crate::shard::{Capacity, CommitPoint, Config, Resumption, Rule, Shard, Storage, Time};
 
-use super::client::{PREFIX, SERVER};
+use super::client::{self, NODE_IPV4, NODE_IPV6, NODE_PORT, prefix};
 use super::host::{Findings, Host};
 use super::network::NODE_MAC;
 use super::profile::{NodeParameters, Operation, Parameters, Strike};
@@ -101,9 +101,9 @@ impl Node {
     }
 
     /// The initial sequence number that a client's connection would get at this time.
-    pub(super) fn initial_sequence_number(&self, remote: SocketAddrV4, now: Time) -> u32 {
+    pub(super) fn initial_sequence_number(&self, remote: SocketAddr, now: Time) -> u32 {
         let shard = self.shard.as_ref().expect("the machine has just been started");
-        shard.initial_sequence_number(SERVER.port(), remote.into(), now)
+        shard.initial_sequence_number(client::server(remote), remote, now)
     }
 
     /// Whether the machine is up.
@@ -157,7 +157,12 @@ impl Node {
 }
 
 fn config(parameters: &NodeParameters) -> Config {
+    let mut addresses = vec![(NODE_IPV4.into(), prefix(NODE_IPV4.into()))];
+    if parameters.is_dual {
+        addresses.push((NODE_IPV6.into(), prefix(NODE_IPV6.into())));
+    }
     Config {
+        addresses,
         mac: NODE_MAC,
         mtu: parameters.mtu,
         window_bytes: parameters.window_bytes,
@@ -169,7 +174,7 @@ fn config(parameters: &NodeParameters) -> Config {
         fin_wait_2_s: 300,
         // A repeated ACK may open an ended connection again by its cookie, for which the ledger has no word.
         syn_cookies: false,
-        ..Config::new(*SERVER.ip(), PREFIX, &[SERVER.port()])
+        ..Config::new(NODE_IPV4, prefix(NODE_IPV4.into()), &[NODE_PORT])
     }
 }
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use super::application::{self, Application};
-use super::client::{self, PREFIX, Progress, Sight};
-use super::middlebox::{self, destination_port, source_port};
+use super::client::{self, Progress, Sight};
+use super::frame::{self, destination_port, source_port};
 use super::network::Port;
 use super::profile::ClientParameters;
 
@@ -38,9 +38,9 @@ impl ReferenceClient {
         let mut config = Config::new(HardwareAddress::Ethernet(address));
         config.random_seed = parameters.isn_seed;
         let mut interface = Interface::new(config, &mut cable, Instant::ZERO);
-        let ip_address = client::address(index);
+        let ip_address = client::address(index, parameters);
         interface.update_ip_addrs(|addresses| {
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(ip_address), PREFIX));
+            let _ = addresses.push(IpCidr::new(ip_address.into(), client::prefix(ip_address)));
         });
         let mut sockets = SocketSet::new(Vec::new());
         let mut applications: Vec<Application> = Vec::new();
@@ -66,7 +66,7 @@ impl ReferenceClient {
     pub(super) fn arrive(&mut self, frame: Vec<u8>) {
         let mut frame = frame;
         if let Some(&(_, by @ 1..)) = destination_port(&frame).and_then(|port| self.moved_numbers.get(&port)) {
-            middlebox::shift_numbers(&mut frame, 0, by.wrapping_neg());
+            frame::shift_numbers(&mut frame, 0, by.wrapping_neg());
         }
         self.cable.inbox.push_back(frame);
     }
@@ -82,7 +82,7 @@ impl ReferenceClient {
 
     /// Its TCP draws its own initial sequence numbers; the wire sees those that are wanted.
     fn move_numbers(&mut self, frame: &mut [u8]) {
-        if let Some((port, seq)) = middlebox::opening_syn(frame)
+        if let Some((port, seq)) = frame::opening_syn(frame)
             && self.moved_numbers.get(&port).is_none_or(|&(own, _)| own != seq)
         {
             // One that has its port from another keeps what TCP has drawn: numbers that were used just now would mix
@@ -96,7 +96,7 @@ impl ReferenceClient {
             self.moved_numbers.insert(port, (seq, by));
         }
         if let Some(&(_, by @ 1..)) = source_port(frame).and_then(|port| self.moved_numbers.get(&port)) {
-            middlebox::shift_numbers(frame, by, 0);
+            frame::shift_numbers(frame, by, 0);
         }
     }
 

@@ -83,6 +83,8 @@ pub struct Statistics {
     pub simulated_us: u64,
     /// Connections that were established.
     pub connections: u64,
+    /// Those of them over IPv6.
+    pub connections_ipv6: u64,
     /// Bytes that applications on either side received.
     pub bytes: u64,
     /// Pushes that were committed.
@@ -139,11 +141,12 @@ impl Statistics {
     fn add(&mut self, other: &Statistics) {
         let Statistics { simulated_us, connections, bytes, pushes, receipts, refusals, frames, .. } = other;
         let Statistics { frame_bytes, faults, kills_between, kills_at, records_discarded, .. } = other;
-        let Statistics { records_applied_again, rescues, lies, wraps, rules, .. } = other;
+        let Statistics { records_applied_again, rescues, lies, wraps, rules, connections_ipv6, .. } = other;
         self.add_rules(&rules.0);
         let sums = [
             (&mut self.simulated_us, simulated_us),
             (&mut self.connections, connections),
+            (&mut self.connections_ipv6, connections_ipv6),
             (&mut self.bytes, bytes),
             (&mut self.pushes, pushes),
             (&mut self.receipts, receipts),
@@ -239,7 +242,8 @@ impl fmt::Display for Totals {
         let s = &self.statistics;
         writeln!(f, "worlds       {} ({} failed)", self.worlds, self.failed_seeds.len())?;
         writeln!(f, "simulated    {} s", s.simulated_us / 1_000_000)?;
-        writeln!(f, "connections  {} with {} bytes received by applications", s.connections, s.bytes)?;
+        writeln!(f, "connections  {}, {} of them over IPv6", s.connections, s.connections_ipv6)?;
+        writeln!(f, "bytes        {} received by applications", s.bytes)?;
         writeln!(f, "pushes       {} committed, {} told as delivered, {} refused", s.pushes, s.receipts, s.refusals)?;
         writeln!(f, "frames       {} of {} bytes", s.frames, s.frame_bytes)?;
         let told: Vec<String> = Fault::iter().zip(s.faults).map(|(fault, count)| format!("{count} {fault}")).collect();

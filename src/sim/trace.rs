@@ -4,9 +4,13 @@
 //! times, notices, deaths and what the applications saw.
 
 use std::hash::Hasher;
+use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket,
+};
 
 /// The trace of a run.
 pub(super) struct Trace {
@@ -54,21 +58,40 @@ fn shortened(details: &str) -> &str {
 /// A frame in one line.
 fn described(frame: &[u8]) -> String {
     let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return format!("{} bytes", frame.len()) };
-    if ethernet.ethertype() != EthernetProtocol::Ipv4 {
-        return format!("{} {}", ethernet.ethertype(), smoltcp_arp(ethernet.payload()));
+    match ethernet.ethertype() {
+        EthernetProtocol::Ipv4 => match Ipv4Packet::new_checked(ethernet.payload()) {
+            Ok(ip) => described_packet(ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), ip.payload()),
+            Err(_) => "broken IPv4".to_owned(),
+        },
+        EthernetProtocol::Ipv6 => match Ipv6Packet::new_checked(ethernet.payload()) {
+            Ok(ip) => described_packet(ip.src_addr().into(), ip.dst_addr().into(), ip.next_header(), ip.payload()),
+            Err(_) => "broken IPv6".to_owned(),
+        },
+        other => format!("{other} {}", smoltcp_arp(ethernet.payload())),
     }
-    let Ok(ip) = Ipv4Packet::new_checked(ethernet.payload()) else { return "broken IPv4".to_owned() };
-    let Ok(tcp) = TcpPacket::new_checked(ip.payload()) else { return "broken TCP".to_owned() };
+}
+
+fn described_packet(source: IpAddress, destination: IpAddress, protocol: IpProtocol, payload: &[u8]) -> String {
+    if let (IpAddress::Ipv6(source), IpAddress::Ipv6(destination), IpProtocol::Icmpv6) = (source, destination, protocol)
+    {
+        let message = Icmpv6Packet::new_checked(payload).and_then(|packet| {
+            Icmpv6Repr::parse(&source, &destination, &packet, &ChecksumCapabilities::default())
+                .map(|message| format!("{message:?}"))
+        });
+        return format!("{source} > {destination} {}", message.unwrap_or_else(|_| "broken ICMPv6".to_owned()));
+    }
+    if protocol != IpProtocol::Tcp {
+        return format!("{source} > {destination} {protocol}");
+    }
+    let Ok(tcp) = TcpPacket::new_checked(payload) else { return "broken TCP".to_owned() };
     let flags: String = [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.psh(), 'P'), (tcp.ack(), '.')]
         .into_iter()
         .filter_map(|(is_set, letter)| is_set.then_some(letter))
         .collect();
     format!(
-        "{}:{} > {}:{} {flags} seq {} len {} ack {} window {}",
-        ip.src_addr(),
-        tcp.src_port(),
-        ip.dst_addr(),
-        tcp.dst_port(),
+        "{} > {} {flags} seq {} len {} ack {} window {}",
+        SocketAddr::new(source.into(), tcp.src_port()),
+        SocketAddr::new(destination.into(), tcp.dst_port()),
         tcp.seq_number().0 as u32,
         tcp.payload().len(),
         tcp.ack_number().0 as u32,

@@ -10,7 +10,7 @@
 //! Invariant: the ledger knows nothing of sequence numbers, segments or timers. It judges by streams, and by who has
 //! asked for what.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use crate::shard::{CloseHow, CloseReason, FlowId};
 
@@ -28,7 +28,7 @@ pub(super) struct Ledger {
     /// Echo or hold.
     pub(super) workload: Workload,
     /// The client's end.
-    pub(super) remote: SocketAddrV4,
+    pub(super) remote: SocketAddr,
     /// Its id, once the shard has told it.
     pub(super) flow: Option<FlowId>,
     /// Whether the shard has said that it is over, or did not have it any more after a restart.

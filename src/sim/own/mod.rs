@@ -18,7 +18,7 @@ use crate::shard::{
 };
 
 use super::application::tag;
-use super::client::{PREFIX, Progress, SERVER, Sight, address, ends};
+use super::client::{Progress, Sight, address, ends, prefix, server};
 use super::clock::Clock;
 use super::invariants::Invariants;
 use super::network::Port;
@@ -250,7 +250,7 @@ impl OwnClient {
             return false;
         }
         let local = seat.progress.local;
-        let connected = self.shard.connect(self.clock.at(now_us), Some((*local.ip()).into()), local.port(), SERVER);
+        let connected = self.shard.connect(self.clock.at(now_us), Some(local.ip()), local.port(), server(local));
         let flow = connected.expect("there is room for a connection whose port is free");
         let seat = &mut self.seats[index];
         seat.progress.is_begun = true;
@@ -368,7 +368,7 @@ fn config(index: usize, parameters: &ClientParameters) -> Config {
     const NOBODY_LISTENS: u16 = 1;
     let connections = &parameters.connections;
     let largest = |of: fn(&ConnectionParameters) -> usize| connections.iter().map(of).max().unwrap_or(0) as u32;
-    let first = &connections[0];
+    let (address, first) = (address(index, parameters), &connections[0]);
     Config {
         mac: Port::Client(index).mac(),
         mtu: parameters.mtu,
@@ -385,7 +385,7 @@ fn config(index: usize, parameters: &ClientParameters) -> Config {
         user_timeout_s: PATIENCE_S,
         fin_wait_2_s: PATIENCE_S,
         time_wait_s: 10,
-        ..Config::new(address(index), PREFIX, &[NOBODY_LISTENS])
+        ..Config::new(address, prefix(address), &[NOBODY_LISTENS])
     }
 }
 
@@ -394,6 +394,6 @@ fn clock_offset_us(shard: &Shard<Guest>, seats: &[Seat], isn_seed: u64) -> u64 {
     let wanted = seats.iter().find_map(|seat| Some((seat, seat.parameters.isn_before_wrap?)));
     let Some((seat, before)) = wanted else { return isn_seed >> 22 };
     let start = Time(seat.parameters.start_us);
-    let isn = shard.initial_sequence_number(seat.progress.local.port(), SERVER.into(), start);
+    let isn = shard.initial_sequence_number(seat.progress.local, server(seat.progress.local), start);
     u64::from(before.wrapping_neg().wrapping_sub(isn)) * US_PER_NUMBER
 }

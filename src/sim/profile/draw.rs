@@ -12,6 +12,10 @@ use super::{
 };
 use crate::shard::CommitPoint;
 
+/// Smallest MTU of a link of IPv4 that is drawn, and the smallest that a link of IPv6 may have (RFC 8200 §5).
+const MTU_MIN: u64 = 576;
+const MTU_MIN_IPV6: u64 = 1_280;
+
 impl Parameters {
     /// Draws a world.
     pub fn draw(seed: u64, profile: Profile) -> Parameters {
@@ -20,15 +24,11 @@ impl Parameters {
         let is_lossy = profile == Profile::Lossy || (profile.is_mixed() && dice.chance(70));
         let is_tight = profile == Profile::Tight || (profile == Profile::Mixed && dice.chance(20));
         let is_deadly = profile == Profile::Kills || (profile.is_mixed() && dice.chance(70));
-        Parameters {
-            seed,
-            profile,
-            heal_at_us,
-            network: draw_network(&mut dice, is_lossy, heal_at_us),
-            node: draw_node(&mut dice, is_lossy, is_tight, heal_at_us),
-            kills: if is_deadly { draw_kills(&mut dice, heal_at_us) } else { Vec::new() },
-            clients: draw_clients(&mut dice, is_lossy, is_tight, heal_at_us),
-        }
+        let network = draw_network(&mut dice, is_lossy, heal_at_us);
+        let node = draw_node(&mut dice, is_lossy, is_tight, heal_at_us);
+        let kills = if is_deadly { draw_kills(&mut dice, heal_at_us) } else { Vec::new() };
+        let clients = draw_clients(&mut dice, is_lossy, &node, heal_at_us);
+        Parameters { seed, profile, heal_at_us, network, node, kills, clients }
     }
 }
 
@@ -121,11 +121,14 @@ fn draw_node(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -
     let flows_max = if is_tight && dice.chance(30) { dice.scaled(1, 8) as u32 } else { 128 };
     // A client's RST may be lost, and nobody but a keepalive then finds out that the place may be had.
     let has_keepalive = flows_max < 128 || dice.chance(30);
+    // A link of IPv6 takes larger packets at least, and the node has one link.
+    let is_dual = dice.chance(67);
     NodeParameters {
         flows_max,
         capacity,
         is_tight,
-        mtu: dice.within(576, 1500) as u16,
+        is_dual,
+        mtu: dice.within(if is_dual { MTU_MIN_IPV6 } else { MTU_MIN }, 1500) as u16,
         window_bytes: dice.scaled(4_096, 262_144) as u32,
         send_queue_bytes: dice.scaled(4_096, 262_144) as u32,
         keepalive_s: if has_keepalive { dice.scaled(5, 20) as u32 } else { 0 },
@@ -171,8 +174,9 @@ fn draw_gaps(dice: &mut Dice, is_lossy: bool, heal_at_us: u64) -> Vec<(u64, u64)
 
 fn draw_kills(dice: &mut Dice, heal_at_us: u64) -> Vec<KillParameters> {
     let points: Vec<CommitPoint> = CommitPoint::iter().collect();
-    // Closes are rarer than anything else.
-    let operations: Vec<Operation> = Operation::iter().chain([Operation::Close; 3]).collect();
+    // Closes and starts are rarer than anything else.
+    let rare = [Operation::Close, Operation::Resume].repeat(3);
+    let operations: Vec<Operation> = Operation::iter().chain(rare).collect();
     let mut kills: Vec<KillParameters> = (0..dice.within(1, 8))
         .map(|_| KillParameters {
             from_us: dice.scaled(1, heal_at_us),
@@ -190,21 +194,24 @@ fn draw_kills(dice: &mut Dice, heal_at_us: u64) -> Vec<KillParameters> {
     kills
 }
 
-fn draw_clients(dice: &mut Dice, is_lossy: bool, is_tight: bool, heal_at_us: u64) -> Vec<ClientParameters> {
+fn draw_clients(dice: &mut Dice, is_lossy: bool, node: &NodeParameters, heal_at_us: u64) -> Vec<ClientParameters> {
     (0..dice.within(1, 6))
         .map(|_| {
             let stack = if dice.chance(40) { Stack::Own } else { Stack::Smoltcp };
-            let mtu = dice.within(576, 1500) as u16;
+            // Two of five in all worlds together.
+            let is_ipv6 = node.is_dual && dice.chance(60);
+            let mtu = dice.within(if is_ipv6 { MTU_MIN_IPV6 } else { MTU_MIN }, 1500) as u16;
             let isn_seed = dice.within(0, u64::MAX);
             let unplugged_us = dice.chance(if is_lossy { 20 } else { 5 }).then(|| {
                 let from_us = dice.within(0, heal_at_us);
                 // Who is gone for good may hold what is scarce for as long as the user timeout.
-                (from_us, (is_tight || dice.chance(60)).then(|| from_us + dice.scaled(1_000, 15_000_000)))
+                (from_us, (node.is_tight || dice.chance(60)).then(|| from_us + dice.scaled(1_000, 15_000_000)))
             });
             let connections = (0..dice.within(1, 3)).map(|_| draw_connection(dice, heal_at_us)).collect();
             let middlebox = (is_lossy && dice.chance(35)).then(|| draw_middlebox(dice, heal_at_us));
             ClientParameters {
                 stack,
+                is_ipv6,
                 is_asking_ecn: dice.chance(60),
                 mtu,
                 isn_seed,
@@ -317,6 +324,19 @@ mod tests {
                 assert!((min..=max).contains(&drawn), "{drawn} is not within {min}..={max}");
             }
         }
+    }
+
+    #[test]
+    fn two_of_five_clients_speak_ipv6_and_beside_those_that_do_not() {
+        let worlds: Vec<Parameters> = (0..500).map(|seed| Parameters::draw(seed, Profile::Mixed)).collect();
+        let clients = || worlds.iter().flat_map(|world| &world.clients);
+        let ipv6_count = clients().filter(|client| client.is_ipv6).count();
+        assert!((35..45).contains(&(ipv6_count * 100 / clients().count())), "{ipv6_count} clients");
+        let is_mixed = |world: &&Parameters| {
+            let of_ipv6 = |client: &ClientParameters| client.is_ipv6;
+            world.clients.iter().any(of_ipv6) && !world.clients.iter().all(of_ipv6)
+        };
+        assert!(worlds.iter().filter(is_mixed).count() > 150, "both families are in one world");
     }
 
     #[test]

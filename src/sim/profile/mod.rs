@@ -90,8 +90,8 @@ pub struct NetworkParameters {
     pub is_padded: bool,
     /// When no frame gets through at all: from, until, in microseconds.
     pub partitions_us: Vec<(u64, u64)>,
-    /// When only IP packets of so many bytes get through: from, until, in microseconds, and the bytes. Nobody is told:
-    /// what is larger vanishes.
+    /// When only IP packets of so many bytes get through: from, until, in microseconds, and the bytes; over IPv6, 1,280
+    /// do at least. Nobody is told: what is larger vanishes.
     pub narrow_us: Vec<(u64, u64, u16)>,
 }
 
@@ -138,6 +138,8 @@ pub enum EcnTreatment {
 /// How the machine under test is set up.
 #[derive(Clone, Debug)]
 pub struct NodeParameters {
+    /// Whether it has an address of IPv6 beside that of IPv4, and clients of either family.
+    pub is_dual: bool,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// Largest receive window, in bytes.
@@ -241,6 +243,8 @@ pub enum Operation {
 pub struct ClientParameters {
     /// Its TCP.
     pub stack: Stack,
+    /// Whether it speaks IPv6, or else IPv4.
+    pub is_ipv6: bool,
     /// Whether it asks for explicit congestion notification, where it can.
     pub is_asking_ecn: bool,
     /// Largest IP packet, in bytes.
@@ -332,9 +336,10 @@ impl fmt::Display for Parameters {
         }
         let mut number = 0;
         for (index, client) in self.clients.iter().enumerate() {
-            let ClientParameters { stack, is_asking_ecn, mtu, isn_seed, unplugged_us, middlebox, connections } = client;
-            write!(f, "client {index}: {stack:?} is_asking_ecn {is_asking_ecn} mtu {mtu} isn_seed {isn_seed} ")?;
-            writeln!(f, "unplugged_us {unplugged_us:?}")?;
+            let ClientParameters { stack, is_ipv6, is_asking_ecn, mtu, isn_seed, .. } = client;
+            let ClientParameters { unplugged_us, middlebox, connections, .. } = client;
+            write!(f, "client {index}: {stack:?} is_ipv6 {is_ipv6} is_asking_ecn {is_asking_ecn} mtu {mtu} ")?;
+            writeln!(f, "isn_seed {isn_seed} unplugged_us {unplugged_us:?}")?;
             if let Some(middlebox) = middlebox {
                 writeln!(f, "  {middlebox:?}")?;
             }

@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rand::SeedableRng;
@@ -69,6 +69,8 @@ pub enum Sabotage {
     HideFlow,
     /// The shard seems to hold one payload block in the end.
     LeakBlock,
+    /// The shard seems to hold the address of one peer in the end.
+    LeakPeer,
     /// A segment of the node has one bit of its payload flipped before it is looked at.
     SpoilSegment,
 }
@@ -91,6 +93,7 @@ impl Sabotage {
             Sabotage::SwallowQueued,
             Sabotage::HideFlow,
             Sabotage::LeakBlock,
+            Sabotage::LeakPeer,
             Sabotage::SpoilSegment,
         ];
         Invariant::iter().map(Sabotage::Break).chain(others).collect()
@@ -150,7 +153,7 @@ fn clock_offset_us(parameters: &Parameters, node: &Node, ledgers: &[Ledger]) -> 
             let connection = connection % ledgers.len();
             let starts = parameters.clients.iter().flat_map(|client| &client.connections);
             let start_us = starts.map(|it| it.start_us).nth(connection).unwrap_or(0);
-            // Two ways for ARP, one for the SYN.
+            // Two ways for the question where the node is, one for the SYN.
             let asked_us = start_us + 3 * parameters.network.delay_us.1 + parameters.node.gather_us;
             let isn = node.initial_sequence_number(ledgers[connection].remote, Time(asked_us));
             u64::from(before.wrapping_neg().wrapping_sub(isn)) * US_PER_NUMBER
@@ -260,7 +263,9 @@ impl World {
         }
         self.count_gaps();
         self.statistics.rescues = self.clients.iter().map(Client::rescues).sum();
-        self.statistics.connections = self.ledgers.iter().filter(|ledger| ledger.is_established()).count() as u64;
+        let established = || self.ledgers.iter().filter(|ledger| ledger.is_established());
+        self.statistics.connections = established().count() as u64;
+        self.statistics.connections_ipv6 = established().filter(|ledger| ledger.remote.is_ipv6()).count() as u64;
         self.statistics.pushes = self.ledgers.iter().map(Ledger::committed_count).sum();
         for wrapped in self.wiretaps.iter().map(Wiretap::wrapped) {
             self.statistics.wraps[0] += u64::from(wrapped.0);
@@ -284,8 +289,9 @@ impl World {
         let is_drained = self.run_until(drained_us, is_quiet)?;
         let mut stats = self.shard_stats();
         stats.blocks += u32::from(self.lies(Sabotage::LeakBlock));
-        let Stats { established, half_open, closing, flows, actives, spans, blocks, .. } = stats;
-        if !is_drained || [established, half_open, closing, flows, actives, spans, blocks] != [0; 7] {
+        stats.peers += u32::from(self.lies(Sabotage::LeakPeer));
+        let Stats { established, half_open, closing, flows, actives, repairs, spans, blocks, peers, .. } = stats;
+        if !is_drained || [established, half_open, closing, flows, actives, repairs, spans, blocks, peers] != [0; 9] {
             return Err(Breach::Leaked { stats });
         }
         self.ledgers.iter().try_for_each(Ledger::settle)
@@ -341,13 +347,13 @@ impl World {
     }
 
     /// The connection that has this client's end now: the last that has begun.
-    fn number_of(&self, remote: SocketAddrV4) -> Option<usize> {
+    fn number_of(&self, remote: SocketAddr) -> Option<usize> {
         self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_begun)
     }
 
     /// The connection that a flow with this client's end is: the last whose handshake the client has seen complete.
     fn owner_of(&self, remote: SocketAddr) -> Option<usize> {
-        self.ledgers.iter().rposition(|ledger| SocketAddr::V4(ledger.remote) == remote && ledger.is_established())
+        self.ledgers.iter().rposition(|ledger| ledger.remote == remote && ledger.is_established())
     }
 
     /// Whether this lie is to be told now; it is told once.

@@ -7,11 +7,11 @@ use rand::RngExt;
 
 use crate::shard::{CloseHow, CommitPoint, FlowId, Notice, Push, Shard, State, Stats, Ticket, Time};
 
-use super::super::client::SERVER;
+use super::super::client;
 use super::super::fault::Fault;
+use super::super::frame::{self, Layout};
 use super::super::host::Host;
 use super::super::invariants;
-use super::super::middlebox;
 use super::super::node::Called;
 use super::super::pattern::{self, Stream};
 use super::super::profile::{Operation, Workload};
@@ -220,7 +220,7 @@ impl World {
     fn on_notice(&mut self, notice: Notice) -> Result<(), Breach> {
         let flow = match notice {
             Notice::Opened { flow, local, remote } => {
-                let number = self.owner_of(remote).filter(|_| local == SERVER.into());
+                let number = self.owner_of(remote).filter(|_| local == client::server(remote));
                 let number = number.ok_or(Breach::NoticeOfUnknownFlow { flow })?;
                 self.numbers.insert(flow, number);
                 return self.ledgers[number].on_id(flow);
@@ -293,12 +293,12 @@ impl World {
     /// Returns whose connection the frame belongs to.
     fn check_frame(&mut self, frame: &[u8]) -> Result<Option<usize>, Breach> {
         let mut spoilt = Vec::new();
-        if frame.len() > 80 && self.sabotage.is_some() {
+        if frame.len() > 80 && self.sabotage.is_some() && Layout::of(frame).is_some() {
             spoilt.extend_from_slice(frame);
             if self.lies(Sabotage::SpoilSegment) {
                 spoilt[70] ^= 4;
             } else if self.lies(Sabotage::SendReset) {
-                middlebox::make_reset(&mut spoilt);
+                frame::make_reset(&mut spoilt);
             }
         }
         let frame = if spoilt.is_empty() { frame } else { spoilt.as_slice() };

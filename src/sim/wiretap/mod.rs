@@ -5,18 +5,16 @@
 //! sent, segments no larger than the client's MSS and within the window it has opened, the same bytes whenever a
 //! sequence number is sent again (also by the process after a killed one), and nothing beyond the FIN.
 //!
+//! `form` takes frames apart and checks their form: segments of both families, ARP, and what the node says to its
+//! neighbours over IPv6.
+//!
 //! Invariant: it reads frames with smoltcp and keeps its own books; nothing in here comes from the shard.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use smoltcp::wire::{TcpOption, TcpPacket};
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, TcpOption, TcpPacket,
-};
+mod form;
 
-use super::client::SERVER;
-use super::network::NODE_MAC;
-use super::report::Breach;
+pub(super) use form::{Segment, from_client, from_node};
 
 /// The books of one connection.
 #[derive(Default)]
@@ -52,8 +50,9 @@ struct ServerBooks {
     fin_at: Option<usize>,
 }
 
-/// The largest payload for a peer that names no MSS.
-const DEFAULT_MSS: usize = 536;
+/// The largest payload for a peer that names no MSS, over IPv4 and over IPv6 (RFC 9293 §3.7.1).
+const DEFAULT_MSS_IPV4: usize = 536;
+const DEFAULT_MSS_IPV6: usize = 1_220;
 
 impl Wiretap {
     /// The books of a connection that has not begun.
@@ -67,7 +66,8 @@ impl Wiretap {
         let (seq, window) = (tcp.seq_number().0 as u32, u32::from(tcp.window_len()));
         let end = seq.wrapping_add(tcp.segment_len() as u32);
         if tcp.syn() && self.client.as_ref().is_none_or(|books| books.isn != seq) {
-            let (mut mss, mut shift) = (DEFAULT_MSS, None);
+            let mut mss = if segment.client.is_ipv6() { DEFAULT_MSS_IPV6 } else { DEFAULT_MSS_IPV4 };
+            let mut shift = None;
             for option in options(tcp) {
                 match option {
                     TcpOption::MaxSegmentSize(bytes) => mss = usize::from(bytes),
@@ -251,82 +251,6 @@ impl ServerBooks {
         }
         Ok(())
     }
-}
-
-/// A TCP segment on the wire, with its ends.
-pub(super) struct Segment<'a> {
-    /// The client's end of the connection.
-    pub(super) client: SocketAddrV4,
-    tcp: TcpPacket<&'a [u8]>,
-}
-
-impl Segment<'_> {
-    /// Whether it is a reset.
-    pub(super) fn is_reset(&self) -> bool {
-        self.tcp.rst()
-    }
-
-    /// Whether it opens a connection, or answers one that does.
-    pub(super) fn is_syn(&self) -> bool {
-        self.tcp.syn()
-    }
-}
-
-/// Takes apart a frame that a client sends; `None` if it is no TCP segment to the node.
-pub(super) fn from_client(frame: &[u8]) -> Option<Segment<'_>> {
-    let (ip, tcp) = segment(frame).ok()??;
-    Some(Segment { client: SocketAddrV4::new(ip.src_addr(), tcp.src_port()), tcp })
-}
-
-/// Takes apart a frame that the node sends and checks its form. `None` if it is ARP.
-pub(super) fn from_node(frame: &[u8], mtu: u16) -> Result<Option<Segment<'_>>, Breach> {
-    const ETHERNET_HEADER_BYTES: usize = 14;
-    let malformed = |what| Breach::MalformedFrame { what };
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| malformed("it has no Ethernet header"))?;
-    if ethernet.src_addr().0 != NODE_MAC {
-        return Err(malformed("its source is not the node"));
-    }
-    if frame.len() > usize::from(mtu) + ETHERNET_HEADER_BYTES {
-        return Err(malformed("it is longer than the MTU"));
-    }
-    if ethernet.ethertype() == EthernetProtocol::Arp {
-        let arp = ArpPacket::new_checked(ethernet.payload()).and_then(|packet| ArpRepr::parse(&packet));
-        return match arp.map_err(|_| malformed("it is no ARP packet for Ethernet and IPv4"))? {
-            ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. }
-                if source_hardware_addr.0 == NODE_MAC && source_protocol_addr == *SERVER.ip() =>
-            {
-                Ok(None)
-            }
-            _ => Err(malformed("it is ARP in the name of somebody else")),
-        };
-    }
-    let (ip, tcp) = segment(frame).map_err(malformed)?.ok_or(malformed("it is neither ARP nor IPv4"))?;
-    if ip.src_addr() != *SERVER.ip() || tcp.src_port() != SERVER.port() {
-        return Err(malformed("it comes from an address or port that nobody listens on"));
-    }
-    Ok(Some(Segment { client: SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()), tcp }))
-}
-
-type Parts<'a> = (Ipv4Packet<&'a [u8]>, TcpPacket<&'a [u8]>);
-
-fn segment(frame: &[u8]) -> Result<Option<Parts<'_>>, &'static str> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "it has no Ethernet header")?;
-    if ethernet.ethertype() != EthernetProtocol::Ipv4 {
-        return Ok(None);
-    }
-    let packet = frame.get(14..).unwrap_or_default();
-    let ip = Ipv4Packet::new_checked(packet).map_err(|_| "its IPv4 header is broken")?;
-    Ipv4Repr::parse(&ip, &ChecksumCapabilities::default()).map_err(|_| "its IPv4 header is wrong")?;
-    if ip.next_header() != IpProtocol::Tcp {
-        return Err("it carries something else than TCP");
-    }
-    let (from, until) = (usize::from(ip.header_len()), usize::from(ip.total_len()));
-    let tcp = TcpPacket::new_checked(&packet[from..until]).map_err(|_| "its TCP header is broken")?;
-    let (source, destination): (Ipv4Addr, Ipv4Addr) = (ip.src_addr(), ip.dst_addr());
-    if !tcp.verify_checksum(&source.into(), &destination.into()) {
-        return Err("its TCP checksum is wrong");
-    }
-    Ok(Some((ip, tcp)))
 }
 
 fn options<'a>(tcp: &'a TcpPacket<&'a [u8]>) -> impl Iterator<Item = TcpOption<'a>> {
