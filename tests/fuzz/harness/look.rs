@@ -6,7 +6,7 @@ use holdline::shard::{FlowView, PushError, State};
 
 use super::book::Book;
 use super::frame::{self, Came, Ends};
-use super::translate::off_wire;
+use super::translate::{Family, off_wire};
 use super::wire::Standing;
 use super::world::World;
 use holdline::shard::Notice;
@@ -63,6 +63,10 @@ impl World {
         let wire = self.wire_of(&ends);
         if wire == wires && self.is_calling_from_any {
             self.wires[wire].is_called = true;
+        } else if wire == wires && self.family == Family::Ipv6 {
+            // Bytes at random may be a frame over IPv6, which is not read where it goes in.
+            self.wires[wire].is_called = true;
+            self.wires[wire].is_blurred = true;
         } else if wire == wires {
             return Err("a segment to somebody who has said nothing");
         }
