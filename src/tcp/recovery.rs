@@ -128,7 +128,7 @@ impl Repair {
             let is_duplicate = is_first && (end.at_or_before(una) || self.is_within_another(segment, start, end));
             is_first = false;
             if is_duplicate {
-                self.on_duplicate_arrival(flow, active);
+                self.on_duplicate_arrival(flow, active, end);
                 continue;
             }
             // What cannot be is left out (RFC 2018 §5); what is acknowledged by now says nothing.
@@ -145,10 +145,10 @@ impl Repair {
         second.is_some_and(|(from, to)| from.at_or_before(start) && end.at_or_before(to))
     }
 
-    /// Something was sent again that had arrived: the path reorders more than we have waited for (RFC 8985 §6.2 step
-    /// 4).
-    fn on_duplicate_arrival(&mut self, flow: &Flow, active: &Active) {
-        if self.probe != UNPROBED {
+    /// Something up to `end` was sent again that had arrived: the path reorders more than we have waited for (RFC 8985
+    /// §6.2 step 4).
+    fn on_duplicate_arrival(&mut self, flow: &Flow, active: &Active, end: SeqNum) {
+        if self.probe == PROBED_AGAIN && end == self.probe_end {
             // The probe was not needed: nothing was lost (RFC 8985 §7.4.2).
             self.probe = UNPROBED;
             return;
