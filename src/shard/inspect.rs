@@ -24,6 +24,8 @@ pub(crate) struct Inside {
     /// What is taken to be under way, in bytes.
     pub pipe_bytes: u32,
     pub cwnd_bytes: u32,
+    /// Whether new bytes were sent to probe the tail, and nothing new was acknowledged since.
+    pub is_probed: bool,
     pub mss_bytes: u32,
     pub retries: u8,
     pub rto_ms: u32,
@@ -69,6 +71,7 @@ impl<S> Shard<S> {
                 right_edge: flow.rcv_nxt.plus(flow.receive_window()).0,
                 pipe_bytes,
                 cwnd_bytes: active.cwnd,
+                is_probed: repair.is_some_and(|repair| repair.has_probed()),
                 mss_bytes: u32::from(flow.mss),
                 retries: active.retries,
                 rto_ms: active.rto_ms,

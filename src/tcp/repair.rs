@@ -14,7 +14,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::congestion::Cubic;
-use super::recovery::REDUCING;
+use super::recovery::{PROBED_NEW, REDUCING};
 use super::slow_start::SlowStart;
 use super::{Active, SeqNum};
 
@@ -124,6 +124,11 @@ impl Repair {
     /// For an active block, with nothing held and nothing in flight.
     pub fn empty(active: u32) -> Repair {
         Repair { active, reordering_quarters: 1, ..Repair::zeroed() }
+    }
+
+    /// Whether new bytes were sent to probe the tail, and nothing new was acknowledged since.
+    pub fn has_probed(&self) -> bool {
+        self.probe == PROBED_NEW
     }
 
     /// Whether a process that wrote it can have meant it: its lists are within their bounds, in order, and what is in
