@@ -201,7 +201,7 @@ impl Drive {
             }
             let now = self.now();
             told += u32::from(self.shard.close(now, flow, CloseHow::Half).is_ok());
-            if told as usize % AT_ONCE == 0 {
+            if (told as usize).is_multiple_of(AT_ONCE) {
                 self.pass()?;
             }
         }
