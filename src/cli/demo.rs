@@ -26,6 +26,7 @@ mod report;
 mod seats;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     server.stop()?;
 
     let report = Report::new(plan, arguments.rest, &figures);
-    println!("{report}");
+    writeln!(io::stdout(), "{report}")?;
     if let Some(path) = &arguments.json {
         let json = serde_json::to_string(&report)? + "\n";
         fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;

@@ -8,6 +8,7 @@ mod clients;
 mod drive;
 mod report;
 
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut drive = Drive::new(arguments, config, storage, link)?;
     let figures = drive.run()?;
     let report = Report::new(arguments, &figures);
-    print!("{report}");
+    write!(io::stdout(), "{report}")?;
     if let Some(path) = &arguments.json {
         let json = serde_json::to_string(&report)? + "\n";
         std::fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;

@@ -16,6 +16,7 @@ mod report;
 mod rewrite;
 mod stage;
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -96,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         };
         let outcome = Stage::new(&recording, &options, application, service)?.play();
         let report = Report::new(path, &recording, &outcome);
-        print!("{report}");
+        write!(io::stdout(), "{report}")?;
         reports.push(report);
     }
     if let Some(path) = &arguments.json {

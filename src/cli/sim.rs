@@ -3,6 +3,7 @@
 //! The exit status is 0 if every world ended well. A world that did not is printed with everything that was drawn for
 //! it and the one command that repeats it.
 
+use std::io::{self, Write};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -67,20 +68,20 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if let Some(seed) = arguments.seed {
         let prepare = |world: World| if arguments.trace { world.spoken() } else { world };
         let report = sim::run_with(Parameters::draw(seed, arguments.profile), prepare);
-        print!("{report}");
+        write!(io::stdout(), "{report}")?;
         totals.add(&report);
     } else {
         for seed in arguments.seeds.0.clone() {
             let report = sim::run(seed, arguments.profile);
             totals.add(&report);
             if report.breach.is_some() {
-                println!("{report}");
+                writeln!(io::stdout(), "{report}")?;
                 if arguments.first {
                     break;
                 }
             }
         }
-        print!("profile      {}\n{totals}", arguments.profile);
+        write!(io::stdout(), "profile      {}\n{totals}", arguments.profile)?;
     }
     Ok(if totals.failed_seeds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,6 +4,7 @@
 //! times, notices, deaths and what the applications saw.
 
 use std::hash::Hasher;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
@@ -35,7 +36,7 @@ impl Trace {
         self.hasher.write(what.as_bytes());
         self.hasher.write(frame);
         if self.is_spoken {
-            println!("{:>12.6} {what:<9} {}", now_us as f64 / 1e6, described(frame));
+            speak(now_us, what, &described(frame));
         }
     }
 
@@ -46,9 +47,14 @@ impl Trace {
         self.hasher.write(what.as_bytes());
         self.hasher.write(details.as_bytes());
         if self.is_spoken {
-            println!("{:>12.6} {what:<9} {}", now_us as f64 / 1e6, shortened(&details));
+            speak(now_us, what, shortened(&details));
         }
     }
+}
+
+fn speak(now_us: u64, what: &str, details: &str) {
+    // A reader that has gone holds no world up.
+    let _ = writeln!(io::stdout(), "{:>12.6} {what:<9} {details}", now_us as f64 / 1e6);
 }
 
 fn shortened(details: &str) -> &str {
