@@ -105,7 +105,7 @@ impl Drive {
     pub fn run(&mut self) -> Result<Figures, Box<dyn std::error::Error>> {
         let begun = Instant::now();
         while self.asked < self.clients || self.opening() > 0 {
-            let due = (begun.elapsed().as_secs_f64() * f64::from(self.rate)) as u32 + 1;
+            let due = ((begun.elapsed().as_secs_f64() * f64::from(self.rate)) as u32).saturating_add(1);
             self.connect(due.min(self.clients))?;
             self.send_due();
             self.pass()?;

@@ -59,7 +59,8 @@ impl Report {
             open_per_s: (f64::from(tally.opened) / figures.opening.as_secs_f64()).round(),
             ended_early: reasons(&tally.ended),
             closed: tally.closed,
-            not_closed: figures.told_to_close - tally.closed,
+            // One that closed of itself and then reset the connection was never told.
+            not_closed: figures.told_to_close.saturating_sub(tally.closed),
             messages: tally.sent,
             echoed: tally.echoed,
             missing: figures.missing,
