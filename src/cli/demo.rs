@@ -18,7 +18,7 @@ mod crew;
 mod drive;
 mod latency;
 mod lines;
-mod memory;
+pub mod memory;
 mod namespace;
 mod payload;
 pub mod progress;

@@ -1,8 +1,8 @@
 //! `holdline load`: as many clients as fit in little memory, for a server under test.
 //!
 //! Comes in: whom to, how many, how fast. Goes out: connections over a link, messages on them, and at the end an
-//! account of both. The clients are connections of a shard of our own, 84 bytes each, on addresses that the kernel does
-//! not have; each address has room for 64,000 of them. The exit status is not 0 if anything is missing or wrong.
+//! account of both. The clients are connections of a shard of our own, with twelve bytes more each, on addresses that
+//! the kernel does not have; each address has room for 64,000 of them. The exit status is not 0 if anything is missing or wrong.
 
 mod clients;
 mod drive;
@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use holdline::link::{Link, memory_pair};
@@ -142,11 +141,6 @@ fn addresses(arguments: &Arguments) -> Result<Vec<(IpAddr, u8)>, String> {
 
 fn parse_where(text: &str) -> Result<Where, String> {
     if text == "memory" { Ok(Where::Memory) } else { parse_link(text).map(Where::Outside) }
-}
-
-/// How long the clients stay.
-fn stay(arguments: &Arguments) -> Duration {
-    Duration::from_secs(arguments.seconds.into())
 }
 
 const MEMORY_MTU: u16 = 1_500;

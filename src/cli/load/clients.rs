@@ -7,13 +7,18 @@
 //! Invariant: a client has one message under way at most. One whose last message is not back when the next is due is
 //! counted, and waits for the round after.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use holdline::server::Histogram;
 use holdline::shard::{CloseHow, CloseReason, Context, FlowId, Service, Time};
 
-/// No message is under way.
+/// In place of a round: no message is under way.
 const AT_REST: u32 = u32::MAX;
+/// And there is no connection.
+const GONE: u32 = u32::MAX - 1;
+/// A message is made of words of so many bytes.
+const WORD_BYTES: usize = 8;
 
 /// When clients send, and how much.
 #[derive(Clone, Copy, Debug)]
@@ -36,26 +41,19 @@ impl Schedule {
         Time(self.begun.0 + u64::from(round) * every_us + turn_us)
     }
 
-    /// Appends the message of a round.
-    pub fn write(&self, round: u32, slot: u32, out: &mut Vec<u8>) {
-        let end = out.len() + self.bytes;
-        let mut state = (u64::from(round) << 32 | u64::from(slot)).wrapping_add(1);
-        while out.len() < end {
-            // A step of SplitMix64.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    /// Appends a part of the message of a round.
+    pub fn write(&self, round: u32, slot: u32, part: Range<usize>, out: &mut Vec<u8>) {
+        let seed = u64::from(round) << 32 | u64::from(slot);
+        for word in part.start / WORD_BYTES..part.end.div_ceil(WORD_BYTES) {
+            // SplitMix64, the word-th number of it.
+            let state = seed.wrapping_add((word as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let left = end - out.len();
-            out.extend_from_slice(&(mixed ^ mixed >> 31).to_le_bytes()[..left.min(8)]);
+            let start = word * WORD_BYTES;
+            let inside = part.start.saturating_sub(start)..(part.end - start).min(WORD_BYTES);
+            out.extend_from_slice(&(mixed ^ mixed >> 31).to_le_bytes()[inside]);
         }
     }
-}
-
-/// One client: its connection, if it has one, and the round whose message is under way.
-#[derive(Clone, Copy)]
-struct Client {
-    flow: Option<FlowId>,
-    round: u32,
 }
 
 /// What was counted.
@@ -87,7 +85,10 @@ pub struct Tally {
 
 /// See the module.
 pub struct Clients {
-    clients: Vec<Client>,
+    /// The connection of each client, for as long as there is one.
+    flows: Vec<FlowId>,
+    /// The round whose message is under way, or why there is none.
+    rounds: Vec<u32>,
     pub schedule: Schedule,
     pub tally: Tally,
     /// The time of the call that the shard is in.
@@ -100,7 +101,8 @@ impl Clients {
     /// So many, none of them connected.
     pub fn new(schedule: Schedule) -> Clients {
         Clients {
-            clients: vec![Client { flow: None, round: AT_REST }; schedule.clients as usize],
+            flows: vec![FlowId::new(0, 0, 0); schedule.clients as usize],
+            rounds: vec![GONE; schedule.clients as usize],
             schedule,
             tally: Tally::default(),
             now: Time(0),
@@ -111,25 +113,24 @@ impl Clients {
 
     /// The connection of a client.
     pub fn flow(&self, slot: u32) -> Option<FlowId> {
-        self.clients[slot as usize].flow
+        (self.rounds[slot as usize] != GONE).then(|| self.flows[slot as usize])
     }
 
     /// The client in a slot is to send its message of a round. Returns for which connection, if it may.
     pub fn begin(&mut self, round: u32, slot: u32) -> Option<FlowId> {
-        let client = &mut self.clients[slot as usize];
-        let flow = client.flow?;
-        if client.round != AT_REST {
+        let flow = self.flow(slot)?;
+        if self.rounds[slot as usize] != AT_REST {
             self.tally.skipped += 1;
             return None;
         }
-        client.round = round;
+        self.rounds[slot as usize] = round;
         self.tally.sent += 1;
         Some(flow)
     }
 
     /// There was no room for it.
     pub fn take_back(&mut self, slot: u32) {
-        self.clients[slot as usize].round = AT_REST;
+        self.rounds[slot as usize] = AT_REST;
         self.tally.sent -= 1;
         self.tally.skipped += 1;
     }
@@ -139,32 +140,34 @@ impl Clients {
         self.tally.sent - self.tally.echoed - self.tally.lost
     }
 
+    /// Bytes have come, `before` of the message had come before. Returns how many of it have by now.
     fn take(&mut self, slot: u32, before: usize, bytes: &[u8]) -> usize {
-        let client = self.clients[slot as usize];
-        if client.round == AT_REST || self.schedule.bytes == 0 {
+        let round = self.rounds[slot as usize];
+        if round >= GONE {
             // A server that speaks by itself is not wrong where nothing is expected.
             self.tally.wrong_bytes += if self.schedule.bytes == 0 { 0 } else { bytes.len() as u64 };
             return before;
         }
+        let after = before + bytes.len();
         self.expected.clear();
-        self.schedule.write(client.round, slot, &mut self.expected);
-        let expected = &self.expected[before.min(self.schedule.bytes)..];
-        let wrong = bytes.iter().zip(expected).filter(|(came, sent)| came != sent).count();
-        self.tally.wrong_bytes += (wrong + bytes.len().saturating_sub(expected.len())) as u64;
-        if before + bytes.len() < self.schedule.bytes {
-            return before + bytes.len();
+        self.schedule.write(round, slot, before..after.min(self.schedule.bytes), &mut self.expected);
+        let wrong = bytes.iter().zip(&self.expected).filter(|(came, sent)| came != sent).count();
+        self.tally.wrong_bytes += (wrong + bytes.len() - self.expected.len()) as u64;
+        if after < self.schedule.bytes {
+            return after;
         }
-        let due = self.schedule.due(client.round, slot);
+        let due = self.schedule.due(round, slot);
         self.tally.waits.record(Duration::from_micros(self.now.0.saturating_sub(due.0)));
         self.tally.echoed += 1;
-        self.clients[slot as usize].round = AT_REST;
+        self.rounds[slot as usize] = AT_REST;
         0
     }
 }
 
 impl Service for Clients {
     fn opened(&mut self, _context: &mut Context<'_>, flow: FlowId) {
-        self.clients[flow.slot() as usize] = Client { flow: Some(flow), round: AT_REST };
+        self.flows[flow.slot() as usize] = flow;
+        self.rounds[flow.slot() as usize] = AT_REST;
         self.tally.opened += 1;
     }
 
@@ -188,10 +191,9 @@ impl Service for Clients {
     }
 
     fn closed(&mut self, _context: &mut Context<'_>, flow: FlowId, reason: CloseReason) {
-        let client = &mut self.clients[flow.slot() as usize];
-        self.tally.lost += u64::from(client.round != AT_REST);
-        client.round = AT_REST;
-        let was_open = client.flow.take().is_some();
+        let round = std::mem::replace(&mut self.rounds[flow.slot() as usize], GONE);
+        self.tally.lost += u64::from(round < GONE);
+        let was_open = round != GONE;
         if self.is_closing && was_open {
             return;
         }
@@ -211,7 +213,8 @@ mod tests {
         let every = Duration::from_secs(1);
         let mut clients = Clients::new(Schedule { begun: Time(500), every, clients: 4, bytes });
         for slot in 0..4 {
-            clients.clients[slot as usize].flow = Some(FlowId::new(0, 0, slot));
+            clients.flows[slot as usize] = FlowId::new(0, 0, slot);
+            clients.rounds[slot as usize] = AT_REST;
         }
         clients
     }
@@ -229,8 +232,12 @@ mod tests {
     fn an_echo_in_pieces_is_counted_once_and_a_wrong_byte_is_seen() {
         let mut clients = clients(11);
         let mut message = Vec::new();
-        clients.schedule.write(7, 2, &mut message);
-        assert_eq!(message.len(), 11);
+        clients.schedule.write(7, 2, 0..11, &mut message);
+        for part in [0..0, 0..1, 3..9, 7..8, 8..11, 10..11] {
+            let mut again = Vec::new();
+            clients.schedule.write(7, 2, part.clone(), &mut again);
+            assert_eq!(again, message[part]);
+        }
         assert!(clients.begin(7, 2).is_some() && clients.begin(8, 2).is_none());
         assert_eq!((clients.tally.sent, clients.tally.skipped), (1, 1));
         let got = clients.take(2, 0, &message[..4]);

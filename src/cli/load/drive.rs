@@ -18,8 +18,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::super::demo::memory::Memory;
+use super::Arguments;
 use super::clients::{Clients, Schedule, Tally};
-use super::{Arguments, stay};
 
 /// Ports that a client may have.
 pub const PORTS: Range<u16> = 1_536..65_535;
@@ -27,6 +28,8 @@ pub const PORTS: Range<u16> = 1_536..65_535;
 const AT_ONCE: usize = 64;
 /// How long answers are waited for at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long a connection is waited for where none is opened and none fails: its SYN goes five times in this time.
+const OPENING_PATIENCE: Duration = Duration::from_secs(40);
 /// Connections that are being opened, at most: what a server has room for, and each of ours has an active block.
 const OPENING_MAX: u32 = 4_096;
 const NAP_MAX: Duration = Duration::from_millis(1);
@@ -36,6 +39,8 @@ pub struct Figures {
     pub tally: Tally,
     /// From the first one asked for until the last one was open or had failed.
     pub opening: Duration,
+    /// By how much this process grew meanwhile, for each that was opened.
+    pub bytes_per_client: f64,
     /// Of those still open at the end, connections that were closed.
     pub told_to_close: u32,
     /// Messages that never came back, though their connections stayed.
@@ -48,6 +53,8 @@ pub struct Figures {
 
 /// See the module.
 pub struct Drive {
+    /// What this process held before there was anything of the clients.
+    before: Memory,
     shard: Shard<Clients>,
     link: Box<dyn Link>,
     clock: Clock,
@@ -72,6 +79,7 @@ impl Drive {
         mut storage: Storage,
         link: Box<dyn Link>,
     ) -> Result<Drive, Box<dyn std::error::Error>> {
+        let before = Memory::now()?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
         let clock = Clock::start(&mut storage);
@@ -85,6 +93,7 @@ impl Drive {
         let mut shard = Shard::new(config, storage, Clients::new(schedule), secret, clock.now())?;
         shard.refuse_new();
         Ok(Drive {
+            before,
             frames: Frames::with_room(link.mtu(), link.frame_bytes_max()),
             shard,
             link,
@@ -93,7 +102,7 @@ impl Drive {
             to: arguments.to,
             clients: arguments.clients,
             rate: arguments.rate,
-            stay: stay(arguments),
+            stay: Duration::from_secs(arguments.seconds.into()),
             asked: 0,
             round: 0,
             slot: 0,
@@ -104,13 +113,21 @@ impl Drive {
     /// Runs from the first connection to the last close.
     pub fn run(&mut self) -> Result<Figures, Box<dyn std::error::Error>> {
         let begun = Instant::now();
+        let (mut settled, mut settled_at) = (0, begun);
         while self.asked < self.clients || self.opening() > 0 {
+            if self.asked - self.opening() != settled {
+                (settled, settled_at) = (self.asked - self.opening(), Instant::now());
+            } else if settled_at.elapsed() > OPENING_PATIENCE {
+                break;
+            }
             let due = ((begun.elapsed().as_secs_f64() * f64::from(self.rate)) as u32).saturating_add(1);
             self.connect(due.min(self.clients))?;
             self.send_due();
             self.pass()?;
         }
         let opening = begun.elapsed();
+        let opened = self.shard.service().tally.opened;
+        let (bytes_per_client, _) = Memory::now()?.growth_per(self.before, opened.into());
         let until = Instant::now() + self.stay;
         while Instant::now() < until {
             self.send_due();
@@ -125,6 +142,7 @@ impl Drive {
         Ok(Figures {
             tally: self.shard.service().tally.clone(),
             opening,
+            bytes_per_client,
             told_to_close,
             missing,
             time_outs: self.shard.rule_count(Rule::RetransmissionTimeout),
@@ -170,7 +188,7 @@ impl Drive {
             let (round, slot) = (self.round, self.slot);
             (self.round, self.slot) = if slot + 1 < self.clients { (round, slot + 1) } else { (round + 1, 0) };
             if let Some(flow) = self.shard.service_mut().begin(round, slot) {
-                schedule.write(round, slot, &mut self.messages);
+                schedule.write(round, slot, 0..schedule.bytes, &mut self.messages);
                 flows.push(flow);
             }
         }

@@ -15,7 +15,9 @@ pub struct Report {
     clients: u32,
     opened: u32,
     failed: Vec<Ended>,
+    unanswered: u32,
     open_per_s: f64,
+    bytes_per_client: f64,
     ended_early: Vec<Ended>,
     closed: u32,
     not_closed: u32,
@@ -56,7 +58,9 @@ impl Report {
             clients: arguments.clients,
             opened: tally.opened,
             failed: reasons(&tally.failed),
+            unanswered: arguments.clients - tally.opened - tally.failed.iter().map(|(_, count)| count).sum::<u32>(),
             open_per_s: (f64::from(tally.opened) / figures.opening.as_secs_f64()).round(),
+            bytes_per_client: (figures.bytes_per_client * 10.0).round() / 10.0,
             ended_early: reasons(&tally.ended),
             closed: tally.closed,
             // One that closed of itself and then reset the connection was never told.
@@ -98,8 +102,9 @@ impl fmt::Display for Report {
         };
         let rows = [
             ("connections", format!("{} of {}", grouped(self.opened.into()), grouped(self.clients.into()))),
-            ("not opened", reasons(&self.failed)),
+            ("not opened", format!("{}, {} without an answer", reasons(&self.failed), grouped(self.unanswered.into()))),
             ("set-up rate", format!("{} connections/s", grouped(self.open_per_s as u64))),
+            ("memory", format!("{:.1} bytes a client, by which this process grew", self.bytes_per_client)),
             ("ended early", reasons(&self.ended_early)),
             (
                 "closed",
