@@ -121,8 +121,9 @@ impl Invariant {
             }),
             Invariant::CongestionWindow => before.is_none_or(|before| {
                 let has_sent = is_up_to(before.snd_nxt.wrapping_add(1), now.snd_nxt);
-                let under_way = if now.is_probed { now.cwnd_bytes.max(before.pipe_bytes) } else { now.cwnd_bytes };
-                let allowed_bytes = under_way.saturating_add(BEYOND_WINDOW_SEGMENTS * now.mss_bytes);
+                // A probe of the tail goes whatever the window is, and whatever is under way.
+                let probe_bytes = if now.is_probed { before.pipe_bytes + now.mss_bytes } else { 0 };
+                let allowed_bytes = now.cwnd_bytes.max(probe_bytes);
                 !has_sent || !is_one_batch || now.pipe_bytes <= allowed_bytes
             }),
             Invariant::TimerRuns => now.is_armed || !(is_in_flight || has_unsent),
@@ -142,9 +143,6 @@ impl Invariant {
 
 /// By how much the wheel may be late.
 const WHEEL_MS: u64 = 8;
-
-/// A probe of the tail goes whatever the window is, and whatever is under way.
-const BEYOND_WINDOW_SEGMENTS: u32 = 1;
 
 /// Whether `b` is `a` or lies to the right of it on the circle of sequence numbers.
 fn is_up_to(a: u32, b: u32) -> bool {
