@@ -2,7 +2,8 @@
 //!
 //! Comes in: whom to, how many, how fast. Goes out: connections over a link, messages on them, and at the end an
 //! account of both. The clients are connections of a shard of our own, with twelve bytes more each, on addresses that
-//! the kernel does not have; each address has room for 64,000 of them. The exit status is not 0 if anything is missing or wrong.
+//! the kernel does not have; each address has room for 64,000 of them. The exit status is not 0 if anything is missing
+//! or wrong.
 
 mod clients;
 mod drive;
