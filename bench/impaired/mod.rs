@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdline::link::pcap::{CaptureFile, Direction, Packet};
-use holdline::link::{Frames, Link};
+use holdline::link::{Link, Received};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
@@ -110,11 +110,9 @@ impl Cable {
     pub fn run(mut self, is_over: &AtomicBool) -> io::Result<[Figures; 2]> {
         // Without it the kernel lets a sleep be longer by 50 us.
         nix::sys::prctl::set_timerslack(1)?;
-        let room = self.ends.iter().map(|end| end.frame_bytes_max()).max().unwrap_or(0);
-        let mut frames = Frames::with_room(self.ends[0].mtu(), room);
         while !is_over.load(Ordering::Relaxed) {
             for index in 0..2 {
-                self.take_in(index, &mut frames)?;
+                self.take_in(index)?;
                 self.let_out(index)?;
             }
             self.sleep()?;
@@ -122,16 +120,16 @@ impl Cable {
         Ok(self.ways.map(|way| way.figures))
     }
 
-    fn take_in(&mut self, index: usize, frames: &mut Frames) -> io::Result<()> {
+    fn take_in(&mut self, index: usize) -> io::Result<()> {
         loop {
-            frames.clear();
-            self.ends[index].receive(frames)?;
+            let frames = self.ends[index].receive()?;
             let now = Instant::now();
             frames.iter().for_each(|frame| self.ways[index].take(now, frame));
-            if index == 1 {
-                self.note(Direction::Sent, frames.iter())?;
+            let is_last = frames.len() < Received::MAX;
+            if let (Some(capture), 1) = (&mut self.capture, index) {
+                note(capture, Direction::Sent, &frames)?;
             }
-            if frames.iter().count() < Frames::MAX {
+            if is_last {
                 return Ok(());
             }
         }
@@ -144,21 +142,15 @@ impl Cable {
         {
             if !self.ends[1 - index].send(&next.frame)? {
                 // The end is full: the frame is tried again when the loop comes round.
-                return Ok(());
+                break;
             }
-            let Some(Reverse(flying)) = self.ways[index].flight.pop() else { return Ok(()) };
-            if index == 0 {
-                self.note(Direction::Received, [&flying.frame[..]].into_iter())?;
+            let Some(Reverse(flying)) = self.ways[index].flight.pop() else { break };
+            if let (Some(capture), 0) = (&mut self.capture, index) {
+                note(capture, Direction::Received, &[&flying.frame])?;
             }
             self.ways[index].count_delivery(now, flying);
         }
-        Ok(())
-    }
-
-    fn note<'a>(&mut self, direction: Direction, frames: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
-        let Some(capture) = &mut self.capture else { return Ok(()) };
-        let at_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        capture.write(frames.map(|frame| Packet { at_ns, direction, frame, comment: "", lost_before: 0 }))
+        self.ends[1 - index].flush()
     }
 
     fn sleep(&self) -> io::Result<()> {
@@ -174,6 +166,11 @@ impl Cable {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+fn note(capture: &mut CaptureFile, direction: Direction, frames: &[&[u8]]) -> io::Result<()> {
+    let at_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    capture.write(frames.iter().map(|frame| Packet { at_ns, direction, frame, comment: "", lost_before: 0 }))
 }
 
 impl Way {

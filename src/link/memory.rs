@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Frames, Link};
+use super::frames::Frames;
+use super::{Link, Received};
 
 /// One end of the cable. A clone is the same end, for who comes after: two that receive at once share the frames out.
 #[derive(Clone, Debug)]
@@ -21,6 +22,7 @@ pub struct MemoryLink {
     mtu: u16,
     inbox: Arc<Queue>,
     outbox: Arc<Queue>,
+    frames: Frames,
 }
 
 /// Two ends that lead to each other, with a room of `queue_frames` in each direction, for IP packets of up to `mtu`
@@ -32,6 +34,7 @@ pub fn memory_pair(mtu: u16, queue_frames: usize) -> io::Result<(MemoryLink, Mem
         mtu,
         inbox: Arc::clone(inbox),
         outbox: Arc::clone(outbox),
+        frames: Frames::new(mtu),
     };
     Ok((end(1, &back, &there), end(2, &there, &back)))
 }
@@ -45,7 +48,9 @@ impl Link for MemoryLink {
         self.mtu
     }
 
-    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
+    fn receive(&mut self) -> io::Result<Received<'_>> {
+        let frames = &mut self.frames;
+        frames.clear();
         let mut waiting = self.inbox.frames();
         while !frames.is_full() {
             let Some(frame) = waiting.pop_front() else {
@@ -61,7 +66,7 @@ impl Link for MemoryLink {
             // Nothing to read is the ordinary case: the descriptor was not readable before either.
             let _ = self.inbox.waiting.read();
         }
-        Ok(())
+        Ok(frames.lend())
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
@@ -117,12 +122,9 @@ mod tests {
         for number in 0..100u8 {
             assert!(here.send(&[number; 60]).expect("memory does not fail"));
         }
-        let mut frames = Frames::new(1500);
-        there.receive(&mut frames).expect("memory does not fail");
-        assert_eq!(frames.iter().count(), Frames::MAX);
+        assert_eq!(there.receive().expect("memory does not fail").len(), Received::MAX);
         assert!(is_readable(&there), "36 frames are left");
-        frames.clear();
-        there.receive(&mut frames).expect("memory does not fail");
+        let frames = there.receive().expect("memory does not fail");
         assert!(frames.iter().map(|frame| frame[0]).eq(64..100));
         assert!(!is_readable(&there));
         assert!(!is_readable(&here), "nothing was sent this way");
@@ -134,9 +136,7 @@ mod tests {
         assert!(here.send(b"one").expect("memory does not fail"));
         assert!(here.send(b"two").expect("memory does not fail"));
         assert!(!here.send(b"three").expect("memory does not fail"));
-        let mut frames = Frames::new(1500);
-        there.receive(&mut frames).expect("memory does not fail");
-        assert_eq!(frames.iter().count(), 2);
+        assert_eq!(there.receive().expect("memory does not fail").len(), 2);
         assert!(here.send(b"three").expect("memory does not fail"));
     }
 }

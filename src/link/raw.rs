@@ -25,9 +25,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
+use super::frames::Frames;
 use super::interface::{InterfaceError, ethernet_address, is_ethernet, is_up, mtu};
 use super::tap::mac_across_from;
-use super::{Frames, Link, offload, packet_socket};
+use super::{Link, Received, offload, packet_socket};
 
 /// A packet socket on one interface.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Raw {
     mtu: u16,
     /// The interface is down: the kernel does not tell when it is deleted then.
     is_down: bool,
+    frames: Frames,
     frames_lost: u64,
     /// What the socket had no room for, as far as it was asked.
     frames_dropped: Cell<u64>,
@@ -88,6 +90,7 @@ impl Raw {
             mac,
             mtu,
             is_down: false,
+            frames: Frames::with_room(mtu, FRAME_BYTES_MAX),
             frames_lost: 0,
             frames_dropped: Cell::new(0),
         })
@@ -121,17 +124,14 @@ impl Link for Raw {
         self.mtu
     }
 
-    fn frame_bytes_max(&self) -> usize {
-        FRAME_BYTES_MAX.max(usize::from(self.mtu) + 32)
-    }
-
-    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
+    fn receive(&mut self) -> io::Result<Received<'_>> {
         if self.is_down {
             self.look()?;
         }
-        while !frames.is_full() {
+        self.frames.clear();
+        while !self.frames.is_full() {
             let mut header = [0; offload::HEADER_BYTES];
-            let buffer = frames.next_buffer();
+            let buffer = self.frames.next_buffer();
             let room_bytes = header.len() + buffer.len();
             let parts = &mut [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
             match self.socket.read_vectored(parts) {
@@ -140,7 +140,7 @@ impl Link for Raw {
                     // The kernel cuts a frame that does not fit and does not say so.
                     let is_whole = bytes < room_bytes && offload::complete(&header, &mut buffer[..frame_bytes]).is_ok();
                     if is_whole {
-                        frames.push_written(frame_bytes);
+                        self.frames.push_written(frame_bytes);
                     } else {
                         self.frames_lost += 1;
                     }
@@ -148,16 +148,16 @@ impl Link for Raw {
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINTR) => {}
                     Some(Errno::ENETDOWN) => self.look()?,
-                    Some(Errno::EAGAIN) => return Ok(()),
+                    Some(Errno::EAGAIN) => break,
                     // EINVAL: the header has no words for the frame, which the kernel has dropped.
                     _ => {
                         self.frames_lost += 1;
-                        return Ok(());
+                        break;
                     }
                 },
             }
         }
-        Ok(())
+        Ok(self.frames.lend())
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {

@@ -15,8 +15,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::frames::Frames;
 use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu, raise_queue_frames};
-use super::{Frames, Link};
+use super::{Link, Received};
 
 /// A TAP interface that this process is attached to.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Tap {
     name: String,
     mac: [u8; 6],
     mtu: u16,
+    frames: Frames,
     frames_lost: u64,
 }
 
@@ -80,7 +82,8 @@ impl Tap {
         // The interface's queue is all the room that a burst has. Whoever may not raise it has more frames sent again.
         let _ = raise_queue_frames(name, QUEUE_FRAMES);
         let mac = mac_across_from(ethernet_address(name)?);
-        Ok(Tap { device, name: name.to_owned(), mac, mtu: mtu(name)?, frames_lost: 0 })
+        let mtu = mtu(name)?;
+        Ok(Tap { device, name: name.to_owned(), mac, mtu, frames: Frames::new(mtu), frames_lost: 0 })
     }
 
     /// Whether the interface stays when this process ends.
@@ -120,22 +123,23 @@ impl Link for Tap {
         self.mtu
     }
 
-    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
-        while !frames.is_full() {
-            let buffer = frames.next_buffer();
+    fn receive(&mut self) -> io::Result<Received<'_>> {
+        self.frames.clear();
+        while !self.frames.is_full() {
+            let buffer = self.frames.next_buffer();
             let room_bytes = buffer.len();
             match self.device.read(buffer) {
                 // The kernel cuts a frame that does not fit and does not say so.
                 Ok(bytes) if bytes >= room_bytes => self.frames_lost += 1,
-                Ok(bytes) => frames.push_written(bytes),
+                Ok(bytes) => self.frames.push_written(bytes),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EBADFD) => return Err(self.gone()),
                     Some(Errno::EINTR) => {}
-                    _ => return Ok(()),
+                    _ => break,
                 },
             }
         }
-        Ok(())
+        Ok(self.frames.lend())
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {

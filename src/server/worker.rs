@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use crate::link::{Frames, Link};
+use crate::link::Link;
 use crate::shard::{Notice, Push, Service, Shard, Time};
 
 use super::capture::Recorder;
@@ -37,7 +37,6 @@ pub(super) struct Worker {
     clock: Clock,
     shared: Arc<Shared>,
     notices: Option<Sender<Notice>>,
-    frames: Frames,
     requests: Vec<Request>,
     desk: Desk,
     drain: Option<Drain>,
@@ -72,7 +71,6 @@ impl Worker {
         recorder: Option<Recorder>,
         teller: Option<Teller>,
     ) -> Worker {
-        let frames = Frames::with_room(link.mtu(), link.frame_bytes_max());
         shard.set_tracing(recorder.is_some());
         Worker {
             shard,
@@ -80,7 +78,6 @@ impl Worker {
             clock,
             shared,
             notices,
-            frames,
             requests: Vec::with_capacity(BATCH_MAX),
             desk: Desk::new(teller),
             drain: None,
@@ -144,21 +141,16 @@ impl Worker {
     fn pass(&mut self) -> Result<Pass, ServerError> {
         self.passes += 1;
         let now = self.clock.now();
-        self.frames.clear();
+        let mut has_frames = false;
         // What a full link has not taken is bounded by taking no more in.
         if self.shard.waiting_bytes() < WAITING_BYTES_MAX {
-            self.link.receive(&mut self.frames).map_err(ServerError::Link)?;
-        }
-        if !self.frames.is_empty() {
-            let mut slices: [&[u8]; Frames::MAX] = [&[]; Frames::MAX];
-            let mut count = 0;
-            for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
-                *slice = frame;
-                count += 1;
+            let frames = self.link.receive().map_err(ServerError::Link)?;
+            has_frames = !frames.is_empty();
+            if has_frames {
+                self.shard.receive(now, &frames);
             }
-            self.shard.receive(now, &slices[..count]);
-            if let Some(recorder) = &mut self.recorder {
-                recorder.received(&mut self.shard, self.frames.iter());
+            if let (Some(recorder), true) = (&mut self.recorder, has_frames) {
+                recorder.received(&mut self.shard, frames.iter().copied());
             }
         }
         let has_requests = self.take_requests(now);
@@ -168,7 +160,7 @@ impl Worker {
             self.shard.tick(now);
         }
         self.let_out(now)?;
-        let is_busy = has_requests || has_asks || is_due || !self.frames.is_empty();
+        let is_busy = has_requests || has_asks || is_due || has_frames;
         Ok(if is_busy { Pass::Busy } else { Pass::Quiet })
     }
 
@@ -252,6 +244,7 @@ impl Worker {
                 false
             }
         });
+        failure = failure.or(link.flush().err());
         if let Some(recorder) = recorder {
             recorder.hand_over();
         }

@@ -9,7 +9,7 @@ use std::thread;
 
 use crossbeam::channel::RecvTimeoutError;
 use holdline::flows::{Capacity, Storage};
-use holdline::link::{Frames, Link, Raw, Tap, interface, veth};
+use holdline::link::{Link, Raw, Received, Tap, interface, veth};
 use holdline::server::{Options, Server, ServerError};
 use holdline::service::Echo;
 use holdline::shard::Config;
@@ -45,23 +45,23 @@ impl Link for Watched {
         self.raw.mtu()
     }
 
-    fn frame_bytes_max(&self) -> usize {
-        self.raw.frame_bytes_max()
-    }
-
-    fn receive(&mut self, frames: &mut Frames) -> io::Result<()> {
-        self.raw.receive(frames)?;
-        let wire_bytes = usize::from(self.raw.mtu()) + 14;
+    fn receive(&mut self) -> io::Result<Received<'_>> {
+        let (mac, wire_bytes) = (self.raw.mac(), usize::from(self.raw.mtu()) + 14);
+        let frames = self.raw.receive()?;
         let large = frames.iter().filter(|frame| frame.len() > wire_bytes).count();
         self.frames_large.fetch_add(large as u64, Ordering::Relaxed);
         let is_for_all = |frame: &[u8]| frame[..6] == [0xff; 6] || frame[..2] == [0x33; 2];
-        let foreign = frames.iter().filter(|frame| frame[..6] != self.raw.mac() && !is_for_all(frame));
+        let foreign = frames.iter().filter(|frame| frame[..6] != mac && !is_for_all(frame));
         assert_eq!(foreign.count(), 0, "only what is for us is received");
-        Ok(())
+        Ok(frames)
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
         self.raw.send(frame)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.raw.flush()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use holdline::link::{Frames, Link, MemoryLink};
+use holdline::link::{Link, MemoryLink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -28,7 +28,7 @@ pub struct Peer {
 impl Peer {
     /// With the address 10.0.0.1/24.
     pub fn new(link: MemoryLink) -> Peer {
-        let mut cable = Cable { arrived: VecDeque::new(), frames: Frames::new(link.mtu()), link };
+        let mut cable = Cable { arrived: VecDeque::new(), link };
         let address = HardwareAddress::Ethernet(EthernetAddress(cable.link.mac()));
         let mut interface = Interface::new(Config::new(address), &mut cable, PeerInstant::ZERO);
         interface.update_ip_addrs(|addresses| {
@@ -126,7 +126,6 @@ impl Peer {
 /// The cable's end as smoltcp wants it.
 struct Cable {
     link: MemoryLink,
-    frames: Frames,
     arrived: VecDeque<Vec<u8>>,
 }
 
@@ -136,9 +135,8 @@ impl Device for Cable {
 
     fn receive(&mut self, _now: PeerInstant) -> Option<(Arrived, Leaving<'_>)> {
         if self.arrived.is_empty() {
-            self.frames.clear();
-            self.link.receive(&mut self.frames).expect("memory does not fail");
-            self.arrived.extend(self.frames.iter().map(<[u8]>::to_vec));
+            let frames = self.link.receive().expect("memory does not fail");
+            self.arrived.extend(frames.iter().map(|frame| frame.to_vec()));
         }
         let frame = self.arrived.pop_front()?;
         Some((Arrived(frame), Leaving(&mut self.link)))

@@ -99,7 +99,7 @@ fn known_sizes() -> Vec<(&'static str, usize)> {
         ("a connection's record, in bytes", size_of::<holdline::tcp::Flow>()),
         ("an active block, in bytes", size_of::<holdline::tcp::Active>()),
         ("a repair block, in bytes", size_of::<holdline::tcp::Repair>()),
-        ("frames in a batch, at most", holdline::link::Frames::MAX),
+        ("frames in a batch, at most", holdline::link::Received::MAX),
         ("receive window of a connection, in bytes", config.window_bytes as usize),
         ("send queue of a connection, in bytes", config.send_queue_bytes as usize),
         ("half-open connections, at most", config.half_open_max as usize),

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use holdline::link::{Frames, Link};
+use holdline::link::Link;
 use holdline::server::Clock;
 use holdline::shard::{CloseHow, Config, ConnectError, Notice, Push, Rule, Shard, Storage, Ticket, Time};
 use nix::errno::Errno;
@@ -58,7 +58,6 @@ pub struct Drive {
     shard: Shard<Clients>,
     link: Box<dyn Link>,
     clock: Clock,
-    frames: Frames,
     addresses: Vec<IpAddr>,
     to: SocketAddr,
     clients: u32,
@@ -94,7 +93,6 @@ impl Drive {
         shard.refuse_new();
         Ok(Drive {
             before,
-            frames: Frames::with_room(link.mtu(), link.frame_bytes_max()),
             shard,
             link,
             clock,
@@ -240,9 +238,7 @@ impl Drive {
     /// Takes in what has arrived and lets out what is ready; sleeps a little where there was neither.
     fn pass(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         let now = self.now();
-        self.frames.clear();
-        self.link.receive(&mut self.frames)?;
-        let frames: Vec<&[u8]> = self.frames.iter().collect();
+        let frames = self.link.receive()?;
         let is_quiet = frames.is_empty();
         self.shard.receive(now, &frames);
         if self.shard.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -256,7 +252,7 @@ impl Drive {
             })
         });
         self.shard.drain_notices(drop);
-        if let Some(error) = failure {
+        if let Some(error) = failure.or(self.link.flush().err()) {
             return Err(format!("the link failed: {error}").into());
         }
         if is_quiet {

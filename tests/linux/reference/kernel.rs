@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, Tc
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use holdline::link::{Frames, Link, Raw, interface, veth};
+use holdline::link::{Link, Raw, interface, veth};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -71,7 +71,6 @@ pub struct Kernel {
     family: Family,
     wire: Raw,
     server_mac: [u8; 6],
-    frames: Frames,
     listeners: Vec<TcpListener>,
     streams: HashMap<u16, TcpStream>,
     pings: u16,
@@ -106,11 +105,10 @@ impl Kernel {
         };
         route::replace("kernel", (anywhere, 0), Some(on_wire(CLIENT)), on_wire(SERVER));
         let wire = Raw::open("wire").expect("root may");
-        let frames = Frames::with_room(wire.mtu(), wire.frame_bytes_max());
         let server_mac = interface::ethernet_address("kernel").expect("it has one");
         let small = Some(SMALL_BUFFER_BYTES);
         let listeners = vec![listener(on_wire(SERVER), PORT, None), listener(on_wire(SERVER), PORT_SMALL, small)];
-        let mut kernel = Kernel { family, wire, server_mac, frames, listeners, streams: HashMap::new(), pings: 0 };
+        let mut kernel = Kernel { family, wire, server_mac, listeners, streams: HashMap::new(), pings: 0 };
         // The interface may still be on its way up.
         kernel.await_ping(&mut Vec::new());
         kernel
@@ -120,9 +118,8 @@ impl Kernel {
     fn receive(&mut self, came: &mut Vec<Vec<u8>>) -> bool {
         let ends = self.ends(0, 0);
         let mut is_back = false;
-        self.frames.clear();
-        self.wire.receive(&mut self.frames).expect("the wire is there");
-        let received: Vec<Vec<u8>> = self.frames.iter().filter_map(|frame| self.family.coming(frame)).collect();
+        let frames = self.wire.receive().expect("the wire is there");
+        let received: Vec<Vec<u8>> = frames.iter().filter_map(|frame| self.family.coming(frame)).collect();
         for frame in received {
             if let Some(arp) = arp_answer(&frame, &ends) {
                 self.inject(&arp);
@@ -191,6 +188,7 @@ impl Stack for Kernel {
     fn inject(&mut self, frame: &[u8]) {
         // A packet socket takes no frame without a whole Ethernet header; none such is crafted.
         assert!(self.wire.send(&self.family.going(frame)).expect("the wire is there"), "the wire has room");
+        self.wire.flush().expect("the wire is there");
     }
 
     fn settle(&mut self) -> Vec<Vec<u8>> {
