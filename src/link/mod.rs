@@ -1,8 +1,8 @@
 //! The outside: where frames come from and go to.
 //!
 //! A link moves whole Ethernet frames and knows nothing of TCP. It never blocks; `descriptor` is what a thread may
-//! poll to sleep until frames wait. Frames come and go in batches: `receive` lends a batch, `flush` ends one. A link loses frames like any network does and counts them; it answers an error only
-//! when it is gone for good.
+//! poll to sleep until frames wait. Frames come and go in batches: `receive` lends a batch, `flush` ends one. A link
+//! loses frames like any network does and counts them; it answers an error only when it is gone for good.
 //!
 //! Invariant: whatever happens to one frame is no error of the link.
 
@@ -37,9 +37,9 @@ pub trait Link: Send {
     /// Largest IP packet that fits into a frame, in bytes.
     fn mtu(&self) -> u16;
 
-    /// Lends what has arrived, up to 64 frames; none: nothing waits. What is lent lies where the link has it, in its own
-    /// buffer or in memory that it shares with the kernel, and stays as it is until the link is asked again, when its
-    /// room is used for other frames. A frame may be larger than the MTU where a link hands on what the kernel has
+    /// Lends what has arrived, up to 64 frames; none: nothing waits. What is lent lies where the link has it, in its
+    /// own buffer or in memory that it shares with the kernel, and stays as it is until the link is asked again, when
+    /// its room is used for other frames. A frame may be larger than the MTU where a link hands on what the kernel has
     /// joined, or not cut yet: it is one TCP segment of up to 64 KB. An error: the link is gone.
     fn receive(&mut self) -> io::Result<Received<'_>>;
 
