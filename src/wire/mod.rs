@@ -14,6 +14,7 @@ mod icmp;
 mod ipv6;
 mod ndp;
 mod parse;
+mod steer;
 
 pub use arp::{ArpMessage, emit_arp};
 pub use checksum::Sum;
@@ -25,3 +26,4 @@ pub use ndp::{
     emit_solicitation,
 };
 pub use parse::{Addresses, Packet, TcpPacket, parse};
+pub use steer::{Concern, STEERING_KEY, concern, tuple_hash};
