@@ -81,7 +81,7 @@ impl<S: Service> Bench<S> {
         }
         let capacity = Capacity::for_connections(flows);
         let storage = match state {
-            Some(directory) => Storage::in_directory(directory, 0, capacity),
+            Some(directory) => Storage::in_directory(directory, capacity),
             None => Storage::in_memory(capacity),
         };
         Bench::over(flows, config, storage.expect("storage"), service)

@@ -120,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let capacity = capacity(arguments.max_connections, arguments.max_memory, beside)?;
     let storage = match &arguments.state {
-        Some(directory) => Storage::in_directory(directory, 0, capacity)?,
+        Some(directory) => Storage::in_directory(directory, capacity)?,
         None => Storage::in_memory(capacity)?,
     };
     let service: Box<dyn Service + Send> = match arguments.service {

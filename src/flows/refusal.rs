@@ -60,6 +60,32 @@ pub enum StorageError {
         /// Connections asked for.
         expected: u32,
     },
+    /// The same, of a state of several shards.
+    #[error(
+        "{path} was made for {found} connections in each shard and {expected} were asked for; start with the \
+         --max-connections that it was made with, or remove it and lose its connections"
+    )]
+    ShardCapacity {
+        /// The directory.
+        path: PathBuf,
+        /// Connections that each shard was made for.
+        found: u32,
+        /// Connections asked for.
+        expected: u32,
+    },
+    /// It was made for another number of shards.
+    #[error(
+        "{path} was made for {found} shards and {expected} were asked for; start with --shards {found}, or remove the \
+         state and lose its connections"
+    )]
+    Shards {
+        /// The directory.
+        path: PathBuf,
+        /// How many it has.
+        found: u32,
+        /// How many were asked for.
+        expected: u32,
+    },
     /// A file is missing or has the wrong length.
     #[error(
         "{path} has {found} bytes instead of {expected}: it was truncated or is not whole; \

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! DIR/shard-0/   head  flows  actives  repairs  peers  spans  blocks  next-hops  attachments  keys  jobs  log
+//! DIR/shard-1/   the same, where the state has several shards; each head says how many
 //! ```
 //!
 //! Invariant: while a storage is open its directory is locked, so no second process writes to it.
@@ -31,6 +32,9 @@ pub struct Head {
     version: u32,
     layout: u32,
     capacity: Capacity,
+    /// Which shard this is, and of how many.
+    shard: u32,
+    shards: u32,
     /// When the state was made, in microseconds since 1970.
     pub made_at_us: u64,
     /// How often it was started.
@@ -60,7 +64,7 @@ pub struct Head {
 const HEAD: &str = "head";
 const FLOWS: &str = "flows";
 const MAGIC: [u8; 8] = *b"holdline";
-const VERSION: u32 = 8;
+const VERSION: u32 = 9;
 /// The sizes that decide the layout, in one number.
 const LAYOUT: u32 = (size_of::<Flow>() + 1_000 * size_of::<Active>() + 10_000 * size_of::<Repair>()) as u32
     + (1_000_000 * size_of::<Span>() + size_of::<Head>() + 1_000_000 * size_of::<LoggedLine>()) as u32;
@@ -120,20 +124,49 @@ impl Storage {
     pub fn in_memory(capacity: Capacity) -> Result<Storage, StorageError> {
         let mut storage = Storage::at(&Place::Memory, capacity)?;
         storage.log = None;
-        storage.head.records_mut()[0] = Head::new(capacity);
+        storage.head.records_mut()[0] = Head::new(capacity, (0, 0));
         Ok(storage)
     }
 
     /// Memory with a log as in a directory: it survives the shard that used it, as files survive a process.
     pub fn in_memory_logged(capacity: Capacity) -> Result<Storage, StorageError> {
         let mut storage = Storage::at(&Place::Memory, capacity)?;
-        storage.head.records_mut()[0] = Head::new(capacity);
+        storage.head.records_mut()[0] = Head::new(capacity, (0, 0));
         Ok(storage)
     }
 
-    /// The state of a shard in a directory, which is made if there is none. Errors say what is wrong with it.
-    pub fn in_directory(directory: &Path, shard: u8, capacity: Capacity) -> Result<Storage, StorageError> {
-        let path = directory.join(format!("shard-{shard}"));
+    /// A state of one shard in a directory, which is made if there is none. Errors say what is wrong with it.
+    pub fn in_directory(directory: &Path, capacity: Capacity) -> Result<Storage, StorageError> {
+        Storage::of_shard(directory, (0, 1), capacity)
+    }
+
+    /// The same for a state of `shards` shards, of which each has this `capacity`, in their order.
+    pub fn all_in_directory(directory: &Path, shards: u8, capacity: Capacity) -> Result<Vec<Storage>, StorageError> {
+        let mut storages = vec![Storage::of_shard(directory, (0, shards), capacity)?];
+        for shard in 1..shards {
+            // All are made before the first is started.
+            let is_missing = !shard_path(directory, shard).join(HEAD).exists();
+            if is_missing && !storages[0].is_fresh() {
+                let what = format!("shard {shard} is missing");
+                return Err(StorageError::Broken { path: directory.to_owned(), what });
+            }
+            storages.push(Storage::of_shard(directory, (shard, shards), capacity)?);
+        }
+        Ok(storages)
+    }
+
+    /// How many shards the state in a directory has; `None` where there is none that can be read.
+    pub fn shards_in(directory: &Path) -> Option<u8> {
+        let mut bytes = [0; size_of::<Head>()];
+        File::open(shard_path(directory, 0).join(HEAD)).ok()?.read_exact(&mut bytes).ok()?;
+        let head: Head = bytemuck::pod_read_unaligned(&bytes);
+        let is_ours = head.magic == MAGIC && (head.version, head.layout) == (VERSION, LAYOUT);
+        u8::try_from(head.shards).ok().filter(|shards| is_ours && *shards > 0)
+    }
+
+    /// `place`: which shard, of how many.
+    fn of_shard(directory: &Path, place: (u8, u8), capacity: Capacity) -> Result<Storage, StorageError> {
+        let path = shard_path(directory, place.0);
         fs::create_dir_all(&path).map_err(|source| StorageError::File { path: path.clone(), source })?;
         let head_path = path.join(HEAD);
         let refused = |source| StorageError::File { path: head_path.clone(), source };
@@ -145,12 +178,12 @@ impl Storage {
         if !is_new {
             let mut bytes = [0; size_of::<Head>()];
             let is_whole = head.read_exact(&mut bytes).is_ok();
-            check_head(&head_path, is_whole, &bytes, capacity)?;
+            check_head(&head_path, is_whole, &bytes, place, capacity)?;
         }
         let storage = Storage::at(&Place::Directory(&path, is_new), capacity)?;
         if is_new {
             // The head comes last: without it there is no state.
-            let mut bytes = bytemuck::bytes_of(&Head::new(capacity)).to_vec();
+            let mut bytes = bytemuck::bytes_of(&Head::new(capacity, place)).to_vec();
             bytes.resize(Arena::<Head>::file_bytes(1) as usize, 0);
             head.write_all(&bytes).map_err(refused)?;
         }
@@ -206,6 +239,21 @@ impl Storage {
         self.head().starts == 0
     }
 
+    /// A shard that says to be number `shard` of `shards` is about to start: memory takes its word, a state that was
+    /// made for another place does not.
+    pub(crate) fn enter_place(&mut self, shard: u8, shards: u8) -> Result<(), StorageError> {
+        let place = (u32::from(shard), u32::from(shards));
+        let head = self.head_mut();
+        if head.shards == 0 {
+            (head.shard, head.shards) = place;
+        }
+        if (head.shard, head.shards) == place {
+            return Ok(());
+        }
+        let what = format!("it is shard {} of {}, not {shard} of {shards}", head.shard, head.shards);
+        Err(self.broken(what))
+    }
+
     /// What there is room for.
     pub fn capacity(&self) -> Capacity {
         self.head().capacity
@@ -257,8 +305,9 @@ impl Head {
         self.capacity
     }
 
-    fn new(capacity: Capacity) -> Head {
-        Head { magic: MAGIC, version: VERSION, layout: LAYOUT, capacity, ..Head::zeroed() }
+    fn new(capacity: Capacity, (shard, shards): (u8, u8)) -> Head {
+        let (shard, shards) = (shard.into(), shards.into());
+        Head { magic: MAGIC, version: VERSION, layout: LAYOUT, capacity, shard, shards, ..Head::zeroed() }
     }
 }
 
@@ -266,7 +315,17 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-fn check_head(path: &Path, is_whole: bool, bytes: &[u8], capacity: Capacity) -> Result<(), StorageError> {
+fn shard_path(directory: &Path, shard: u8) -> PathBuf {
+    directory.join(format!("shard-{shard}"))
+}
+
+fn check_head(
+    path: &Path,
+    is_whole: bool,
+    bytes: &[u8],
+    (shard, shards): (u8, u8),
+    capacity: Capacity,
+) -> Result<(), StorageError> {
     let path = path.to_owned();
     let head: Head = bytemuck::pod_read_unaligned(bytes);
     if !is_whole || head.magic != MAGIC {
@@ -276,8 +335,19 @@ fn check_head(path: &Path, is_whole: bool, bytes: &[u8], capacity: Capacity) -> 
         let found = format!("{}.{}", head.version, head.layout);
         return Err(StorageError::Version { path, found, expected: format!("{VERSION}.{LAYOUT}") });
     }
+    if head.shards != u32::from(shards) {
+        return Err(StorageError::Shards { path, found: head.shards, expected: shards.into() });
+    }
+    if head.shard != u32::from(shard) {
+        let what = format!("it is that of shard {}", head.shard);
+        return Err(StorageError::Broken { path, what });
+    }
+    let (found, expected) = (head.capacity.flows, capacity.flows);
+    if head.capacity != capacity && shards > 1 {
+        return Err(StorageError::ShardCapacity { path, found, expected });
+    }
     if head.capacity != capacity {
-        return Err(StorageError::Capacity { path, found: head.capacity.flows, expected: capacity.flows });
+        return Err(StorageError::Capacity { path, found, expected });
     }
     Ok(())
 }

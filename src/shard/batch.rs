@@ -76,7 +76,7 @@ impl Batch {
     /// Over tables, with no batch open.
     pub(super) fn new(tables: Tables) -> Batch {
         let head = tables.storage.head();
-        let (number, starts) = (head.applied, head.starts);
+        let (number, starts, shard) = (head.applied, head.starts, u64::from(tables.config.shard));
         Batch {
             tables,
             gate: Gate::default(),
@@ -98,7 +98,7 @@ impl Batch {
             connecting: Vec::new(),
             cookies_until: Time(0),
             starved_rounds: 0,
-            service_tickets: (starts & 0x7fff) << 48,
+            service_tickets: (starts & 0x7fff) << 48 | shard << 40,
             interrupt: None,
         }
     }

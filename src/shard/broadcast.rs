@@ -24,8 +24,38 @@ const RETRY_MS: u64 = 5;
 impl<S: Service> Shard<S> {
     /// Starts a broadcast. Errors: as for a push; `ShardFull` too where so many jobs run already.
     pub fn broadcast(&mut self, now: Time, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
+        self.begin_job(now, broadcast, None, Some(now))
+    }
+
+    /// This shard's part of a broadcast over several shards, which pushes nothing before `release_job`, or a new start:
+    /// so that one that another shard refuses can be taken back whole. `id` is what the first shard has answered.
+    /// Errors: as for a broadcast.
+    pub fn hold_job(
+        &mut self,
+        now: Time,
+        broadcast: &Broadcast<'_>,
+        id: Option<JobId>,
+    ) -> Result<JobId, PushError> {
+        self.begin_job(now, broadcast, id, None)
+    }
+
+    /// Lets a broadcast go that was held.
+    pub fn release_job(&mut self, now: Time, id: JobId) {
+        let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);
+        if let Some((index, _)) = found {
+            self.batch.tables.job_times[index as usize].get_or_insert(now);
+        }
+    }
+
+    fn begin_job(
+        &mut self,
+        now: Time,
+        broadcast: &Broadcast<'_>,
+        id: Option<JobId>,
+        begins: Option<Time>,
+    ) -> Result<JobId, PushError> {
         self.batch.begin(now);
-        let result = self.batch.start_job(broadcast);
+        let result = self.batch.start_job(broadcast, id, begins);
         self.batch.commit();
         result
     }
@@ -74,7 +104,12 @@ impl<S: Service> Shard<S> {
 }
 
 impl Batch {
-    fn start_job(&mut self, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
+    fn start_job(
+        &mut self,
+        broadcast: &Broadcast<'_>,
+        id: Option<JobId>,
+        begins: Option<Time>,
+    ) -> Result<JobId, PushError> {
         let bytes = broadcast.bytes;
         if bytes.is_empty() {
             return Err(PushError::Empty);
@@ -89,7 +124,7 @@ impl Batch {
         let (index, _) = oldest.ok_or(PushError::ShardFull)?;
         let (head, tail) = self.tables.storage.payload.store_shared(bytes).ok_or(PushError::ShardFull)?;
         let mut job = Job::zeroed();
-        job.id = newest + 1;
+        job.id = id.map_or(newest + 1, |id| id.0);
         job.ticket = broadcast.ticket.0;
         job.pace_per_s = broadcast.pace_per_s;
         job.expires_s = self.expiry(broadcast.expires_in_s);
@@ -97,7 +132,7 @@ impl Batch {
         job.set_state(JobState::Running);
         job.set_prefix(broadcast.prefix);
         self.set_job(index, &job);
-        self.tables.job_times[index as usize] = Some(self.now);
+        self.tables.job_times[index as usize] = begins;
         self.tables.set_job_ticket(index as usize, job.ticket);
         Ok(JobId(job.id))
     }

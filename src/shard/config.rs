@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::steer::SHARDS_MAX;
 use super::StartError;
 use crate::flows::LOCALS_MAX;
 use crate::tcp::{CongestionControl, Ecn, PROBES_MAX, Timeouts};
@@ -23,6 +24,8 @@ const WINDOW_BYTES_MIN: u32 = 536;
 pub struct Config {
     /// Number of this shard, part of every flow id.
     pub shard: u8,
+    /// How many shards the state has, this one included; fixed when it is made.
+    pub shards: u8,
     /// Our Ethernet address.
     pub mac: [u8; 6],
     /// Largest IP packet the link takes, in bytes.
@@ -77,6 +80,7 @@ impl Config {
     pub fn new(address: impl Into<IpAddr>, prefix: u8, ports: &[u16]) -> Config {
         Config {
             shard: 0,
+            shards: 1,
             mac: [0x02, 0x68, 0x6f, 0x6c, 0x64, 0x01],
             mtu: 1500,
             addresses: vec![(address.into(), prefix)],
@@ -138,6 +142,11 @@ impl Config {
     /// Whether a shard can run with it. Errors name what is wrong.
     pub(super) fn check(&self) -> Result<(), StartError> {
         let wrong = |what: String| Err(StartError::Config(what));
+        // One that stands alone may have any number.
+        let is_one_of_them = self.shards == 1 || self.shard < self.shards;
+        if !(1..=SHARDS_MAX).contains(&self.shards) || !is_one_of_them {
+            return wrong(format!("there are 1 to {SHARDS_MAX} shards, numbered from 0; give --shards N"));
+        }
         if self.addresses.is_empty() || self.addresses.len() > LOCALS_MAX {
             return wrong(format!("a server has 1 to {LOCALS_MAX} addresses; give --address ADDR/PREFIX"));
         }

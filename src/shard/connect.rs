@@ -20,6 +20,9 @@ pub enum ConnectError {
     /// The local address is not one of ours, or of another family than the peer's.
     #[error("the local address is not one of the shard's of that family")]
     Local,
+    /// Answers to this port would come to another of the state's shards.
+    #[error("a connection from this port belongs to another shard")]
+    OtherShard,
     /// There is such a connection already.
     #[error("a connection with these addresses and ports exists")]
     InUse,
@@ -104,6 +107,9 @@ impl Batch {
     /// The key with a port that is free for it; the search begins where nobody outside can tell (RFC 6056 §3.3.3).
     fn with_port(&self, key: FlowKey) -> Result<FlowKey, ConnectError> {
         let is_free = |key: &FlowKey| self.tables.find(self.tables.hash(key), key).is_none();
+        if key.local_port != 0 && !self.tables.is_own(&key) {
+            return Err(ConnectError::OtherShard);
+        }
         if key.local_port != 0 {
             return if is_free(&key) { Ok(key) } else { Err(ConnectError::InUse) };
         }
@@ -111,7 +117,8 @@ impl Batch {
         let start = self.tables.ts_offset(&key).wrapping_add(self.number as u32);
         let port = |step: u32| EPHEMERAL_PORTS.start() + (start.wrapping_add(step) % count) as u16;
         let mut keys = (0..count).map(|step| FlowKey { local_port: port(step), ..key });
-        keys.find(|key| !self.tables.config.ports.contains(&key.local_port) && is_free(key)).ok_or(ConnectError::NoPort)
+        let is_usable = |key: &FlowKey| !self.tables.config.ports.contains(&key.local_port) && self.tables.is_own(key);
+        keys.find(|key| is_usable(key) && is_free(key)).ok_or(ConnectError::NoPort)
     }
 
     /// A next hop is known now: the SYNs that waited for it leave.

@@ -39,6 +39,7 @@ mod repairs;
 mod resume;
 mod routers;
 mod service;
+mod steer;
 mod tables;
 mod tick;
 mod trace;
@@ -53,6 +54,7 @@ pub use config::Config;
 pub use connect::ConnectError;
 pub(crate) use inspect::{Inside, Named};
 pub use service::{Context, Service};
+pub use steer::{SHARDS_MAX, Whose, whose};
 pub use trace::{RuleSet, Traced};
 pub use types::{
     ArenaUse, Broadcast, CloseHow, CommitPoint, FlowView, JobId, JobView, Notice, Push, PushError, Resumption, Stats,
@@ -86,6 +88,8 @@ pub struct Shard<S> {
     tickets: Vec<Ticket>,
     piece: Vec<u8>,
     due: Vec<u32>,
+    /// Packets that came in fragments and belong to other shards.
+    strays: Vec<(u8, Vec<u8>)>,
     arp_at: Time,
     trim_at: Time,
     /// Memory was used since the last trim.
@@ -200,6 +204,12 @@ impl<S: Service> Shard<S> {
     /// Hands out notices in order.
     pub fn drain_notices(&mut self, take: impl FnMut(Notice)) {
         self.batch.gate.take_notices(take);
+    }
+
+    /// Hands out packets that came in fragments, which are steered by their addresses alone, and that belong to another
+    /// shard now that their ports are known: each as the frame that it would have been, for that shard's `receive`.
+    pub fn drain_strays(&mut self, mut take: impl FnMut(u8, Vec<u8>)) {
+        self.strays.drain(..).for_each(|(shard, frame)| take(shard, frame));
     }
 
     /// From now on SYNs are answered by RST.

@@ -37,7 +37,7 @@ impl Batch {
         if let Some(hop) = learnt {
             self.send_waiting_syns(hop);
         }
-        if !(message.is_request && is_for_us) {
+        if !(message.is_request && is_for_us && self.tables.answers_for_all()) {
             self.tables.count(if learnt.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
             return;
         }
@@ -59,7 +59,7 @@ impl Batch {
             self.send_waiting_syns(hop);
         }
         let is_question = message.advertisement.is_none() && self.tables.is_ours(message.target.into());
-        if !is_question || self.tables.is_ours(message.source.into()) {
+        if !is_question || !self.tables.answers_for_all() || self.tables.is_ours(message.source.into()) {
             self.tables.count(if learnt.is_some() { Rule::NeighborLearns } else { Rule::NeighborIgnored });
             return;
         }

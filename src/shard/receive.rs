@@ -71,15 +71,20 @@ impl<S: Service> Shard<S> {
                 self.receive_segment(segment);
             }
         }
-        for (index, frame) in &whole {
-            self.batch.tables.trace_frame(Some(*index));
+        for (index, frame) in whole {
+            self.batch.tables.trace_frame(Some(index));
             self.receive_whole(frame);
         }
     }
 
     /// A packet that came in fragments, as one frame.
-    fn receive_whole(&mut self, frame: &[u8]) {
-        match wire::parse(frame, &self.batch.tables.config.mac) {
+    fn receive_whole(&mut self, frame: Vec<u8>) {
+        let tables = &self.batch.tables;
+        if let Some(shard) = tables.has_siblings().then(|| tables.other_owner(&frame)).flatten() {
+            self.strays.push((shard, frame));
+            return;
+        }
+        match wire::parse(&frame, &self.batch.tables.config.mac) {
             Ok(Packet::Error(error)) => self.receive_error(&error),
             parsed => {
                 if let Some(segment) = self.batch.prepare(parsed) {

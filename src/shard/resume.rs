@@ -41,6 +41,7 @@ impl<S: Service> Shard<S> {
     ) -> Result<Shard<S>, StartError> {
         config.check()?;
         let is_fresh = storage.is_fresh();
+        storage.enter_place(config.shard, config.shards)?;
         let log_end = if is_fresh {
             storage.head_mut().secret = secret;
             LogEnd::Clean
@@ -66,6 +67,7 @@ impl<S: Service> Shard<S> {
             tickets: Vec::new(),
             piece: Vec::new(),
             due: Vec::new(),
+            strays: Vec::new(),
             arp_at: now,
             trim_at: now,
             has_untrimmed: true,

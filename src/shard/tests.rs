@@ -2,6 +2,7 @@
 
 mod ipv6;
 mod requirements;
+mod siblings;
 
 use std::net::Ipv4Addr;
 

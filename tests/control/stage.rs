@@ -77,7 +77,7 @@ impl Stage {
         config.window_bytes = setting.window_bytes;
         config.report_received_bytes = 64;
         let storage = match setting.is_kept {
-            true => Storage::in_directory(&self.directory.path().join("state"), 0, setting.capacity),
+            true => Storage::in_directory(&self.directory.path().join("state"), setting.capacity),
             false => Storage::in_memory(setting.capacity),
         };
         let control = ControlOptions {

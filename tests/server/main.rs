@@ -176,7 +176,7 @@ fn a_stopped_server_leaves_connections_to_the_next() {
     let directory = tempfile::tempdir().expect("a directory");
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let begin = || {
-        let storage = Storage::in_directory(directory.path(), 0, capacity()).expect("a state");
+        let storage = Storage::in_directory(directory.path(), capacity()).expect("a state");
         Server::start(config(), storage, Box::new(ours.clone()), Box::new(Hold), Options::default()).expect("it starts")
     };
     let mut peer = Peer::new(theirs);
