@@ -1,7 +1,8 @@
 //! TAP: a virtual Ethernet interface whose other end is the kernel (`/dev/net/tun`).
 //!
 //! Comes in: the frames that the kernel sends out of the interface. Goes out: frames that the kernel receives there.
-//! One frame is one read or one write; nothing here ever waits. A persistent TAP keeps its address and routes while
+//! One frame is one read or one write; nothing here ever waits. A TAP of several queues is as many links; the answers
+//! to what a flow sends over one of them come back over the same. A persistent TAP keeps its address and routes while
 //! no process is attached to it, which is what lets connections outlive the process.
 //!
 //! Invariant: our Ethernet address is not the interface's. The interface's is the kernel's side of the cable, ours is
@@ -10,7 +11,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -28,6 +31,15 @@ pub struct Tap {
     mtu: u16,
     frames: Frames,
     frames_lost: u64,
+    /// The first of several queues keeps other processes away.
+    _lock: Option<UnixListener>,
+}
+
+/// Which queue of a TAP one is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Only,
+    OneOfMany,
 }
 
 /// Why a TAP could not be attached to. Each says in one sentence what to do about it.
@@ -49,8 +61,22 @@ pub enum TapError {
     #[error("another process is attached to the TAP {0}: stop it, or take another name")]
     Busy(String),
     /// There is such an interface, but it is not a TAP that can be used so.
-    #[error("the interface {0} is no single-queue TAP: delete it with `ip link delete {0}`, or take another name")]
+    #[error("the interface {0} is no TAP: delete it with `ip link delete {0}`, or take another name")]
     NotTap(String),
+    /// It has one queue only, or cannot have so many.
+    #[error(
+        "the TAP {name} cannot have {queues} queues: delete it with `ip link delete {name}` and make it anew with \
+         `ip tuntap add dev {name} mode tap multi_queue`, or take fewer --workers"
+    )]
+    Queues {
+        /// The interface.
+        name: String,
+        /// How many were asked for.
+        queues: usize,
+    },
+    /// It has as many queues as it can.
+    #[error("the TAP {0} has as many queues as it can: take fewer --workers")]
+    TooMany(String),
     /// The interface's name or size is out of range.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
@@ -68,6 +94,27 @@ impl Tap {
     /// Attaches to the TAP `name`, made beforehand or made now; what is made now vanishes with the process unless
     /// [`Tap::set_persistent`] is called. The interface still has to be brought up.
     pub fn open(name: &str) -> Result<Tap, TapError> {
+        match Tap::attach(name, Queue::Only, None) {
+            // One that was made for several queues can be used with one, too.
+            Err(TapError::NotTap(_)) => Tap::attach(name, Queue::OneOfMany, Some(lock(name)?)),
+            outcome => outcome,
+        }
+    }
+
+    /// Attaches to so many queues of a TAP that may have several: a link for each.
+    pub fn open_queues(name: &str, queues: usize) -> Result<Vec<Tap>, TapError> {
+        if queues == 1 {
+            return Tap::open(name).map(|tap| vec![tap]);
+        }
+        let mut lock = Some(lock(name)?);
+        let taps = (0..queues).map(|_| Tap::attach(name, Queue::OneOfMany, lock.take()));
+        taps.collect::<Result<Vec<Tap>, TapError>>().map_err(|error| match error {
+            TapError::NotTap(name) | TapError::TooMany(name) => TapError::Queues { name, queues },
+            other => other,
+        })
+    }
+
+    fn attach(name: &str, queue: Queue, lock: Option<UnixListener>) -> Result<Tap, TapError> {
         let mut request = InterfaceRequest::new(name)?;
         let device = OpenOptions::new()
             .read(true)
@@ -75,7 +122,8 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK)
             .open(DEVICE)
             .map_err(|error| device_error(name, error))?;
-        request.set_flags((libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short);
+        let several = if queue == Queue::OneOfMany { libc::IFF_MULTI_QUEUE } else { 0 };
+        request.set_flags((libc::IFF_TAP | libc::IFF_NO_PI | several) as libc::c_short);
         // SAFETY: the kernel reads and writes one `ifreq`, which the request is and which lives across the call.
         let answer = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) };
         Errno::result(answer).map_err(|errno| attach_error(name, errno))?;
@@ -83,7 +131,8 @@ impl Tap {
         let _ = raise_queue_frames(name, QUEUE_FRAMES);
         let mac = mac_across_from(ethernet_address(name)?);
         let mtu = mtu(name)?;
-        Ok(Tap { device, name: name.to_owned(), mac, mtu, frames: Frames::new(mtu), frames_lost: 0 })
+        let frames = Frames::new(mtu);
+        Ok(Tap { device, name: name.to_owned(), mac, mtu, frames, frames_lost: 0, _lock: lock })
     }
 
     /// Whether the interface stays when this process ends.
@@ -180,6 +229,17 @@ pub(super) fn mac_across_from(kernel_side: [u8; 6]) -> [u8; 6] {
     [0x02, a, b, c, d, e]
 }
 
+/// Whoever attaches to one queue of several gets a part of the frames, and the kernel lets everybody: so a name is
+/// taken that belongs to the network namespace, as the interface does, and is free again when its process has ended.
+fn lock(name: &str) -> Result<UnixListener, TapError> {
+    let system = |source| TapError::System { name: name.to_owned(), source };
+    let address = SocketAddr::from_abstract_name(format!("holdline-tap-{name}")).map_err(system)?;
+    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => TapError::Busy(name.to_owned()),
+        _ => system(error),
+    })
+}
+
 fn device_error(name: &str, error: io::Error) -> TapError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => TapError::NoDevice,
@@ -194,6 +254,7 @@ fn attach_error(name: &str, errno: Errno) -> TapError {
         Errno::EPERM | Errno::EACCES => TapError::NotPermitted(name),
         Errno::EBUSY => TapError::Busy(name),
         Errno::EINVAL | Errno::EEXIST => TapError::NotTap(name),
+        Errno::E2BIG => TapError::TooMany(name),
         _ => TapError::System { name, source: errno.into() },
     }
 }

@@ -105,7 +105,7 @@ fn serve_says_in_one_sentence_why_it_cannot_start() {
         assert!(busy.contains("another process is attached to the TAP served") && busy.lines().count() == 1, "{busy}");
         drop(attached);
         let wrong_kind = error(&["--link", "tap:lo", "--address", "10.78.0.2/24", "--listen", "7"]);
-        assert!(wrong_kind.contains("the interface lo is no single-queue TAP"), "{wrong_kind}");
+        assert!(wrong_kind.contains("the interface lo is no TAP"), "{wrong_kind}");
         let later = error(&["--link", "af-xdp:eth0", "--address", "10.78.0.2/24", "--listen", "7"]);
         assert!(later.contains("a link is tap:NAME or raw:IFACE"), "{later}");
         let file = std::env::temp_dir().join(format!("holdline-no-directory-{}", std::process::id()));
