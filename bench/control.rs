@@ -138,7 +138,7 @@ fn main() {
     let socket = directory.path().join("control");
     let (ours, theirs) = memory_pair(1500, 4_096).expect("two eventfds");
     let server = start(&socket, ours);
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flows = open(&mut peer, &server);
     let (has_ended, pushed) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {

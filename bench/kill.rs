@@ -15,7 +15,7 @@ fn main() {
     let kills = u32::try_from(numbers.next().unwrap_or(50)).expect("fewer kills than 2^32");
     let seed = numbers.next().unwrap_or(1);
     support::in_namespace("kill", || {
-        if let Some(figures) = kill::kill_again_and_again(kills, 200, seed) {
+        if let Some(figures) = kill::kill_again_and_again(kills, 200, seed, 1) {
             println!("{kills} kills of a server with 200 clients, seed {seed}: no connection lost, no byte wrong");
             println!("{figures:#?}");
         }

@@ -4,7 +4,7 @@
 //!           link                                   other threads
 //!            |  frames                                  | pushes
 //!            v                                          v
-//!         server: a worker, a thread that drives one shard with real time
+//!         server: workers, threads that drive shards with real time, each over a link of its own
 //!            |
 //!            v
 //!         shard (owns connections; sans-I/O)      service (the application: opened, received, delivered, closed)
@@ -20,7 +20,7 @@
 //! 2. [`flows`], where connections live: arenas of plain records in memory or in files, ids, the index, the clock hand.
 //! 3. [`wire`], bytes to values and back.
 //! 4. [`shard`], the owner: takes batches of frames, pushes and expirations, steps copies, commits, opens the gate.
-//! 5. [`link`], [`service`] and [`server`]: the outside, the application, the thread.
+//! 5. [`link`], [`service`] and [`server`]: the outside, the application, the threads.
 //! 6. [`sim`], the seeded world that tries to break it all.
 //!
 //! Invariants that every part relies on:
@@ -28,6 +28,8 @@
 //! - What belongs to a connection is plain old data named by an index, never a pointer; so it can be written to a file.
 //! - A batch is a transaction: nothing of it is let out before all of it is kept, and applying it twice is applying it
 //!   once.
+//! - A connection stays in its shard, which a fixed function of its addresses and ports names; which worker drives a
+//!   shard may change at any time. Shards share nothing.
 //! - A shard reads no clock and draws no random number: the same calls give the same bytes.
 //! - Nothing that a peer sends can make it panic, and nothing that a peer does makes it use memory without bound.
 

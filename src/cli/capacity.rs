@@ -1,4 +1,4 @@
-//! Sizes: how much memory a flag allows, and how a shard divides it.
+//! Sizes: how much memory a flag allows, and how shards divide it.
 //!
 //! What is fixed comes first: records of connections with their index. What is left goes to payload, three quarters and
 //! more, and to active blocks. Memory is touched as it is used; these are bounds.
@@ -37,6 +37,31 @@ impl Beside {
         FLOW_BYTES + attachment_bytes + if self.has_ipv6 { PEER_BYTES } else { 0 }
     }
 }
+
+/// What each of several shards gets of what all have together: its share, and a sixteenth more of connections, as these
+/// do not divide evenly. The error says what is needed.
+pub fn capacity_of_shard(
+    connections: u32,
+    memory_bytes: Option<u64>,
+    beside: Beside,
+    shards: u8,
+) -> Result<Capacity, String> {
+    if shards == 1 {
+        return capacity(connections, memory_bytes, beside);
+    }
+    let share = connections.div_ceil(shards.into());
+    let connections = share.saturating_add(share / 16 + UNEVEN_FLOWS);
+    let shard = capacity(connections, memory_bytes.map(|bytes| bytes / u64::from(shards)), beside);
+    let mut shard = shard.map_err(|error| format!("each of {shards} shards gets its part, and {error}"))?;
+    if memory_bytes.is_none() {
+        shard.blocks = (shard.blocks / u32::from(shards)).max(BLOCKS_MIN as u32);
+        shard.spans = shard.blocks * 2;
+    }
+    Ok(shard)
+}
+
+/// By how much few connections may be divided unevenly.
+const UNEVEN_FLOWS: u32 = 64;
 
 /// What so many connections get of so much memory. The error says what they need.
 pub fn capacity(connections: u32, memory_bytes: Option<u64>, beside: Beside) -> Result<Capacity, String> {
@@ -113,6 +138,23 @@ mod tests {
                 assert!(whole <= memory && whole > memory / 2, "{connections}: {whole} of {memory}");
             }
         }
+    }
+
+    #[test]
+    fn shards_divide_what_there_is() {
+        let beside = Beside::default();
+        for shards in [1, 2, 7, 128] {
+            for memory in [None, Some(8 << 30)] {
+                let shard = capacity_of_shard(1_000_000, memory, beside, shards).expect("it is enough");
+                let count = u64::from(shards);
+                let flows = u64::from(shard.flows) * count;
+                assert!((1_000_000..1_100_000).contains(&flows), "{shards}: {flows}");
+                let payload_bytes = u64::from(shard.blocks) * BLOCK_BYTES * count;
+                assert!(payload_bytes <= memory.unwrap_or(1 << 30), "{shards}: {payload_bytes}");
+            }
+        }
+        let error = capacity_of_shard(1_000_000, Some(256 << 20), beside, 64).expect_err("4 MB each");
+        assert!(error.contains("each of 64 shards") && error.contains("at least"), "{error}");
     }
 
     #[test]

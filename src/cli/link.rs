@@ -24,6 +24,16 @@ impl LinkName {
 
 /// The link, and a word where nothing can come over it yet.
 pub fn open_link(name: &LinkName, addresses: &[(IpAddr, u8)]) -> Result<Box<dyn Link>, Box<dyn std::error::Error>> {
+    let links = open_links(name, 1, addresses)?;
+    links.into_iter().next().ok_or_else(|| "a link has at least one queue".into())
+}
+
+/// The queues of a link, one for each worker, and a word where nothing can come over them yet.
+pub fn open_links(
+    name: &LinkName,
+    workers: usize,
+    addresses: &[(IpAddr, u8)],
+) -> Result<Vec<Box<dyn Link>>, Box<dyn std::error::Error>> {
     for (address, _) in addresses {
         if let Some(owner) = interface::owner_of(*address)? {
             return Err(format!(
@@ -33,15 +43,18 @@ pub fn open_link(name: &LinkName, addresses: &[(IpAddr, u8)]) -> Result<Box<dyn 
             .into());
         }
     }
-    let link: Box<dyn Link> = match name {
-        LinkName::Tap(name) => Box::new(Tap::open(name)?),
-        LinkName::Raw(name) => Box::new(Raw::open(name)?),
+    let links: Vec<Box<dyn Link>> = match name {
+        LinkName::Tap(name) => {
+            Tap::open_queues(name, workers)?.into_iter().map(|tap| Box::new(tap) as Box<dyn Link>).collect()
+        }
+        LinkName::Raw(name) if workers == 1 => vec![Box::new(Raw::open(name)?)],
+        LinkName::Raw(_) => return Err("a raw link has one queue: take --workers 1, or a TAP".into()),
     };
     let name = name.interface();
     if !interface::is_up(name)? {
         eprintln!("the interface {name} is down: bring it up with `ip link set {name} up`");
     }
-    Ok(link)
+    Ok(links)
 }
 
 /// tap:NAME or raw:IFACE.

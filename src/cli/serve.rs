@@ -1,4 +1,4 @@
-//! `holdline serve`: one shard on one link until it is told to stop.
+//! `holdline serve`: shards on one link, or on the queues of one, until it is told to stop.
 //!
 //! Comes in: flags, then signals. Goes out: one line when a state was resumed, `ready` when packets are answered, one
 //! sentence when it cannot start or its link is gone, all on standard error. SIGTERM and SIGINT: with `--state` the
@@ -27,8 +27,8 @@ use signal_hook::iterator::Signals;
 use strum::IntoEnumIterator;
 
 use super::Outcome;
-use super::capacity::{Beside, capacity, parse_size};
-use super::link::{LinkName, open_link, parse_address, parse_link};
+use super::capacity::{Beside, capacity_of_shard, parse_size};
+use super::link::{LinkName, open_links, parse_address, parse_link};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -63,6 +63,21 @@ pub struct Arguments {
     /// A directory that keeps connections while the process is away.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// How many threads serve, each on a queue of its own; more than one need a TAP that was made with `multi_queue`,
+    /// or is made now.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
+    workers: u32,
+    /// How many parts the connections are divided into, each of which one worker serves; fixed when a state is made.
+    /// Without it, what the state has, or one for each worker.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=128))]
+    shards: Option<u8>,
+    /// How long a worker that finds nothing to do looks again before it sleeps; it takes its core for that.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    spin: u32,
+    /// Pin each worker to a core, in this order, such as 2,3 or 4-7. Without it the system chooses.
+    #[arg(long, value_name = "CORES", value_parser = parse_cores)]
+    pin: Option<Cores>,
     /// A file that every frame is written to, in the format pcapng, with the rules that decided it as its comment; a
     /// file of that name is replaced.
     #[arg(long, value_name = "FILE.pcapng")]
@@ -109,24 +124,33 @@ struct Ports {
     last: u16,
 }
 
+/// Numbers of cores.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Cores(Vec<usize>);
+
 /// Serves until a signal or until the link is gone.
 pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
-    let link = open_link(&arguments.link, &arguments.addresses)?;
+    let workers = arguments.workers as usize;
+    let links = open_links(&arguments.link, workers, &arguments.addresses)?;
     let beside = Beside {
         has_attachment: arguments.service == ServiceName::Names,
         has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
     };
-    let capacity = capacity(arguments.max_connections, arguments.max_memory, beside)?;
-    let storage = match &arguments.state {
-        Some(directory) => Storage::in_directory(directory, capacity)?,
-        None => Storage::in_memory(capacity)?,
+    let known = arguments.state.as_deref().and_then(Storage::shards_in);
+    let shards = arguments.shards.or(known).unwrap_or(arguments.workers as u8);
+    let capacity = capacity_of_shard(arguments.max_connections, arguments.max_memory, beside, shards)?;
+    let storages = match &arguments.state {
+        Some(directory) => Storage::all_in_directory(directory, shards, capacity)?,
+        None => (0..shards).map(|_| Storage::in_memory(capacity)).collect::<Result<_, _>>()?,
     };
-    let service: Box<dyn Service + Send> = match arguments.service {
-        ServiceName::Echo => Box::new(Echo),
-        ServiceName::Hold => Box::new(Hold),
-        ServiceName::Names => Box::new(Names::default()),
+    let service = || -> Box<dyn Service + Send> {
+        match arguments.service {
+            ServiceName::Echo => Box::new(Echo),
+            ServiceName::Hold => Box::new(Hold),
+            ServiceName::Names => Box::new(Names::default()),
+        }
     };
     let control = ControlOptions {
         socket: arguments.control.clone(),
@@ -135,8 +159,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     let capture = arguments.capture.as_ref().map(|path| CaptureFile::create(path, arguments.link.interface()));
     let capture = capture.transpose()?;
-    let options = Options { notices_max: 0, interrupt, capture, control, ..Options::default() };
-    let server = Server::start(config(arguments), storage, link, service, options)?;
+    let (spin, cores) = (Duration::from_micros(arguments.spin.into()), arguments.pin.clone().unwrap_or_default().0);
+    let options = Options { notices_max: 0, interrupt, capture, control, spin, cores, ..Options::default() };
+    let server = Server::start_all(config(arguments), storages, links, service, options)?;
     let resumption = server.resumption();
     if !resumption.is_fresh {
         eprintln!(
@@ -221,6 +246,19 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    let wrong = "cores are numbers and ranges, such as 2,3 or 4-7";
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) if first <= last => cores.extend((first..=last).map(usize::from)),
+            _ => return Err(wrong.to_owned()),
+        }
+    }
+    Ok(Cores(cores))
+}
+
 fn parse_metrics(text: &str) -> Result<SocketAddr, String> {
     let wrong = "metrics are served on a port, such as 9100, or an address with a port, such as 10.0.0.5:9100";
     match text.parse::<u16>() {
@@ -257,6 +295,15 @@ mod tests {
         assert_eq!(parse_ports("7000-7010"), Ok(Ports { first: 7000, last: 7010 }));
         for wrong in ["", "0", "65536", "7010-7000", "7000-", "-7000", "a", "1-2-3"] {
             assert!(parse_ports(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn cores_and_ranges_are_read() {
+        assert_eq!(parse_cores("3"), Ok(Cores(vec![3])));
+        assert_eq!(parse_cores("0,4-6,2"), Ok(Cores(vec![0, 4, 5, 6, 2])));
+        for wrong in ["", ",", "1,", "a", "3-1", "-1", "1-2-3", "65536"] {
+            assert!(parse_cores(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -1,17 +1,19 @@
-//! Asks: what the control side wants to know from a worker or have done by it, each with the place for its answer.
+//! Asks: what the control side wants to know of a shard or have done by it, each with the place for its answer.
 //!
-//! Comes in: asks, through a bounded queue that the worker looks into once a pass. Goes out: answers, through one-shot
-//! channels.
+//! Comes in: asks, through a bounded queue that whoever drives the shard looks into once a pass. Goes out: answers,
+//! through one-shot channels.
 //!
 //! Invariant: an answer never waits for whoever asked. It is left in the channel, and dropped where nobody is there.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
-use crate::shard::{
-    ArenaUse, CloseHow, CloseReason, FlowId, FlowView, JobId, JobView, PushError, Rule, State, Stats, Ticket,
-};
+use crate::shard::{CloseHow, FlowId, FlowView, JobId, JobView, PushError, State, Ticket};
 
-use super::histogram::Histogram;
+use super::figures::ShardFigures;
+use super::seat::AfterDrain;
 
 /// Where one answer goes.
 #[derive(Debug)]
@@ -62,7 +64,11 @@ pub(super) enum Ask {
     /// The connections that have a name.
     Named { name: Box<[u8]>, reply: Reply<Vec<FlowId>> },
     /// A push to many.
-    Broadcast { broadcast: BroadcastAsk, ticket: Ticket, reply: Reply<Result<JobId, PushError>> },
+    Broadcast { broadcast: BroadcastAsk, reply: Reply<Result<JobId, PushError>> },
+    /// The same, held until all shards have taken their part; `id` is what the first one has answered.
+    HoldJob { broadcast: BroadcastAsk, id: Option<JobId>, reply: Reply<Result<JobId, PushError>> },
+    /// It begins.
+    ReleaseJob { job: JobId, reply: Reply<()> },
     /// How a broadcast stands.
     Job { job: JobId, reply: Reply<Option<JobView>> },
     /// The end of a broadcast; answered with how it stands then.
@@ -72,15 +78,18 @@ pub(super) enum Ask {
     /// Received bytes are to be kept from the service, or no longer.
     Pause { flow: FlowId, is_paused: bool, reply: Reply<Result<(), PushError>> },
     /// The end of all connections; answered with how many there are.
-    Drain { rate_per_s: u32, reply: Reply<u32> },
+    Drain { rate_per_s: u32, bound: Duration, after: AfterDrain, reply: Reply<u32> },
     /// The figures.
-    Figures { reply: Reply<Box<Figures>> },
+    Figures { reply: Reply<Box<ShardFigures>> },
+    /// The shard is to be driven by this worker; answered when it is.
+    Move { worker: usize, reply: Reply<()> },
 }
 
 /// What a broadcast is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BroadcastAsk {
-    pub(super) bytes: Vec<u8>,
+    pub(super) ticket: Ticket,
+    pub(super) bytes: Arc<[u8]>,
     pub(super) pace_per_s: u32,
     pub(super) prefix: Vec<u8>,
     pub(super) expires_in_s: u32,
@@ -108,58 +117,3 @@ pub(super) struct Page {
     pub(super) flows: Vec<FlowAnswer>,
     pub(super) next_slot: Option<u32>,
 }
-
-/// Everything that a worker counts.
-#[derive(Clone, Debug)]
-pub(super) struct Figures {
-    pub(super) stats: Stats,
-    pub(super) states: Vec<(State, u32)>,
-    pub(super) rules: Vec<(Rule, u64)>,
-    pub(super) memory: Vec<ArenaUse>,
-    pub(super) told: Counts,
-    pub(super) is_draining: bool,
-    pub(super) passes: u64,
-    pub(super) frames_lost: u64,
-    pub(super) notices_lost: u64,
-    pub(super) step: Histogram,
-    pub(super) delivery: Histogram,
-}
-
-impl Figures {
-    /// How often a rule decided.
-    pub(super) fn rule(&self, rule: Rule) -> u64 {
-        self.rules.iter().find(|(known, _)| *known == rule).map_or(0, |(_, count)| *count)
-    }
-}
-
-/// What became of connections and pushes since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) opened: u64,
-    pub(super) closed: [u64; CLOSE_REASONS.len()],
-    pub(super) delivered: u64,
-    pub(super) expired: u64,
-    pub(super) undelivered: u64,
-}
-
-impl Counts {
-    /// Where a reason is counted.
-    pub(super) fn place_of(reason: CloseReason) -> usize {
-        CLOSE_REASONS.iter().position(|(known, _)| *known == reason).unwrap_or(0)
-    }
-}
-
-/// Reasons as readers see them.
-pub(super) const CLOSE_REASONS: [(CloseReason, &str); 11] = [
-    (CloseReason::BothClosed, "both-closed"),
-    (CloseReason::PeerReset, "peer-reset"),
-    (CloseReason::Aborted, "aborted"),
-    (CloseReason::TimedOut, "timed-out"),
-    (CloseReason::HandshakeFailed, "handshake-failed"),
-    (CloseReason::PeerNeverClosed, "peer-never-closed"),
-    (CloseReason::KeepaliveTimedOut, "keepalive-timed-out"),
-    (CloseReason::IdleTimedOut, "idle-timed-out"),
-    (CloseReason::DataAfterClose, "data-after-close"),
-    (CloseReason::Refused, "refused"),
-    (CloseReason::Unreachable, "unreachable"),
-];

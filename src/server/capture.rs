@@ -1,7 +1,7 @@
-//! Recorder: the frames of a worker on their way into a capture file.
+//! Recorder: the frames of shards on their way into a capture file.
 //!
-//! Comes in, from the worker: what it has received and sent, with the rules that its shard traced. Goes out, in a
-//! thread of its own: packets in a capture file, each with its rules as the comment and the wall clock's time.
+//! Comes in, from each shard's worker: what it has received and sent, with the rules that the shard traced. Goes out,
+//! in a thread of its own: packets in a capture file, each with its rules as the comment and the wall clock's time.
 //!
 //! Invariant: the worker never waits for a disk. What the writer cannot take in time, or the disk not at all, is
 //! missing in the file; it is counted, said once, said again at the end, and noted in the file where it goes on.
@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,16 +24,25 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How many bunches may.
 const WAITING_BUNCHES_MAX: usize = 4_096;
 
-/// The worker's end.
+/// Who writes, and the way there.
+pub(super) struct Recording {
+    bunches: Sender<Bunch>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Frames that shards which are gone have not brought there.
+    lost: Arc<AtomicU64>,
+    writer: JoinHandle<u64>,
+}
+
+/// A shard's end.
 pub(super) struct Recorder {
     bunch: Bunch,
     /// What the shard has made and not handed out yet: the rules that caused it.
     causes: VecDeque<RuleSet>,
     bunches: Sender<Bunch>,
     waiting_bytes: Arc<AtomicUsize>,
-    writer: JoinHandle<u64>,
     /// Frames that did not reach the writer since the last that did.
     lost: u64,
+    lost_at_end: Arc<AtomicU64>,
 }
 
 /// The frames of one pass.
@@ -53,17 +62,41 @@ struct Noted {
     rules: RuleSet,
 }
 
-impl Recorder {
+impl Recording {
     /// Starts the writer. Fails where the system has no thread.
-    pub fn start(file: CaptureFile) -> io::Result<Recorder> {
+    pub fn start(file: CaptureFile) -> io::Result<Recording> {
         let (bunches, waiting) = bounded(WAITING_BUNCHES_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let taken_bytes = Arc::clone(&waiting_bytes);
         let writer = std::thread::Builder::new().name("capture".to_owned());
         let writer = writer.spawn(move || Writer { file, lost: 0, lost_in_all: 0 }.run(&waiting, &taken_bytes))?;
-        Ok(Recorder { bunch: Bunch::default(), causes: VecDeque::new(), bunches, waiting_bytes, writer, lost: 0 })
+        Ok(Recording { bunches, waiting_bytes, lost: Arc::default(), writer })
     }
 
+    /// An end for one more shard.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            bunch: Bunch::default(),
+            causes: VecDeque::new(),
+            bunches: self.bunches.clone(),
+            waiting_bytes: Arc::clone(&self.waiting_bytes),
+            lost: 0,
+            lost_at_end: Arc::clone(&self.lost),
+        }
+    }
+
+    /// Waits until all is written; every other end must be gone. Returns how many frames are missing in the file.
+    pub fn finish(self) -> u64 {
+        drop(self.bunches);
+        let lost = self.lost.load(Ordering::Relaxed) + self.writer.join().unwrap_or(0);
+        if lost > 0 {
+            tracing::warn!("{lost} frames are missing in the capture");
+        }
+        lost
+    }
+}
+
+impl Recorder {
     /// Notes what the shard has just received.
     pub fn received<'a, S: Service>(&mut self, shard: &mut Shard<S>, frames: impl Iterator<Item = &'a [u8]>) {
         let at_ns = wall_clock_ns();
@@ -115,16 +148,12 @@ impl Recorder {
         }
         self.lost += frames;
     }
+}
 
-    /// Waits until all is written. Returns how many frames are missing in the file.
-    pub fn finish(mut self) -> u64 {
+impl Drop for Recorder {
+    fn drop(&mut self) {
         self.hand_over();
-        drop(self.bunches);
-        let lost = self.lost + self.writer.join().unwrap_or(0);
-        if lost > 0 {
-            tracing::warn!("{lost} frames are missing in the capture");
-        }
-        lost
+        self.lost_at_end.fetch_add(self.lost, Ordering::Relaxed);
     }
 }
 

@@ -19,13 +19,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Goes on with the time of `storage`; writes the time of making into one that is fresh.
-    pub fn start(storage: &mut Storage) -> Clock {
+    /// Goes on with the time of a state, which is the same for all of its shards; writes the time of making into what
+    /// is fresh.
+    pub fn start(shards: &mut [Storage]) -> Clock {
         let wall_us = wall_clock_us();
-        if storage.is_fresh() {
-            storage.set_made_at_us(wall_us);
-        }
-        Clock { base: resumed_time(wall_us, storage.made_at_us(), storage.last_time()), started: Instant::now() }
+        // A process may have died when it had started some of them.
+        let known = shards.iter().filter(|storage| !storage.is_fresh()).map(Storage::made_at_us).min();
+        let made_at_us = known.unwrap_or(wall_us);
+        shards.iter_mut().filter(|storage| storage.is_fresh()).for_each(|storage| storage.set_made_at_us(made_at_us));
+        let last = shards.iter().map(Storage::last_time).max().unwrap_or(Time(0));
+        Clock { base: resumed_time(wall_us, made_at_us, last), started: Instant::now() }
     }
 
     /// Now.

@@ -1,6 +1,6 @@
-//! The desk: where a worker answers the control side, and what it counts for it.
+//! The desk: where a shard's worker answers the control side, and what is counted for it.
 //!
-//! Comes in: asks, notices, how long a pass took. Goes out: answers; figures when they are asked for. Pushes are
+//! Comes in: asks, notices. Goes out: answers; figures when they are asked for. Pushes are
 //! answered in the order in which they were given to the shard, which tells their fates in that order.
 //!
 //! Invariant: a pass spends a bounded time here. It takes few asks, and no more after one that walks a table.
@@ -12,18 +12,19 @@ use strum::IntoEnumIterator;
 
 use crate::shard::{Broadcast, FlowId, JobState, Notice, PushError, Rule, Service, Shard, State, Ticket, Time};
 
-use super::ask::{Ask, BroadcastAsk, Counts, Figures, FlowAnswer, Outcome, Page, PushReply, Reply};
-use super::histogram::Histogram;
+use super::ask::{Ask, BroadcastAsk, FlowAnswer, Outcome, Page, PushReply, Reply};
+use super::figures::{Counts, ShardFigures};
 use super::receipts::{Receipts, Stopwatch};
+use super::seat::AfterDrain;
 use super::teller::Teller;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Desk {
+    shard: u8,
     asked: VecDeque<Asked>,
     receipts: Receipts,
     stopwatch: Stopwatch,
-    step: Histogram,
     counts: Counts,
     teller: Option<Teller>,
     is_draining: bool,
@@ -38,28 +39,21 @@ struct Asked {
     reply: Option<PushReply>,
 }
 
-/// What the worker knows and the shard does not.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings {
-    pub(super) passes: u64,
-    pub(super) frames_lost: u64,
-    pub(super) notices_lost: u64,
-}
-
-/// What the worker has to do about asks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What is to be done about an ask beside the shard.
+#[derive(Debug)]
 pub(super) enum Errand {
     None,
-    Drain { rate_per_s: u32 },
+    Drain { rate_per_s: u32, bound: Duration, after: AfterDrain },
+    Move { worker: usize, reply: Reply<()> },
 }
 
 impl Desk {
-    pub(super) fn new(teller: Option<Teller>) -> Desk {
+    pub(super) fn new(shard: u8, teller: Option<Teller>) -> Desk {
         Desk {
+            shard,
             asked: VecDeque::new(),
             receipts: Receipts::default(),
             stopwatch: Stopwatch::default(),
-            step: Histogram::default(),
             counts: Counts::default(),
             teller,
             is_draining: false,
@@ -74,11 +68,6 @@ impl Desk {
     /// New connections are refused from now on.
     pub(super) fn note_draining(&mut self) {
         self.is_draining = true;
-    }
-
-    /// A pass that had something to do took so long.
-    pub(super) fn note_step(&mut self, duration: Duration) {
-        self.step.record(duration);
     }
 
     /// Something happened.
@@ -149,12 +138,18 @@ impl Desk {
         now: Time,
         ask: Ask,
         shard: &mut Shard<S>,
-        surroundings: Surroundings,
+        worker: usize,
     ) -> (Errand, bool) {
         let mut errand = Errand::None;
         let is_long = matches!(
             ask,
-            Ask::Page { .. } | Ask::Broadcast { .. } | Ask::Figures { .. } | Ask::Named { .. } | Ask::Drain { .. }
+            Ask::Page { .. }
+                | Ask::Broadcast { .. }
+                | Ask::HoldJob { .. }
+                | Ask::Figures { .. }
+                | Ask::Named { .. }
+                | Ask::Drain { .. }
+                | Ask::Move { .. }
         );
         match ask {
             Ask::Flow { flow, reply } => reply.send(flow_answer(now, shard, flow)),
@@ -162,7 +157,12 @@ impl Desk {
                 answer_page(now, shard, from_slot, state, flows_max, reply);
             }
             Ask::Named { name, reply } => reply.send(shard.named(&name)),
-            Ask::Broadcast { broadcast, ticket, reply } => reply.send(start(now, shard, ticket, &broadcast)),
+            Ask::Broadcast { broadcast, reply } => reply.send(shard.broadcast(now, &broadcast.whole())),
+            Ask::HoldJob { broadcast, id, reply } => reply.send(shard.hold_job(now, &broadcast.whole(), id)),
+            Ask::ReleaseJob { job, reply } => {
+                shard.release_job(now, job);
+                reply.send(());
+            }
             Ask::Job { job, reply } => reply.send(shard.job(job)),
             Ask::CancelJob { job, reply } => {
                 if shard.job(job).is_some_and(|view| view.state == JobState::Running) {
@@ -173,18 +173,21 @@ impl Desk {
             Ask::Close { flow, how, reply } => reply.send(shard.close(now, flow, how)),
             Ask::Pause { flow, is_paused: true, reply } => reply.send(shard.pause(now, flow)),
             Ask::Pause { flow, is_paused: false, reply } => reply.send(shard.resume(now, flow)),
-            Ask::Drain { rate_per_s, reply } => {
-                errand = Errand::Drain { rate_per_s };
+            Ask::Drain { rate_per_s, bound, after, reply } => {
+                errand = Errand::Drain { rate_per_s, bound, after };
                 let stats = shard.stats();
                 reply.send(stats.flows);
             }
-            Ask::Figures { reply } => reply.send(Box::new(self.figures(shard, surroundings))),
+            Ask::Figures { reply } => reply.send(Box::new(self.figures(shard, worker))),
+            Ask::Move { worker, reply } => errand = Errand::Move { worker, reply },
         }
         (errand, is_long)
     }
 
-    fn figures<S: Service>(&self, shard: &Shard<S>, surroundings: Surroundings) -> Figures {
-        Figures {
+    fn figures<S: Service>(&self, shard: &Shard<S>, worker: usize) -> ShardFigures {
+        ShardFigures {
+            shard: self.shard,
+            worker,
             stats: shard.stats(),
             states: State::iter()
                 .filter(|state| *state != State::Free)
@@ -194,10 +197,6 @@ impl Desk {
             memory: shard.memory().to_vec(),
             told: self.counts,
             is_draining: self.is_draining,
-            passes: surroundings.passes,
-            frames_lost: surroundings.frames_lost,
-            notices_lost: surroundings.notices_lost,
-            step: self.step.clone(),
             delivery: self.stopwatch.figures().clone(),
         }
     }
@@ -230,15 +229,12 @@ fn answer_page<S: Service>(
     reply.send(Page { flows, next_slot });
 }
 
-fn start<S: Service>(
-    now: Time,
-    shard: &mut Shard<S>,
-    ticket: Ticket,
-    asked: &BroadcastAsk,
-) -> Result<crate::shard::JobId, PushError> {
-    let BroadcastAsk { bytes, pace_per_s, prefix, expires_in_s } = asked;
-    let broadcast = Broadcast { ticket, bytes, pace_per_s: *pace_per_s, prefix, expires_in_s: *expires_in_s };
-    shard.broadcast(now, &broadcast)
+impl BroadcastAsk {
+    fn whole(&self) -> Broadcast<'_> {
+        let BroadcastAsk { ticket, bytes, pace_per_s, prefix, expires_in_s } = self;
+        let (ticket, pace_per_s, expires_in_s) = (*ticket, *pace_per_s, *expires_in_s);
+        Broadcast { ticket, bytes, pace_per_s, prefix, expires_in_s }
+    }
 }
 
 /// Asks that one pass takes.

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::shard::{FlowId, Notice, Ticket};
 
-use super::ask::{CLOSE_REASONS, Counts};
+use super::figures::{CLOSE_REASONS, Counts};
 use super::teller::Told;
 
 /// The number of an event; written as 16 hexadecimal digits.

@@ -30,6 +30,14 @@ impl Histogram {
         self.sum_ns = self.sum_ns.saturating_add(ns);
     }
 
+    /// Adds all of another one.
+    pub(super) fn add(&mut self, other: &Histogram) {
+        let Histogram { counts, count, sum_ns } = other;
+        self.counts.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        self.count += count;
+        self.sum_ns = self.sum_ns.saturating_add(*sum_ns);
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.count

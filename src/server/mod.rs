@@ -1,21 +1,34 @@
-//! Threads and real time around a shard: the worker, the pusher, the clock, a clean stop.
+//! Threads and real time around shards: workers, the pusher, the clock, a clean stop.
 //!
-//! A `Server` is one worker thread that drives one shard over one link. Comes in: a configuration, a storage, a link
-//! and a service; pushes and closes from any thread. Goes out: frames, and notices through a bounded channel.
+//! A `Server` is as many worker threads as there are links, each of which drives some of the shards. Comes in: a
+//! configuration, storages, links and services; pushes and closes from any thread. Goes out: frames, and notices
+//! through a bounded channel.
 //!
-//! Invariant: the worker waits for the link, for pushers and for the clock, and for nobody else. A reader of notices
-//! that is slow loses notices, which are counted, and never holds a connection up.
+//! ```text
+//! link 0 --> worker 0 drives shards 0 and 2 --+   a frame that came to the wrong worker
+//! link 1 --> worker 1 drives shards 1 and 3 <-+   is left in the mailbox of its shard
+//! ```
+//!
+//! `shared` is what the threads share, `seat` a shard with what goes along when it moves to another worker.
+//!
+//! Invariant: a worker waits for its link, for what is left for it and for the clock, and for nobody else. A reader of
+//! notices that is slow loses notices, which are counted, and never holds a connection up.
 
 mod ask;
 mod capture;
 mod clock;
 mod control;
+mod cores;
 mod desk;
 mod drain;
 mod events;
+mod figures;
 mod histogram;
 mod pusher;
 mod receipts;
+mod seat;
+mod shared;
+mod start;
 mod teller;
 mod wake;
 mod worker;
@@ -27,34 +40,35 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::Receiver;
 
 use crate::link::Link;
 use crate::link::pcap::CaptureFile;
-use crate::shard::{Config, Interrupt, Notice, Resumption, Service, Shard, StartError, Stats, Storage};
+use crate::shard::{Config, Interrupt, Notice, PushError, Resumption, Service, StartError, Stats, Storage};
 
 pub use clock::Clock;
 pub use control::ControlOptions;
 pub use histogram::Histogram;
 pub use pusher::Pusher;
+pub use shared::HANDED_OVER_MAX;
 
 use ask::{Ask, Reply};
-use capture::Recorder;
+use capture::Recording;
 use control::Control;
-use pusher::Shared;
-use teller::{Teller, ToldQueue};
-use wake::Wake;
-use worker::Worker;
+use figures::{WorkerFigures, add_stats};
+use seat::AfterDrain;
+use shared::Shared;
+use worker::Remains;
 
-/// What a server is told beside its shard's configuration.
+/// What a server is told beside its shards' configuration.
 pub struct Options {
-    /// How many pushes and closes may wait for the worker.
+    /// How many pushes and closes may wait for a shard.
     pub requests_max: usize,
-    /// How many bytes those pushes may carry together.
+    /// How many bytes the pushes of all shards may carry together.
     pub waiting_bytes_max: usize,
     /// How many notices may wait for their reader. 0: nobody reads them, none are kept.
     pub notices_max: usize,
-    /// Offered every commit point of the shard, for fault injection.
+    /// Offered every commit point of every shard, for fault injection.
     pub interrupt: Option<Interrupt>,
     /// Gets every frame that is received or sent.
     pub capture: Option<CaptureFile>,
@@ -62,6 +76,10 @@ pub struct Options {
     pub control: ControlOptions,
     /// How many events may wait for the control thread.
     pub events_max: usize,
+    /// How long a worker that has nothing to do looks again before it sleeps.
+    pub spin: Duration,
+    /// The cores that workers are pinned to, in their order; empty: the system chooses.
+    pub cores: Vec<usize>,
 }
 
 impl Default for Options {
@@ -74,6 +92,8 @@ impl Default for Options {
             capture: None,
             control: ControlOptions::default(),
             events_max: 65_536,
+            spin: Duration::ZERO,
+            cores: Vec::new(),
         }
     }
 }
@@ -84,6 +104,12 @@ pub enum ServerError {
     /// The shard refused its storage or its configuration.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The links are not queues of one interface.
+    #[error("{0}")]
+    Links(&'static str),
+    /// A core that a worker cannot be pinned to.
+    #[error("{0}")]
+    Cores(String),
     /// The system had no secret, no descriptor or no thread.
     #[error("the system refused {0}: {1}")]
     System(&'static str, io::Error),
@@ -94,94 +120,86 @@ pub enum ServerError {
     #[error("the link failed: {0}")]
     Link(io::Error),
     /// A defect of holdline.
-    #[error("the worker thread panicked; what it said stands above")]
+    #[error("a worker thread panicked; what it said stands above")]
     Panicked,
 }
 
 /// What a server leaves behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
-    /// The shard's figures at the end.
+    /// The figures of all shards at the end.
     pub stats: Stats,
     /// Notices that no reader took in time.
     pub notices_lost: u64,
-    /// Frames that the link itself lost.
+    /// Frames that the links themselves lost.
     pub frames_lost: u64,
     /// Frames that are missing in the capture.
     pub frames_uncaptured: u64,
-    /// How often the worker went round; while nothing happens it does not.
+    /// How often the workers went round; while nothing happens they do not.
     pub passes: u64,
 }
 
-/// A shard that runs in a thread of its own. Dropping it stops it.
+/// Why a shard does not move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MoveError {
+    /// There is no such shard.
+    #[error("there is no such shard")]
+    NoShard,
+    /// There is no such worker.
+    #[error("there is no such worker")]
+    NoWorker,
+    /// The server has stopped, or so much is asked of the shard that this has to wait.
+    #[error("the server is stopping, or too much is asked of the shard")]
+    NotNow,
+}
+
+/// Shards that run in threads of their own. Dropping it stops them.
 pub struct Server {
     shared: Arc<Shared>,
-    worker: Option<JoinHandle<Result<Summary, ServerError>>>,
+    workers: Vec<JoinHandle<Result<Remains, ServerError>>>,
     notices: Receiver<Notice>,
     finished: Receiver<()>,
     resumption: Resumption,
     control: Option<Control>,
+    recording: Option<Recording>,
 }
 
-/// What the owner of a server wants of its worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
-    Stop,
-    Drain { rate_per_s: u32, bound: Duration },
+/// What is wanted of a worker.
+#[derive(Debug)]
+enum Order {
+    /// Its figures.
+    Figures { reply: Reply<WorkerFigures> },
 }
 
 impl Server {
-    /// Opens the shard on `storage` and starts its worker. The link's address and MTU replace those in `config`. From
-    /// the return on, packets are answered.
+    /// Opens a shard on `storage` and starts a worker for it. The link's address and MTU replace those in `config`.
+    /// From the return on, packets are answered.
     pub fn start(
-        mut config: Config,
-        mut storage: Storage,
+        config: Config,
+        storage: Storage,
         link: Box<dyn Link>,
         service: Box<dyn Service + Send>,
         options: Options,
     ) -> Result<Server, ServerError> {
-        config.mac = link.mac();
-        config.mtu = link.mtu();
-        let push_bytes_max = usize::try_from(config.send_queue_bytes).unwrap_or(usize::MAX);
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|error| ServerError::System("a secret", io::Error::other(error.to_string())))?;
-        let wake = Wake::new().map_err(|error| ServerError::System("an eventfd", error))?;
-        let clock = Clock::start(&mut storage);
-        // The shard counts the start that is being made.
-        let start_number = storage.starts() + 1;
-        let mut shard = Shard::new(config, storage, service, secret, clock.now())?;
-        shard.set_interrupt(options.interrupt);
-        let recorder = options.capture.map(Recorder::start).transpose();
-        let recorder = recorder.map_err(|error| ServerError::System("a thread", error))?;
-        let resumption = shard.resumption();
-
-        let Options { requests_max, waiting_bytes_max, notices_max, control, events_max, .. } = options;
-        let shared = Arc::new(Shared::new(wake, requests_max, waiting_bytes_max, push_bytes_max, start_number));
-        let mut teller = None;
-        let control = match control.is_wanted() {
-            true => {
-                let told = ToldQueue::new(events_max);
-                teller = Some(Teller::new(Arc::clone(&told)));
-                Some(Control::start(&control, Arc::clone(&shared), told, start_number)?)
-            }
-            false => None,
-        };
-        let (notice_sender, notices) = bounded(notices_max);
-        let (finish, finished) = bounded(0);
-        let notice_sender = (notices_max > 0).then_some(notice_sender);
-        let worker = Worker::new(shard, link, clock, Arc::clone(&shared), notice_sender, recorder, teller);
-        let worker = std::thread::Builder::new()
-            .name("worker-0".to_owned())
-            .spawn(move || {
-                let _finish = finish;
-                worker.run()
-            })
-            .map_err(|error| ServerError::System("a thread", error))?;
-        Ok(Server { shared, worker: Some(worker), notices, finished, resumption, control })
+        let mut service = Some(service);
+        let only = || service.take().expect("one shard has one service");
+        Server::start_all(config, vec![storage], vec![link], only, options)
     }
 
-    /// What the start on the storage found.
+    /// Opens a shard on each storage and starts a worker for each link, which must be queues of one interface. At first
+    /// the shards are dealt out to the workers in turns. What `config` bounds for the whole server is divided among the
+    /// shards; their numbers it need not have. `service` makes one for each shard.
+    pub fn start_all(
+        config: Config,
+        storages: Vec<Storage>,
+        links: Vec<Box<dyn Link>>,
+        service: impl FnMut() -> Box<dyn Service + Send>,
+        options: Options,
+    ) -> Result<Server, ServerError> {
+        start::start(config, storages, links, service, options)
+    }
+
+    /// What the start on the storages found, all together.
     pub fn resumption(&self) -> Resumption {
         self.resumption
     }
@@ -191,12 +209,16 @@ impl Server {
         self.control.as_ref().and_then(Control::metrics)
     }
 
-    /// How long the worker's passes took that had something to do; `None` once it has ended. Waits for the worker to
+    /// How long the passes of all workers took that had something to do; `None` once they have ended. Waits for them to
     /// answer.
     pub fn step_times(&self) -> Option<Histogram> {
-        let (reply, answer) = Reply::new();
-        self.shared.ask(Ask::Figures { reply }).ok()?;
-        answer.blocking_recv().ok().map(|figures| figures.step)
+        let mut all = Histogram::default();
+        for worker in 0..self.shared.workers() {
+            let (reply, answer) = Reply::new();
+            self.shared.order(worker, Order::Figures { reply }).ok()?;
+            all.add(&answer.blocking_recv().ok()?.step);
+        }
+        Some(all)
     }
 
     /// A way to push from any thread.
@@ -204,7 +226,7 @@ impl Server {
         Pusher::new(Arc::clone(&self.shared))
     }
 
-    /// What happens to connections and pushes, in the order in which it was committed.
+    /// What happens to connections and pushes; of each shard in the order in which it was committed.
     pub fn notices(&self) -> &Receiver<Notice> {
         &self.notices
     }
@@ -214,37 +236,85 @@ impl Server {
         self.shared.notices_lost.load(Ordering::Relaxed)
     }
 
-    /// Disconnected when the worker has ended, be it drained, stopped or failed; nothing is ever sent.
+    /// The worker that drives a shard, or is about to; `None` where there is no such shard.
+    pub fn worker_of(&self, shard: u8) -> Option<usize> {
+        (shard < self.shared.shards()).then(|| self.shared.worker_of(shard))
+    }
+
+    /// Has a shard driven by another worker from now on, with all of its connections, none of which notices. Waits
+    /// until it is.
+    pub fn move_shard(&self, shard: u8, worker: usize) -> Result<(), MoveError> {
+        if shard >= self.shared.shards() {
+            return Err(MoveError::NoShard);
+        }
+        if worker >= self.shared.workers() {
+            return Err(MoveError::NoWorker);
+        }
+        let (reply, answer) = Reply::new();
+        self.shared.ask(shard, Ask::Move { worker, reply }).map_err(|_| MoveError::NotNow)?;
+        answer.blocking_recv().map_err(|_| MoveError::NotNow)
+    }
+
+    /// Disconnected when the workers have ended, be they drained, stopped or failed; nothing is ever sent.
     pub fn finished(&self) -> &Receiver<()> {
         &self.finished
     }
 
-    /// Refuses new connections, sends a FIN to every other at `rate_per_s`, and ends the worker when none is left or
+    /// Refuses new connections, sends a FIN to every other at `rate_per_s`, and ends the workers when none is left or
     /// after `bound`. Returns at once; see [`Server::finished`].
     pub fn drain(&self, rate_per_s: u32, bound: Duration) {
-        self.order(Order::Drain { rate_per_s, bound });
+        for shard in 0..self.shared.shards() {
+            let rate_per_s = share(rate_per_s, shard, self.shared.shards());
+            // There is room as soon as the shard's worker has answered others.
+            while self.shared.ask(shard, drain_ask(rate_per_s, bound)) == Err(PushError::ShardFull) {
+                std::thread::yield_now();
+            }
+        }
     }
 
-    /// Stops the worker after the batch that it is in and leaves every connection as it is.
+    /// Stops each worker after the batch that it is in and leaves every connection as it is.
     pub fn stop(mut self) -> Result<Summary, ServerError> {
         self.end()
     }
 
-    fn order(&self, order: Order) {
-        self.shared.orders.force_push(order);
-        self.shared.wake.notify();
-    }
-
     fn end(&mut self) -> Result<Summary, ServerError> {
-        let Some(worker) = self.worker.take() else {
-            return Ok(Summary::default());
-        };
-        self.order(Order::Stop);
-        let outcome = worker.join().unwrap_or(Err(ServerError::Panicked));
-        // After the worker, so that readers are told what it did last.
+        self.shared.stop();
+        let (mut summary, mut failure, mut seats) = (Summary::default(), None, Vec::new());
+        for worker in self.workers.drain(..) {
+            match worker.join().unwrap_or(Err(ServerError::Panicked)) {
+                Ok(remains) => {
+                    seats.extend(remains.seats);
+                    summary.frames_lost += remains.frames_lost;
+                    summary.passes += remains.passes;
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        // Those that were on their way from one worker to another.
+        let posts = (0..self.shared.workers()).map(|worker| self.shared.post(worker));
+        posts.for_each(|post| seats.extend(std::iter::from_fn(|| post.arrivals.pop())));
+        seats.iter().for_each(|seat| add_stats(&mut summary.stats, &seat.stats()));
+        drop(seats);
+        // After the workers, so that readers are told what they did last.
         self.control = None;
-        outcome
+        summary.frames_uncaptured = self.recording.take().map_or(0, Recording::finish);
+        summary.notices_lost = self.notices_lost();
+        failure.map_or(Ok(summary), Err)
     }
+}
+
+/// What one of several shards has of a rate for all of them; at least 1, where that is a bound.
+fn share(rate_per_s: u32, shard: u8, shards: u8) -> u32 {
+    let (shard, shards) = (u32::from(shard), u32::from(shards));
+    let share = rate_per_s / shards + u32::from(shard < rate_per_s % shards);
+    if rate_per_s == 0 { 0 } else { share.max(1) }
+}
+
+/// The end of all connections of a shard, which is to end the server.
+fn drain_ask(rate_per_s: u32, bound: Duration) -> Ask {
+    // Nobody waits to hear how many there are.
+    let (reply, _) = Reply::new();
+    Ask::Drain { rate_per_s, bound, after: AfterDrain::End, reply }
 }
 
 impl Drop for Server {

@@ -30,12 +30,7 @@ impl<S: Service> Shard<S> {
     /// This shard's part of a broadcast over several shards, which pushes nothing before `release_job`, or a new start:
     /// so that one that another shard refuses can be taken back whole. `id` is what the first shard has answered.
     /// Errors: as for a broadcast.
-    pub fn hold_job(
-        &mut self,
-        now: Time,
-        broadcast: &Broadcast<'_>,
-        id: Option<JobId>,
-    ) -> Result<JobId, PushError> {
+    pub fn hold_job(&mut self, now: Time, broadcast: &Broadcast<'_>, id: Option<JobId>) -> Result<JobId, PushError> {
         self.begin_job(now, broadcast, id, None)
     }
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::steer::SHARDS_MAX;
 use super::StartError;
+use super::steer::SHARDS_MAX;
 use crate::flows::LOCALS_MAX;
 use crate::tcp::{CongestionControl, Ecn, PROBES_MAX, Timeouts};
 

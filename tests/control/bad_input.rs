@@ -42,6 +42,13 @@ const FLAGS: &[(&str, &str, &str, &str)] = &[
     ("serve", "--idle-timeout", "-5", "-5 is not in 1.."),
     ("serve", "--user-timeout", "0", "0 is not in 1.."),
     ("serve", "--drain-rate", "1.5", "invalid digit"),
+    ("serve", "--workers", "0", "0 is not in 1..=128"),
+    ("serve", "--workers", "129", "129 is not in 1..=128"),
+    ("serve", "--shards", "0", "0 is not in 1..=128"),
+    ("serve", "--shards", "many", "invalid digit"),
+    ("serve", "--spin", "1000001", "1000001 is not in 0..=1000000"),
+    ("serve", "--pin", "3-1", "cores are numbers and ranges"),
+    ("serve", "--pin", "first", "cores are numbers and ranges"),
     ("flows", "--limit", "many", "invalid digit"),
     ("push", "--timeout", "soon", "invalid digit"),
     ("push", "--expires", "-1", "-1 is not in 0.."),
@@ -260,9 +267,9 @@ fn every_call_refuses_parameters_and_methods_that_it_does_not_know() {
     let paths: Vec<String> = list
         .replace(" and ", ", ")
         .split(", ")
-        .map(|path| path.replace("ID", &id).replace("NAME", "a").replace("JOB", "1"))
+        .map(|path| path.replace("ID", &id).replace("NAME", "a").replace("JOB", "1").replace("SHARD", "0"))
         .collect();
-    assert_eq!(paths.len(), 12, "{paths:?}");
+    assert_eq!(paths.len(), 13, "{paths:?}");
     for path in paths {
         let answer = stage.call("PATCH", &path, b"x");
         assert_eq!(answer.status, 405, "{path}: {answer:?}");

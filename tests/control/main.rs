@@ -10,5 +10,6 @@ mod http;
 #[path = "../server/peer.rs"]
 mod peer;
 mod push;
+mod several;
 mod stage;
 mod whole;

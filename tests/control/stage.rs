@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use holdline::flows::{Capacity, Storage};
-use holdline::link::{MemoryLink, memory_pair};
+use holdline::link::{Link, MemoryLink, memory_pair};
 use holdline::server::{ControlOptions, Options, Server};
 use holdline::service::{Names, Service};
 use holdline::shard::Config;
@@ -24,6 +24,8 @@ pub struct Setting {
     pub service: fn() -> Box<dyn Service + Send>,
     pub events_max: usize,
     pub is_kept: bool,
+    pub workers: usize,
+    pub shards: u8,
 }
 
 impl Default for Setting {
@@ -35,6 +37,8 @@ impl Default for Setting {
             service: || Box::new(Names::default()),
             events_max: 65_536,
             is_kept: false,
+            workers: 1,
+            shards: 1,
         }
     }
 }
@@ -43,7 +47,7 @@ impl Default for Setting {
 pub struct Stage {
     pub server: Option<Server>,
     pub peer: Peer,
-    link: MemoryLink,
+    links: Vec<MemoryLink>,
     setting: Setting,
     directory: tempfile::TempDir,
 }
@@ -56,10 +60,11 @@ impl Stage {
 
     /// Set in another way.
     pub fn set(setting: Setting) -> Stage {
-        let (ours, theirs) = memory_pair(1500, 1_024).expect("two eventfds");
+        let cables = (0..setting.workers).map(|_| memory_pair(1500, 1_024).expect("two eventfds"));
+        let (links, theirs) = cables.unzip();
         let directory = tempfile::tempdir().expect("a directory");
-        let peer = Peer::new(theirs);
-        let mut stage = Stage { server: None, peer, link: ours, setting, directory };
+        let peer = Peer::over(theirs);
+        let mut stage = Stage { server: None, peer, links, setting, directory };
         stage.start();
         stage
     }
@@ -76,9 +81,9 @@ impl Stage {
         config.send_queue_bytes = setting.push_queue_bytes;
         config.window_bytes = setting.window_bytes;
         config.report_received_bytes = 64;
-        let storage = match setting.is_kept {
-            true => Storage::in_directory(&self.directory.path().join("state"), setting.capacity),
-            false => Storage::in_memory(setting.capacity),
+        let storages = match setting.is_kept {
+            true => Storage::all_in_directory(&self.directory.path().join("state"), setting.shards, setting.capacity),
+            false => (0..setting.shards).map(|_| Storage::in_memory(setting.capacity)).collect(),
         };
         let control = ControlOptions {
             socket: Some(self.socket()),
@@ -86,8 +91,8 @@ impl Stage {
             ..ControlOptions::default()
         };
         let options = Options { control, events_max: setting.events_max, ..Options::default() };
-        let link = Box::new(self.link.clone());
-        let server = Server::start(config, storage.expect("a state"), link, (setting.service)(), options);
+        let links = self.links.iter().map(|link| Box::new(link.clone()) as Box<dyn Link>).collect();
+        let server = Server::start_all(config, storages.expect("a state"), links, setting.service, options);
         self.server = Some(server.expect("it starts"));
     }
 

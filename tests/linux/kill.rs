@@ -2,7 +2,8 @@
 //!
 //! 200 kernel sockets, half of them over IPv6, send streams of their own to an echo service and compare what comes
 //! back, while the process is killed at random moments and, through its fault switch, in the middle of a commit.
-//! Afterwards no connection may be lost, no byte wrong, missing or doubled, and none may have seen a RST. `cargo test`
+//! Afterwards no connection may be lost, no byte wrong, missing or doubled, and none may have seen a RST. The same with
+//! two workers on two queues, and with three shards, which one worker drives at every third start. `cargo test`
 //! kills a few times; `cargo bench --bench kill -- 50` as often as is asked for.
 
 use std::io::{ErrorKind, Read, Write};
@@ -16,7 +17,7 @@ use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::support::{PATIENCE, Served, add_ipv6, make_tap, stream_byte};
+use crate::support::{PATIENCE, Served, add_ipv6, make_tap_of, stream_byte};
 
 /// How often and by what the process was killed, and what its next start found.
 #[derive(Clone, Copy, Default, Debug)]
@@ -37,15 +38,15 @@ pub struct Kills {
 
 /// Runs the whole course in the calling thread's namespace: `kills` kills of a server with `clients` connections, every
 /// second one by the fault switch. `None`: this machine has no TAP, which was said.
-pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64) -> Option<Kills> {
-    if !make_tap("killed", "10.79.0.1", 24) {
+pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64, queues: usize) -> Option<Kills> {
+    if !make_tap_of(queues, "killed", "10.79.0.1", 24) {
         return None;
     }
     let servers: &'static [&str] =
         if add_ipv6("killed", "fd79::1", 64) { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
     let state = std::env::temp_dir().join(format!("holdline-kill-{}-{seed}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
-    let mut course = Course::begin(&state, servers, clients, seed);
+    let mut course = Course::begin(&state, servers, clients, seed, queues);
     for number in 0..kills {
         course.kill_once(number);
     }
@@ -59,7 +60,19 @@ pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64) -> Option<Kil
 #[test]
 fn kills_lose_no_connection_and_no_byte() {
     crate::support::in_namespace("kills_lose_no_connection_and_no_byte", || {
-        let Some(kills) = kill_again_and_again(8, 200, 1) else {
+        let Some(kills) = kill_again_and_again(8, 200, 1, 1) else {
+            return;
+        };
+        eprintln!("{kills:?}");
+        assert_eq!((kills.random, kills.switched), (4, 4));
+        assert!(kills.found_incomplete > 0 && kills.found_unapplied > 0, "{kills:?}");
+    });
+}
+
+#[test]
+fn kills_of_two_workers_lose_no_connection_and_no_byte() {
+    crate::support::in_namespace("kills_of_two_workers_lose_no_connection_and_no_byte", || {
+        let Some(kills) = kill_again_and_again(8, 200, 2, 2) else {
             return;
         };
         eprintln!("{kills:?}");
@@ -78,6 +91,9 @@ struct Client {
 
 struct Course {
     state: String,
+    /// Of the TAP.
+    queues: usize,
+    starts: usize,
     served: Option<Served>,
     clients: Vec<Client>,
     random: Xoshiro256PlusPlus,
@@ -85,10 +101,11 @@ struct Course {
 }
 
 impl Course {
-    fn begin(state: &Path, servers: &[&str], clients: usize, seed: u64) -> Course {
+    fn begin(state: &Path, servers: &[&str], clients: usize, seed: u64, queues: usize) -> Course {
         let state = state.to_str().expect("a temporary path is text").to_owned();
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut course = Course { state, served: None, clients: Vec::new(), random, figures: Kills::default() };
+        let mut course =
+            Course { state, queues, starts: 0, served: None, clients: Vec::new(), random, figures: Kills::default() };
         course.start(None);
         for index in 0..clients {
             let stream = TcpStream::connect((servers[index % servers.len()], 7000)).expect("holdline listens");
@@ -110,6 +127,15 @@ impl Course {
             ["--state", &self.state],
         ]
         .concat();
+        // The number of shards stays, whoever drives them.
+        let several = match self.starts % 3 {
+            0 => ["--workers", "2", "--shards", "3"],
+            1 => ["--workers", "1", "--shards", "3"],
+            _ => ["--workers", "2", "--drain-rate", "1"],
+        };
+        self.starts += 1;
+        let several: &[&str] = if self.queues > 1 { &several } else { &[] };
+        let arguments = [&arguments, several].concat();
         let environment: Vec<_> = kill_at.map(|at| ("HOLDLINE_KILL_AT", at)).into_iter().collect();
         let served = Served::start(&arguments, &environment).expect("it starts on its state");
         if let Some(line) = served.before_ready.iter().find(|line| line.starts_with("resumed ")) {

@@ -13,3 +13,4 @@ mod reference;
 mod scripts;
 mod serve;
 mod support;
+mod workers;

@@ -40,8 +40,13 @@ pub fn in_namespace(name: &str, test: impl FnOnce() + Send) {
 /// Makes a TAP that stays when nobody is attached, and gives the kernel's side an address. False: there is no
 /// `/dev/net/tun` here, which was said.
 pub fn make_tap(name: &str, address: &str, prefix: u8) -> bool {
-    match Tap::open(name) {
-        Ok(tap) => tap.set_persistent(Persistence::Kept).expect("root may keep a TAP"),
+    make_tap_of(1, name, address, prefix)
+}
+
+/// The same with so many queues.
+pub fn make_tap_of(queues: usize, name: &str, address: &str, prefix: u8) -> bool {
+    match Tap::open_queues(name, queues) {
+        Ok(taps) => taps[0].set_persistent(Persistence::Kept).expect("root may keep a TAP"),
         Err(error) => {
             eprintln!("skipped: {error}");
             return false;

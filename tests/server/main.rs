@@ -3,6 +3,7 @@
 //! Needs no privilege. Every wait is for something that happens, and bounded.
 
 mod peer;
+mod several;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -63,7 +64,7 @@ fn pushes_of_many_threads_arrive_once_and_in_order() {
     const PUSHES: usize = 300;
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options { requests_max: 16, ..Options::default() });
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flows = opened(&mut peer, &server, FLOWS);
     let message = |thread: usize, number: usize| format!("thread {thread} says {number}\n").into_bytes();
     thread::scope(|scope| {
@@ -95,7 +96,7 @@ fn pushes_of_many_threads_arrive_once_and_in_order() {
 fn a_worker_with_nothing_to_do_sleeps() {
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options::default());
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flow = opened(&mut peer, &server, 1)[0];
     assert!(server.notices().recv_timeout(Duration::from_millis(300)).is_err(), "nothing happens, nothing is told");
     push(&server, flow, b"a sleeper wakes for a push");
@@ -126,7 +127,7 @@ fn a_worker_about_to_sleep_sees_the_push_that_comes_then() {
 fn a_slow_reader_loses_notices_and_no_bytes() {
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options { notices_max: 2, ..Options::default() });
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flow = opened(&mut peer, &server, 1)[0];
     for _ in 0..100 {
         push(&server, flow, b"0123456789");
@@ -139,7 +140,7 @@ fn a_slow_reader_loses_notices_and_no_bytes() {
 fn a_full_link_delays_and_loses_nothing() {
     let (ours, theirs) = memory_pair(1500, 2).expect("two eventfds");
     let server = start(ours, Options::default());
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flow = opened(&mut peer, &server, 1)[0];
     let bytes: Vec<u8> = (0..60_000u32).map(|number| (number % 251) as u8).collect();
     push(&server, flow, &bytes);
@@ -179,7 +180,7 @@ fn a_stopped_server_leaves_connections_to_the_next() {
         let storage = Storage::in_directory(directory.path(), capacity()).expect("a state");
         Server::start(config(), storage, Box::new(ours.clone()), Box::new(Hold), Options::default()).expect("it starts")
     };
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let server = begin();
     assert!(server.resumption().is_fresh);
     let flow = opened(&mut peer, &server, 1)[0];
@@ -202,7 +203,7 @@ fn a_stopped_server_leaves_connections_to_the_next() {
 fn a_drain_closes_all_in_order_and_ends() {
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options::default());
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     opened(&mut peer, &server, 20);
     server.drain(1_000, PATIENCE);
     peer.run_until("the first FIN", |peer| (0..20).any(|index| peer.is_closed_by_server(index)));
@@ -221,7 +222,7 @@ fn a_drain_closes_all_in_order_and_ends() {
 fn a_close_comes_after_the_pushes_before_it() {
     let (ours, theirs) = memory_pair(1500, 256).expect("two eventfds");
     let server = start(ours, Options::default());
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     let flow = opened(&mut peer, &server, 1)[0];
     push(&server, flow, b"last words");
     server.pusher().close(flow, CloseHow::Fin).expect("room");
@@ -235,7 +236,7 @@ fn an_echo_returns_more_than_any_queue_holds() {
     let storage = Storage::in_memory(capacity()).expect("memory");
     let server =
         Server::start(config(), storage, Box::new(ours), Box::new(Echo), Options::default()).expect("it starts");
-    let mut peer = Peer::new(theirs);
+    let mut peer = Peer::over(vec![theirs]);
     opened(&mut peer, &server, 1);
     let bytes: Vec<u8> = (0..1_000_000u32).map(|number| (number % 253) as u8).collect();
     let mut sent = 0;
@@ -246,26 +247,28 @@ fn an_echo_returns_more_than_any_queue_holds() {
     assert!(peer.received(0) == bytes, "the echo is what was sent");
 }
 
+/// A link that fails at once.
+struct Gone(MemoryLink);
+impl Link for Gone {
+    fn mac(&self) -> [u8; 6] {
+        self.0.mac()
+    }
+    fn mtu(&self) -> u16 {
+        self.0.mtu()
+    }
+    fn receive(&mut self) -> io::Result<Received<'_>> {
+        Err(io::Error::other("pulled out"))
+    }
+    fn send(&mut self, _frame: &[u8]) -> io::Result<bool> {
+        Err(io::Error::other("pulled out"))
+    }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.descriptor()
+    }
+}
+
 #[test]
 fn a_link_that_is_gone_ends_the_server_with_its_reason() {
-    struct Gone(MemoryLink);
-    impl Link for Gone {
-        fn mac(&self) -> [u8; 6] {
-            self.0.mac()
-        }
-        fn mtu(&self) -> u16 {
-            self.0.mtu()
-        }
-        fn receive(&mut self) -> io::Result<Received<'_>> {
-            Err(io::Error::other("pulled out"))
-        }
-        fn send(&mut self, _frame: &[u8]) -> io::Result<bool> {
-            Err(io::Error::other("pulled out"))
-        }
-        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-            self.0.descriptor()
-        }
-    }
     let (ours, _theirs) = memory_pair(1500, 256).expect("two eventfds");
     let storage = Storage::in_memory(capacity()).expect("memory");
     let server =

@@ -26,10 +26,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// With the address 10.0.0.1/24.
-    pub fn new(link: MemoryLink) -> Peer {
-        let mut cable = Cable { arrived: VecDeque::new(), link };
-        let address = HardwareAddress::Ethernet(EthernetAddress(cable.link.mac()));
+    /// With the address 10.0.0.1/24. Over several cables it sends in turns, whatever the frame is: most come to the
+    /// wrong worker.
+    pub fn over(links: Vec<MemoryLink>) -> Peer {
+        let mut cable = Cable { arrived: VecDeque::new(), links, sent: 0 };
+        let address = HardwareAddress::Ethernet(EthernetAddress(cable.links[0].mac()));
         let mut interface = Interface::new(Config::new(address), &mut cable, PeerInstant::ZERO);
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(Ipv4Addr::new(10, 0, 0, 1).into(), 24)).expect("room for one");
@@ -95,8 +96,11 @@ impl Peer {
 
     /// Sleeps until a frame arrives, or a moment.
     pub fn rest(&self) {
-        let descriptor = self.cable.link.descriptor().expect("a memory link has a descriptor");
-        poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(2u8)).expect("poll works");
+        let descriptors =
+            self.cable.links.iter().map(|link| link.descriptor().expect("a memory link has a descriptor"));
+        let mut polled: Vec<PollFd> =
+            descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+        poll(&mut polled, PollTimeout::from(2u8)).expect("poll works");
     }
 
     /// Takes in and sends out what there is.
@@ -125,8 +129,17 @@ impl Peer {
 
 /// The cable's end as smoltcp wants it.
 struct Cable {
-    link: MemoryLink,
+    links: Vec<MemoryLink>,
+    sent: usize,
     arrived: VecDeque<Vec<u8>>,
+}
+
+impl Cable {
+    fn next_link(&mut self) -> &mut MemoryLink {
+        self.sent += 1;
+        let count = self.links.len();
+        &mut self.links[self.sent % count]
+    }
 }
 
 impl Device for Cable {
@@ -135,21 +148,23 @@ impl Device for Cable {
 
     fn receive(&mut self, _now: PeerInstant) -> Option<(Arrived, Leaving<'_>)> {
         if self.arrived.is_empty() {
-            let frames = self.link.receive().expect("memory does not fail");
-            self.arrived.extend(frames.iter().map(|frame| frame.to_vec()));
+            for link in &mut self.links {
+                let frames = link.receive().expect("memory does not fail");
+                self.arrived.extend(frames.iter().map(|frame| frame.to_vec()));
+            }
         }
         let frame = self.arrived.pop_front()?;
-        Some((Arrived(frame), Leaving(&mut self.link)))
+        Some((Arrived(frame), Leaving(self.next_link())))
     }
 
     fn transmit(&mut self, _now: PeerInstant) -> Option<Leaving<'_>> {
-        Some(Leaving(&mut self.link))
+        Some(Leaving(self.next_link()))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = usize::from(self.link.mtu()) + 14;
+        capabilities.max_transmission_unit = usize::from(self.links[0].mtu()) + 14;
         capabilities
     }
 }

@@ -103,6 +103,8 @@ fn known_sizes() -> Vec<(&'static str, usize)> {
         ("receive window of a connection, in bytes", config.window_bytes as usize),
         ("send queue of a connection, in bytes", config.send_queue_bytes as usize),
         ("half-open connections, at most", config.half_open_max as usize),
+        ("shards of a state, at most", holdline::shard::SHARDS_MAX.into()),
+        ("frames on their way to another worker, for each shard, at most", holdline::server::HANDED_OVER_MAX),
         ("user timeout, in seconds", config.user_timeout_s as usize),
         ("TIME-WAIT, in seconds", config.time_wait_s as usize),
         ("FIN-WAIT-2, in seconds", config.fin_wait_2_s as usize),

@@ -81,7 +81,7 @@ impl Drive {
         let before = Memory::now()?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
-        let clock = Clock::start(&mut storage);
+        let clock = Clock::start(std::slice::from_mut(&mut storage));
         let schedule = Schedule {
             begun: clock.now(),
             every: Duration::from_secs(arguments.every.into()),

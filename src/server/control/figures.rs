@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 
 use crate::shard::Rule;
 
-use super::super::ask::{Ask, CLOSE_REASONS, Figures};
+use super::super::figures::{CLOSE_REASONS, Figures};
 use super::super::histogram::Histogram;
 use super::Api;
 use super::failure::{Failure, json as answer};
-use super::metrics;
+use super::metrics::{self, Lost};
 use super::parameters::Parameters;
 use super::stream::ring;
 
@@ -36,7 +36,7 @@ const RATES: [&str; 6] = ["opened", "closed", "pushes", "delivered", "frames_in"
 
 impl Sample {
     fn of(figures: &Figures) -> Sample {
-        let (told, stats) = (&figures.told, &figures.stats);
+        let (told, stats) = (&figures.whole.told, &figures.whole.stats);
         let closed = told.closed.iter().sum();
         let counts =
             [told.opened, closed, figures.rule(Rule::PushQueued), told.delivered, stats.frames_in, stats.frames_out];
@@ -71,16 +71,17 @@ impl Rates {
 /// `GET /stats`
 pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Failure> {
     Parameters::read(&uri, &[])?;
-    let figures = api.line.ask(|reply| Ask::Figures { reply }).await?;
+    let figures = api.line.figures().await?;
     let rates = api.rates.lock().unwrap_or_else(PoisonError::into_inner).per_s(Sample::of(&figures));
     let (last, kept, lost) = {
         let ring = ring(&api);
         (ring.last().to_string(), ring.kept(), ring.lost())
     };
-    let told = &figures.told;
+    let (whole, told, worker) = (&figures.whole, &figures.whole.told, &figures.worker);
+    let (notices_lost, frames_refused) = api.line.lost();
     let stats = json!({
         "uptime_ms": u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "draining": figures.is_draining,
+        "draining": whole.is_draining,
         "connections": connections(&figures),
         "closed": CLOSE_REASONS.iter().zip(told.closed)
             .map(|((_, reason), count)| ((*reason).to_owned(), count.into())).collect::<Map<String, Value>>(),
@@ -90,25 +91,35 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
             "expired": told.expired, "undelivered": told.undelivered,
         },
         "rates": rates,
-        "memory": figures.memory.iter().map(|arena| (arena.name.to_owned(), json!({
+        "memory": whole.memory.iter().map(|arena| (arena.name.to_owned(), json!({
             "used": arena.used, "capacity": arena.capacity, "record_bytes": arena.record_bytes,
             "used_bytes": arena.used.saturating_mul(arena.record_bytes),
         }))).collect::<Map<String, Value>>(),
-        "rules": figures.rules.iter()
+        "rules": whole.rules.iter()
             .map(|(rule, count)| (<&str>::from(*rule).to_owned(), (*count).into())).collect::<Map<String, Value>>(),
-        "frames": { "in": figures.stats.frames_in, "out": figures.stats.frames_out, "lost": figures.frames_lost },
-        "batches": figures.stats.batches,
-        "delivery_us": quantiles(&figures.delivery),
-        "worker": { "passes": figures.passes, "step_us": quantiles(&figures.step) },
-        "events": { "cursor": last, "kept": kept, "lost": lost, "notices_lost": figures.notices_lost },
+        "frames": {
+            "in": whole.stats.frames_in, "out": whole.stats.frames_out, "lost": worker.frames_lost,
+            "handed_over": worker.handed_over, "handed_over_lost": frames_refused,
+        },
+        "batches": whole.stats.batches,
+        "delivery_us": quantiles(&whole.delivery),
+        "worker": { "passes": worker.passes, "step_us": quantiles(&worker.step) },
+        "workers": figures.workers.iter().map(|worker| json!({
+            "worker": worker.worker, "passes": worker.passes, "frames_lost": worker.frames_lost,
+            "handed_over": worker.handed_over, "step_us": quantiles(&worker.step),
+        })).collect::<Vec<Value>>(),
+        "shards": figures.shards.iter().map(|(shard, worker, connections)| json!({
+            "shard": shard, "worker": worker, "connections": connections,
+        })).collect::<Vec<Value>>(),
+        "events": { "cursor": last, "kept": kept, "lost": lost, "notices_lost": notices_lost },
     });
     Ok(answer(StatusCode::OK, &stats))
 }
 
 fn connections(figures: &Figures) -> Value {
     let mut by_state: Map<String, Value> =
-        figures.states.iter().map(|(state, count)| (state.to_string(), (*count).into())).collect();
-    by_state.insert("total".to_owned(), figures.stats.flows.into());
+        figures.whole.states.iter().map(|(state, count)| (state.to_string(), (*count).into())).collect();
+    by_state.insert("total".to_owned(), figures.whole.stats.flows.into());
     Value::Object(by_state)
 }
 
@@ -120,9 +131,11 @@ fn quantiles(histogram: &Histogram) -> Value {
 /// `GET /metrics`
 pub(super) async fn metrics(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Failure> {
     Parameters::read(&uri, &[])?;
-    let figures = api.line.ask(|reply| Ask::Figures { reply }).await?;
+    let figures = api.line.figures().await?;
     let events_lost = ring(&api).lost();
-    let text = metrics::text(*figures, events_lost).map_err(|error| {
+    let (notices_lost, frames_refused) = api.line.lost();
+    let lost = Lost { events: events_lost, notices: notices_lost, frames_refused };
+    let text = metrics::text(figures, lost).map_err(|error| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}"))
     })?;
     let mut response = Response::new(Body::from(text));

@@ -1,9 +1,10 @@
 //! Calls on connections: list, look at, close, pause, resume, drain.
 //!
-//! Comes in: requests. Goes out: connections as JSON, page by page: between two pages the worker does its other work,
-//! and a listing is no snapshot. A connection that is open all the while is listed once.
+//! Comes in: requests. Goes out: connections as JSON, page by page and shard by shard: between two pages a worker does
+//! its other work, and a listing is no snapshot. A connection that is open all the while is listed once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State as Of;
@@ -17,6 +18,8 @@ use crate::shard::{CloseHow, FlowId, State};
 
 use super::super::ask::{Ask, FlowAnswer};
 use super::super::desk::PAGE_FLOWS_MAX;
+use super::super::seat::AfterDrain;
+use super::super::share;
 use super::Api;
 use super::body::{self, Pieces};
 use super::failure::{Failure, json as answer};
@@ -65,7 +68,8 @@ impl FlowLine {
 /// What a listing is of.
 struct Listing {
     lines_left: usize,
-    from_slot: u32,
+    /// The shard and the slot that it begins with.
+    from: (u8, u32),
     state: Option<State>,
     name: Option<Box<[u8]>>,
 }
@@ -80,7 +84,7 @@ pub(super) async fn list(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Fa
     let states: Vec<(&str, State)> = states.iter().map(|(text, state)| (text.as_str(), *state)).collect();
     let listing = Listing {
         lines_left: limit.map_or(usize::MAX, |limit| limit as usize),
-        from_slot: after.map_or(0, |id| id.slot().saturating_add(1)),
+        from: after.map_or((0, 0), |id| (id.shard(), id.slot().saturating_add(1))),
         state: parameters.word("state", &states)?,
         name: parameters.text("name").map(parameters::name).transpose()?.map(|name| name.as_bytes().into()),
     };
@@ -97,17 +101,17 @@ pub(super) async fn list(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Fa
 }
 
 async fn list_pages(api: &Api, mut listing: Listing, pieces: &Pieces) -> Result<(), Failure> {
-    let mut next_slot = Some(listing.from_slot);
-    while let Some(from_slot) = next_slot.filter(|_| listing.lines_left > 0) {
+    let (mut shard, mut from_slot) = listing.from;
+    while listing.lines_left > 0 && shard < api.line.shards() {
         let mut lines = Vec::new();
-        while let Some(from_slot) = next_slot.filter(|_| listing.lines_left > 0 && lines.len() < PIECE_BYTES) {
+        while listing.lines_left > 0 && shard < api.line.shards() && lines.len() < PIECE_BYTES {
             let (state, flows_max) = (listing.state, listing.lines_left.min(PAGE_FLOWS_MAX));
-            let page = api.line.ask(|reply| Ask::Page { from_slot, state, flows_max, reply }).await?;
+            let page = api.line.ask(shard, |reply| Ask::Page { from_slot, state, flows_max, reply }).await?;
             page.flows.iter().for_each(|flow| FlowLine::new(flow).write(&mut lines));
             listing.lines_left -= page.flows.len();
-            next_slot = page.next_slot;
+            debug_assert!(page.next_slot.is_none_or(|next| next > from_slot), "a page goes on");
+            (shard, from_slot) = page.next_slot.map_or((shard + 1, 0), |next_slot| (shard, next_slot));
         }
-        debug_assert!(next_slot != Some(from_slot), "a page goes on");
         if !lines.is_empty() && pieces.send(Bytes::from(lines)).await.is_err() {
             return Ok(());
         }
@@ -117,13 +121,15 @@ async fn list_pages(api: &Api, mut listing: Listing, pieces: &Pieces) -> Result<
 
 async fn list_named(api: &Api, listing: Listing, pieces: &Pieces) -> Result<(), Failure> {
     let name = listing.name.unwrap_or_default();
-    let mut flows = api.line.ask(|reply| Ask::Named { name, reply }).await?;
-    flows.sort_by_key(|flow| flow.slot());
+    let named = api.line.ask_all(|_, reply| Ask::Named { name: name.clone(), reply }).await?;
+    let mut flows: Vec<FlowId> = named.into_iter().flatten().collect();
+    let place = |flow: &FlowId| (flow.shard(), flow.slot());
+    flows.sort_by_key(place);
     let mut lines = Vec::new();
     let mut lines_left = listing.lines_left;
-    for flow in flows.into_iter().filter(|flow| flow.slot() >= listing.from_slot) {
+    for flow in flows.into_iter().filter(|flow| place(flow) >= listing.from) {
         // One that has ended in between is not listed.
-        let Ok(found) = api.line.ask(|reply| Ask::Flow { flow, reply }).await? else { continue };
+        let Ok(found) = api.line.ask(flow.shard(), |reply| Ask::Flow { flow, reply }).await? else { continue };
         if listing.state.is_none_or(|state| state == found.view.state) && lines_left > 0 {
             FlowLine::new(&found).write(&mut lines);
             lines_left -= 1;
@@ -138,7 +144,7 @@ async fn list_named(api: &Api, listing: Listing, pieces: &Pieces) -> Result<(), 
 pub(super) async fn one(Of(api): Of<Arc<Api>>, uri: Uri, Segment(id): Segment) -> Result<Response, Failure> {
     Parameters::read(&uri, &[])?;
     let flow = parameters::flow_id(&id)?;
-    let found = api.line.ask(|reply| Ask::Flow { flow, reply }).await?;
+    let found = api.line.ask(flow.shard(), |reply| Ask::Flow { flow, reply }).await?;
     let found = found.map_err(|error| Failure::of_flow(error, flow))?;
     let line = FlowLine { paused: Some(found.view.is_paused), ..FlowLine::new(&found) };
     Ok(answer(StatusCode::OK, &json!(line)))
@@ -150,7 +156,7 @@ pub(super) async fn close(Of(api): Of<Arc<Api>>, uri: Uri, Segment(id): Segment)
     let flow = parameters::flow_id(&id)?;
     let words = [("close", CloseHow::Fin), ("abort", CloseHow::Reset)];
     let how = parameters.word("how", &words)?.unwrap_or(CloseHow::Fin);
-    let closed = api.line.ask(|reply| Ask::Close { flow, how, reply }).await?;
+    let closed = api.line.ask(flow.shard(), |reply| Ask::Close { flow, how, reply }).await?;
     closed.map_err(|error| Failure::of_flow(error, flow))?;
     let word = words.iter().find(|(_, known)| *known == how).map_or("", |(word, _)| *word);
     Ok(answer(StatusCode::OK, &json!({ "id": flow.to_string(), "how": word })))
@@ -169,7 +175,7 @@ pub(super) async fn resume(Of(api): Of<Arc<Api>>, uri: Uri, Segment(id): Segment
 async fn set_paused(api: &Api, uri: &Uri, id: &str, is_paused: bool) -> Result<Response, Failure> {
     Parameters::read(uri, &[])?;
     let flow: FlowId = parameters::flow_id(id)?;
-    let done = api.line.ask(|reply| Ask::Pause { flow, is_paused, reply }).await?;
+    let done = api.line.ask(flow.shard(), |reply| Ask::Pause { flow, is_paused, reply }).await?;
     done.map_err(|error| Failure::of_flow(error, flow))?;
     Ok(answer(StatusCode::OK, &json!({ "id": flow.to_string(), "paused": is_paused })))
 }
@@ -181,7 +187,11 @@ pub(super) async fn drain(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
         0 => api.drain_rate_per_s,
         rate => rate,
     };
-    let connections = api.line.ask(|reply| Ask::Drain { rate_per_s, reply }).await?;
+    let drain = |shard, reply| {
+        let rate_per_s = share(rate_per_s, shard, api.line.shards());
+        Ask::Drain { rate_per_s, bound: Duration::MAX, after: AfterDrain::Stay, reply }
+    };
+    let connections: u32 = api.line.ask_all(drain).await?.into_iter().sum();
     Ok(answer(StatusCode::ACCEPTED, &json!({ "connections": connections, "rate": rate_per_s })))
 }
 

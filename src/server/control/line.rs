@@ -1,17 +1,22 @@
-//! The line to the worker: asks and pushes with their answers, awaited.
+//! The line to shards and workers: asks and pushes with their answers, awaited.
 //!
-//! Comes in: what a call wants. Goes out: the worker's answer, or a failure that says why there is none.
+//! Comes in: what a call wants. Goes out: the answer, or those of all shards in their order, or a failure that says why
+//! there is none.
 //!
 //! Invariant: what is on the line is bounded. Calls beyond that wait here, in the control thread, not in the worker.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::shard::{FlowId, PushError, Ticket};
 
+use super::super::Order;
 use super::super::ask::{Ask, Outcome, PushReply, Reply};
-use super::super::pusher::{Asked, Shared};
+use super::super::figures::Figures;
+use super::super::pusher::Asked;
+use super::super::shared::Shared;
 use super::failure::Failure;
 
 /// See the module.
@@ -47,12 +52,54 @@ impl Line {
         Line { shared, asks, pushes: Semaphore::new(PUSHES_MAX) }
     }
 
-    /// Asks, and waits for the answer.
-    pub(super) async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Failure> {
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> u8 {
+        self.shared.shards()
+    }
+
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.shared.workers()
+    }
+
+    /// Asks a shard, and waits for the answer. A shard that does not exist is asked in the first one's stead.
+    pub(super) async fn ask<T>(&self, shard: u8, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Failure> {
         let _place = self.asks.acquire().await.map_err(|_| Failure::stopped())?;
         let (reply, answer) = Reply::new();
-        self.shared.ask(ask(reply)).map_err(|_| Failure::stopped())?;
+        self.shared.ask(shard, ask(reply)).map_err(|_| Failure::stopped())?;
         answer.await.map_err(|_| Failure::stopped())
+    }
+
+    /// Asks every shard, all at the same time, and waits for the answers.
+    pub(super) async fn ask_all<T>(&self, mut ask: impl FnMut(u8, Reply<T>) -> Ask) -> Result<Vec<T>, Failure> {
+        let _place = self.asks.acquire().await.map_err(|_| Failure::stopped())?;
+        let mut answers = Vec::with_capacity(usize::from(self.shards()));
+        for shard in 0..self.shards() {
+            let (reply, answer) = Reply::new();
+            self.shared.ask(shard, ask(shard, reply)).map_err(|_| Failure::stopped())?;
+            answers.push(answer);
+        }
+        all(answers).await
+    }
+
+    /// The figures of all shards and workers.
+    pub(super) async fn figures(&self) -> Result<Figures, Failure> {
+        let shards = self.ask_all(|_, reply| Ask::Figures { reply }).await?;
+        let _place = self.asks.acquire().await.map_err(|_| Failure::stopped())?;
+        let mut answers = Vec::with_capacity(self.workers());
+        for worker in 0..self.workers() {
+            let (reply, answer) = Reply::new();
+            self.shared.order(worker, Order::Figures { reply }).map_err(|_| Failure::stopped())?;
+            answers.push(answer);
+        }
+        let shards = shards.into_iter().map(|figures| *figures).collect();
+        Figures::of(shards, all(answers).await?).ok_or_else(Failure::stopped)
+    }
+
+    /// How many notices no reader took in time, and frames that found no room in a mailbox.
+    pub(super) fn lost(&self) -> (u64, u64) {
+        let refused = |shard| self.shared.mailbox(shard).frames_refused.load(Ordering::Relaxed);
+        (self.shared.notices_lost.load(Ordering::Relaxed), (0..self.shards()).map(refused).sum())
     }
 
     /// Pushes, and waits until that is committed. The error is what the stack says; `None`: the server stops.
@@ -79,7 +126,15 @@ impl Line {
     }
 }
 
-/// Asks that wait for the worker at the same time.
+async fn all<T>(answers: Vec<oneshot::Receiver<T>>) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::with_capacity(answers.len());
+    for answer in answers {
+        all.push(answer.await.map_err(|_| Failure::stopped())?);
+    }
+    Ok(all)
+}
+
+/// Asks that wait for a shard at the same time.
 const ASKS_MAX: usize = 256;
 
 /// Pushes that do; the rest of the queue is for pushers of other threads.

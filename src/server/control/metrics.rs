@@ -1,4 +1,4 @@
-//! The figures of a worker in the text format of Prometheus.
+//! The figures of a server in the text format of Prometheus.
 //!
 //! Comes in: figures. Goes out: text. Histograms have a bucket for each doubling from a microsecond on.
 
@@ -13,31 +13,41 @@ use prometheus_client::registry::Registry;
 
 use crate::shard::Rule;
 
-use super::super::ask::{CLOSE_REASONS, Figures};
+use super::super::figures::{CLOSE_REASONS, Figures};
 use super::super::histogram::Histogram;
 
 pub(super) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
 /// The text.
-pub(super) fn text(figures: Figures, events_lost: u64) -> Result<String, fmt::Error> {
+pub(super) fn text(figures: Figures, lost: Lost) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("holdline");
-    registry.register_collector(Box::new(Scrape { figures, events_lost }));
+    registry.register_collector(Box::new(Scrape { figures, lost }));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)?;
     Ok(text)
 }
 
+/// What found no room between the threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) events: u64,
+    pub(super) notices: u64,
+    /// Frames on their way to another worker.
+    pub(super) frames_refused: u64,
+}
+
 #[derive(Debug)]
 struct Scrape {
     figures: Figures,
-    events_lost: u64,
+    lost: Lost,
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Scrape { figures, events_lost } = self;
-        let (stats, told) = (&figures.stats, &figures.told);
-        let states = figures.states.iter().map(|(state, count)| (state.to_string(), u64::from(*count)));
+        let Scrape { figures, lost } = self;
+        let (whole, worker) = (&figures.whole, &figures.worker);
+        let (stats, told) = (&whole.stats, &whole.told);
+        let states = whole.states.iter().map(|(state, count)| (state.to_string(), u64::from(*count)));
         gauges(&mut encoder, "connections", "Connections by state", "state", states)?;
         let opened = [("opened", told.opened)];
         counters(&mut encoder, "handshakes", "Handshakes that were completed", "outcome", opened)?;
@@ -51,25 +61,30 @@ impl Collector for Scrape {
             ("undelivered", told.undelivered),
         ];
         counters(&mut encoder, "pushes", "Pushes by what became of them", "outcome", pushes)?;
-        let rules = figures.rules.iter().map(|(rule, count)| (<&str>::from(*rule), *count));
+        let rules = whole.rules.iter().map(|(rule, count)| (<&str>::from(*rule), *count));
         counters(&mut encoder, "decisions", "Decisions of the stack by rule", "rule", rules)?;
-        let frames = [("in", stats.frames_in), ("out", stats.frames_out), ("lost", figures.frames_lost)];
+        let frames = [("in", stats.frames_in), ("out", stats.frames_out), ("lost", worker.frames_lost)];
         counters(&mut encoder, "frames", "Frames taken in, made, and lost by the link", "direction", frames)?;
-        let told = [("notices", figures.notices_lost), ("events", *events_lost)];
+        let handed = [("sent", worker.handed_over), ("lost", lost.frames_refused)];
+        let help = "Frames that came to another worker than their shard's, and those that found no room there";
+        counters(&mut encoder, "frames_handed_over", help, "outcome", handed)?;
+        let told = [("notices", lost.notices), ("events", lost.events)];
         counters(&mut encoder, "told_lost", "What was to be told and found no room", "what", told)?;
         let batches = [("committed", stats.batches)];
         counters(&mut encoder, "batches", "Batches over the life of the state", "outcome", batches)?;
-        let arenas = || figures.memory.iter();
+        let arenas = || whole.memory.iter();
         let used = arenas().map(|arena| (arena.name, arena.used.saturating_mul(arena.record_bytes)));
         gauges(&mut encoder, "memory_used_bytes", "Memory in use by arena", "arena", used)?;
         let capacity = arenas().map(|arena| (arena.name, arena.capacity.saturating_mul(arena.record_bytes)));
         gauges(&mut encoder, "memory_capacity_bytes", "Memory that an arena may use", "arena", capacity)?;
-        let draining = [("draining", u64::from(figures.is_draining))];
+        let draining = [("draining", u64::from(whole.is_draining))];
         gauges(&mut encoder, "refusing", "Whether new connections are refused", "why", draining)?;
         let help = "Time from a push to its acknowledgment by the peer";
-        histogram(&mut encoder, "push_delivery_seconds", help, &figures.delivery)?;
-        let help = "Time of a pass of the worker that had something to do";
-        histogram(&mut encoder, "worker_step_seconds", help, &figures.step)
+        histogram(&mut encoder, "push_delivery_seconds", help, &whole.delivery)?;
+        let help = "Time of a pass of a worker that had something to do";
+        histogram(&mut encoder, "worker_step_seconds", help, &worker.step)?;
+        let seats = figures.shards.iter().map(|(shard, worker, _)| (shard.to_string(), *worker as u64));
+        gauges(&mut encoder, "shard_worker", "The worker that drives a shard", "shard", seats)
     }
 }
 

@@ -1,15 +1,15 @@
 //! The control API: HTTP/1.1 over a Unix socket, so that curl is a client; metrics on a TCP port as well.
 //!
-//! Comes in: calls (the table is in `routes`), and through `teller` what the worker tells. Goes out: answers; JSON with
-//! an `error` that is a sentence where a call failed. One thread serves it all: `line` leads to the worker, `events`
-//! (beside this folder) keeps what happened.
+//! Comes in: calls (the table is in `routes`), and through `teller` what the shards tell. Goes out: answers; JSON with
+//! an `error` that is a sentence where a call failed. One thread serves it all: `line` leads to the shards, `events`
+//! (beside this folder) keeps what happened, of all shards in one numbering.
 //!
 //! ```text
-//! curl -- socket -- routes -- flows, push, broadcast, figures -- line ==asks==> worker
-//!                     stream -- ring of events <==told== worker
+//! curl -- socket -- routes -- flows, push, broadcast, figures, shards -- line ==asks==> workers
+//!                     stream -- ring of events <==told== workers
 //! ```
 //!
-//! Invariant: the worker waits for nothing here, and what a client can make wait here is bounded: connections, bodies,
+//! Invariant: no worker waits for anything here, and what a client can make wait here is bounded: connections, bodies,
 //! streams, asks and pushes each have their number.
 
 mod body;
@@ -23,6 +23,7 @@ mod metrics;
 mod parameters;
 mod push;
 mod routes;
+mod shards;
 mod stream;
 
 use std::net::{SocketAddr, TcpListener};
@@ -42,7 +43,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::ServerError;
 use super::events::Ring;
-use super::pusher::Shared;
+use super::shared::Shared;
 use super::teller::ToldQueue;
 
 use figures::Rates;
@@ -86,6 +87,8 @@ struct Api {
     listings: Arc<Semaphore>,
     /// Places for bodies that are being read.
     bodies: Semaphore,
+    /// Held while a broadcast is started in all shards.
+    broadcasts: tokio::sync::Mutex<()>,
     push_bytes_max: usize,
     drain_rate_per_s: u32,
     started: Instant,
@@ -127,6 +130,7 @@ impl Control {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             bodies: Semaphore::new((BODIES_BYTES_MAX / push_bytes_max.max(1)).clamp(BODIES_MIN, CONNECTIONS_MAX)),
+            broadcasts: tokio::sync::Mutex::new(()),
             push_bytes_max,
             drain_rate_per_s: options.drain_rate_per_s,
             started: Instant::now(),

@@ -99,8 +99,8 @@ pub(super) async fn to_name(
     let name = parameters::name(&name)?;
     let terms = Terms::read(&uri, &headers)?;
     let bytes = read(&api, &headers, body).await?;
-    let named = name.as_bytes().into();
-    let flows = api.line.ask(|reply| Ask::Named { name: named, reply }).await?;
+    let named = api.line.ask_all(|_, reply| Ask::Named { name: name.as_bytes().into(), reply }).await?;
+    let flows: Vec<FlowId> = named.into_iter().flatten().collect();
     if flows.is_empty() {
         let sentence = format!("no connection has the name `{name}`; with --service names clients say theirs");
         return Err(Failure::new(StatusCode::NOT_FOUND, sentence));

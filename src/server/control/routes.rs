@@ -9,7 +9,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 
 use super::failure::Failure;
-use super::{Api, broadcast, figures, flows, push, stream};
+use super::{Api, broadcast, figures, flows, push, shards, stream};
 
 /// Every call of the control API.
 pub(super) fn control(api: Arc<Api>) -> Router {
@@ -25,6 +25,7 @@ pub(super) fn control(api: Arc<Api>) -> Router {
         .route("/broadcast", post(broadcast::start))
         .route("/jobs/{job}", get(broadcast::job).delete(broadcast::cancel))
         .route("/drain", post(flows::drain))
+        .route("/shards/{shard}/move", post(shards::move_to))
         .route("/events", get(stream::events))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -43,7 +44,7 @@ pub(super) fn metrics_only(api: Arc<Api>) -> Router {
 async fn no_such_path(uri: Uri) -> Failure {
     let sentence = format!(
         "there is no {}; there are /stats, /metrics, /flows, /flows/ID, /flows/ID/push, /flows/ID/pause, \
-         /flows/ID/resume, /names/NAME/push, /broadcast, /jobs/JOB, /drain and /events",
+         /flows/ID/resume, /names/NAME/push, /broadcast, /jobs/JOB, /drain, /shards/SHARD/move and /events",
         uri.path()
     );
     Failure::new(StatusCode::NOT_FOUND, sentence)

@@ -26,13 +26,8 @@ fn a_question_to_all_is_answered_by_one_and_heard_by_all() {
         shard.connect(Time(0), None, 0, (neighbor, 9)).unwrap();
         assert_eq!(frames(shard).len(), 1, "it asks for the neighbour");
     }
-    let question = ArpMessage {
-        is_request: true,
-        sender_mac: CLIENT_MAC,
-        sender: neighbor,
-        target_mac: [0; 6],
-        target: OURS,
-    };
+    let question =
+        ArpMessage { is_request: true, sender_mac: CLIENT_MAC, sender: neighbor, target_mac: [0; 6], target: OURS };
     let mut frame = Vec::new();
     emit_arp(&mut frame, &question);
     assert_eq!(whose(&frame, &[9; 6], 2), Whose::All);
@@ -62,7 +57,8 @@ fn what_is_opened_from_here_is_answered_here() {
             assert_eq!(whose(&frame, &mac, 3), Whose::Of(number), "{view:?}");
             true
         });
-        let elsewhere = (50_000..50_010).map(|port| shard.connect(Time(0), None, port, (Ipv4Addr::new(10, 0, 0, 9), 9)));
+        let elsewhere =
+            (50_000..50_010).map(|port| shard.connect(Time(0), None, port, (Ipv4Addr::new(10, 0, 0, 9), 9)));
         assert!(elsewhere.into_iter().any(|result| result == Err(ConnectError::OtherShard)));
     }
 }
@@ -171,7 +167,8 @@ fn a_state_keeps_its_number_of_shards() {
     assert!(error.contains("64 connections in each shard"), "{error}");
     let mut storages = Storage::all_in_directory(path, 3, capacity).unwrap();
     let config = Config { shard: 1, shards: 3, ..Config::new(OURS, 24, &[7000]) };
-    let error = Shard::new(config, storages.remove(2), Hold, [1; 32], Time(0)).err().expect("it is another").to_string();
+    let error =
+        Shard::new(config, storages.remove(2), Hold, [1; 32], Time(0)).err().expect("it is another").to_string();
     assert!(error.contains("it is shard 2 of 3, not 1 of 3"), "{error}");
     drop(storages);
     std::fs::remove_dir_all(path.join("shard-1")).unwrap();
