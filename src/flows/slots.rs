@@ -14,7 +14,10 @@ const NONE_FREE: u64 = u64::MAX;
 /// The taken slots among `capacity`.
 #[derive(Debug)]
 pub struct Slots {
-    levels: Vec<Vec<u64>>,
+    /// A bit for each slot.
+    bottom: Vec<u64>,
+    /// A bit for each full word of the level below, the first level being above the bottom.
+    upper: Vec<Vec<u64>>,
     capacity: u32,
     used: u32,
     /// No word of the bottom before this one has a free slot.
@@ -24,15 +27,13 @@ pub struct Slots {
 impl Slots {
     /// All free. Costs a bit for each slot, of address space until they are touched.
     pub fn new(capacity: u32) -> Slots {
-        let mut levels = Vec::new();
         let mut words = capacity.div_ceil(64).max(1) as usize;
-        loop {
-            levels.push(vec![0; words]);
-            if words == 1 {
-                return Slots { levels, capacity, used: 0, first: 0 };
-            }
+        let mut slots = Slots { bottom: vec![0; words], upper: Vec::new(), capacity, used: 0, first: 0 };
+        while words > 1 {
             words = words.div_ceil(64);
+            slots.upper.push(vec![0; words]);
         }
+        slots
     }
 
     /// How many there are.
@@ -46,28 +47,28 @@ impl Slots {
     }
 
     /// How many are free.
+    #[inline]
     pub fn free(&self) -> u32 {
         self.capacity - self.used
     }
 
     /// Takes the lowest free slot; `None` when all are taken.
+    #[inline]
     pub fn take_lowest(&mut self) -> Option<u32> {
         if self.used == self.capacity {
             return None;
         }
-        let mut word = self.levels[0][self.first];
-        if word == NONE_FREE {
-            let mut position = 0usize;
-            for level in self.levels[1..].iter().rev() {
-                position = position * 64 + level[position].trailing_ones() as usize;
-            }
-            self.first = position;
-            word = self.levels[0][position];
+        if self.bottom[self.first] == NONE_FREE {
+            self.find_first();
         }
+        let word = &mut self.bottom[self.first];
         let slot = self.first as u32 * 64 + word.trailing_ones();
         assert!(slot < self.capacity, "with one free below the capacity the lowest free one is below it");
         self.used += 1;
-        self.mark(slot);
+        *word |= *word + 1;
+        if *word == NONE_FREE {
+            self.mark_full(self.first);
+        }
         Some(slot)
     }
 
@@ -77,14 +78,26 @@ impl Slots {
             return false;
         }
         self.used += 1;
-        self.mark(slot);
+        let index = slot as usize / 64;
+        self.bottom[index] |= 1 << (slot % 64);
+        if self.bottom[index] == NONE_FREE {
+            self.mark_full(index);
+        }
         true
     }
 
-    #[inline]
-    fn mark(&mut self, slot: u32) {
-        let mut position = slot as usize;
-        for level in &mut self.levels {
+    /// Looks for the first word of the bottom with a free slot.
+    #[cold]
+    fn find_first(&mut self) {
+        let from_the_top = self.upper.iter().rev();
+        self.first = from_the_top.fold(0, |position, level| position * 64 + level[position].trailing_ones() as usize);
+    }
+
+    /// A word of the bottom has become full.
+    #[cold]
+    fn mark_full(&mut self, word: usize) {
+        let mut position = word;
+        for level in &mut self.upper {
             let word = &mut level[position / 64];
             *word |= 1 << (position % 64);
             if *word != NONE_FREE {
@@ -94,19 +107,11 @@ impl Slots {
         }
     }
 
-    /// Whether a slot is taken.
-    #[inline]
-    pub fn is_taken(&self, slot: u32) -> bool {
-        self.levels[0][slot as usize / 64] >> (slot % 64) & 1 == 1
-    }
-
-    /// Gives a slot back. Panics if it was not taken.
-    pub fn give_back(&mut self, slot: u32) {
-        assert!(self.is_taken(slot), "a slot is given back once");
-        self.used -= 1;
-        let mut position = slot as usize;
-        self.first = self.first.min(position / 64);
-        for level in &mut self.levels {
+    /// A word of the bottom is full no longer.
+    #[cold]
+    fn mark_not_full(&mut self, word: usize) {
+        let mut position = word;
+        for level in &mut self.upper {
             let word = &mut level[position / 64];
             let was_full = *word == NONE_FREE;
             *word &= !(1 << (position % 64));
@@ -117,11 +122,32 @@ impl Slots {
         }
     }
 
+    /// Whether a slot is taken.
+    #[inline]
+    pub fn is_taken(&self, slot: u32) -> bool {
+        self.bottom[slot as usize / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// Gives a slot back. Panics if it was not taken.
+    #[inline]
+    pub fn give_back(&mut self, slot: u32) {
+        let (index, bit) = (slot as usize / 64, 1 << (slot % 64));
+        let word = &mut self.bottom[index];
+        assert!(*word & bit != 0, "a slot is given back once");
+        let was_full = *word == NONE_FREE;
+        *word &= !bit;
+        self.used -= 1;
+        self.first = self.first.min(index);
+        if was_full {
+            self.mark_not_full(index);
+        }
+    }
+
     /// One past the highest taken slot, searched downward from `below`.
     pub fn end_of_used(&self, below: u32) -> u32 {
         let words = below.min(self.capacity).div_ceil(64) as usize;
-        let highest = self.levels[0][..words].iter().rposition(|&word| word != 0);
-        highest.map_or(0, |index| index as u32 * 64 + 64 - self.levels[0][index].leading_zeros())
+        let highest = self.bottom[..words].iter().rposition(|&word| word != 0);
+        highest.map_or(0, |index| index as u32 * 64 + 64 - self.bottom[index].leading_zeros())
     }
 }
 

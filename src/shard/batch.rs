@@ -6,6 +6,8 @@
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
 
+use bytemuck::Zeroable;
+
 use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::gate::Gate;
@@ -118,18 +120,39 @@ impl Batch {
             self.tables.trace_flow(position);
             return position;
         }
-        let flow = self.tables.storage.flows.records()[slot as usize];
-        let active = self.tables.active_of(slot, &flow);
-        let ts_offset = if flow.has_timestamps() { self.tables.ts_offset(&self.tables.key_of(&flow)) } else { 0 };
-        let repair = flow.active().and(active.repair()).map(|index| self.copy_repair(index));
-        self.add(Touched { slot, flow, active, active_index: flow.active(), is_active_new: false, repair, ts_offset })
+        let position = self.add(slot);
+        // Field by field, from where it is to where it goes: a copy is large.
+        let touched = &mut self.touched[position];
+        touched.flow = self.tables.storage.flows.records()[slot as usize];
+        touched.active_index = touched.flow.active();
+        match touched.active_index {
+            Some(index) => touched.active = self.tables.storage.actives.records()[index as usize],
+            None => touched.active = Active::quiet(slot, &touched.flow),
+        }
+        if touched.flow.has_timestamps() {
+            touched.ts_offset = self.tables.ts_offset(&self.tables.key_of(&touched.flow));
+        }
+        if let Some(index) = touched.active_index.and(touched.active.repair()) {
+            self.touched[position].repair = Some(self.copy_repair(index));
+        }
+        position
     }
 
-    pub(super) fn add(&mut self, touched: Touched) -> usize {
+    /// Makes room for the copy of a flow that has none.
+    #[inline]
+    pub(super) fn add(&mut self, slot: u32) -> usize {
         assert!(self.touched.len() < TOUCHED_MAX, "a batch touches a bounded number of flows");
         let position = self.touched.len();
-        self.positions.insert(touched.slot, position);
-        self.touched.push(touched);
+        self.positions.insert(slot, position);
+        self.touched.push(Touched {
+            slot,
+            flow: Flow::zeroed(),
+            active: Active::zeroed(),
+            active_index: None,
+            is_active_new: false,
+            repair: None,
+            ts_offset: 0,
+        });
         self.tables.trace_flow(position);
         position
     }
@@ -157,6 +180,7 @@ impl Batch {
     }
 
     /// Makes sure that the flow has an active block. Returns false where none is free.
+    #[inline]
     pub fn borrow_active(&mut self, position: usize) -> bool {
         let touched = &mut self.touched[position];
         if touched.active_index.is_none() {
@@ -178,7 +202,7 @@ impl Batch {
         if id.shard() != self.tables.config.shard || id.slot() >= end {
             return Err(PushError::Unknown);
         }
-        if self.positions.find(id.slot(), &self.touched).is_none() && !self.has_room() {
+        if !self.has_room() && self.positions.find(id.slot(), &self.touched).is_none() {
             return Err(PushError::ShardFull);
         }
         let position = self.touch(id.slot());
@@ -192,13 +216,14 @@ impl Batch {
     }
 
     /// Sends a segment of a touched flow.
-    pub fn emit(&mut self, position: usize, outgoing: &Outgoing) {
+    pub fn emit(&mut self, position: usize, outgoing: Outgoing) {
         let mut place = Place::head(&self.touched[position].active);
         self.emit_from(position, outgoing, &mut place);
     }
 
     /// Sends one whose payload is found from a place of the send queue on.
-    fn emit_from(&mut self, position: usize, outgoing: &Outgoing, place: &mut Place) {
+    #[inline]
+    pub(super) fn emit_from(&mut self, position: usize, mut outgoing: Outgoing, place: &mut Place) {
         let touched = &self.touched[position];
         let hop = self.tables.next_hop(touched.flow.next_hop);
         if hop.is_known == 0 {
@@ -216,10 +241,10 @@ impl Batch {
         };
         let payload = &self.tables.storage.payload;
         let value = (self.now.ms() as u32).wrapping_add(touched.ts_offset);
-        let timestamps = touched.flow.has_timestamps().then_some(Timestamps { value, echo: touched.flow.ts_recent });
-        let outgoing = &Outgoing { timestamps, ..*outgoing };
+        outgoing.timestamps =
+            touched.flow.has_timestamps().then_some(Timestamps { value, echo: touched.flow.ts_recent });
         self.gate.put_frame(self.number, |out| {
-            wire::emit_tcp(out, &ends, outgoing, |out| {
+            wire::emit_tcp(out, &ends, &outgoing, |out| {
                 let (seq, bytes) = (outgoing.seq, outgoing.payload_bytes);
                 tcp::gather(&touched.active, payload, place, seq, bytes, |block, offset, bytes| {
                     out.extend_from_slice(payload.piece(block, offset, bytes));
@@ -243,7 +268,7 @@ impl Batch {
                 None => return,
             },
         };
-        self.emit(position, &outgoing);
+        self.emit(position, outgoing);
     }
 
     /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
@@ -277,81 +302,6 @@ impl Batch {
     pub fn set_word(&mut self, id: FlowId, word: u64) {
         if let Ok(position) = self.position_of(id) {
             self.touched[position].flow.word = [word as u32, (word >> 32) as u32];
-        }
-    }
-
-    /// Sends what each touched flow may send now, and gives back the active blocks of those that fell quiet.
-    pub fn finish_flows(&mut self) {
-        self.tables.trace_frame(None);
-        for position in 0..self.touched.len() {
-            self.tables.trace_flow(position);
-            if !self.touched[position].flow.is_live() {
-                continue;
-            }
-            let touched = &mut self.touched[position];
-            if touched.active_index.is_none() && self.tables.active_slots.free() == 0 {
-                touched.active.hurry_ack();
-            }
-            let touched = &self.touched[position];
-            if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
-                // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
-                self.starved_rounds = STARVED_ROUNDS;
-                if self.touched[position].active.is_ack_owed() {
-                    self.reply(position, Reply::Ack);
-                }
-                continue;
-            }
-            if self.touched[position].active.may_expire() {
-                self.drop_expired(position);
-            }
-            let touched = &self.touched[position];
-            if tcp::wants_repair(&touched.flow, &touched.active) {
-                self.borrow_repair(position);
-            }
-            self.send_all(position);
-            self.settle(position);
-        }
-    }
-
-    fn send_all(&mut self, position: usize) {
-        let (offer, now) = (self.offer(position), self.now);
-        let mut place = Place::head(&self.touched[position].active);
-        loop {
-            let (flow, active, repair) = self.parts(position);
-            let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
-            self.emit_from(position, &outgoing, &mut place);
-        }
-    }
-
-    fn settle(&mut self, position: usize) {
-        let touched = &self.touched[position];
-        let wants_repair = tcp::wants_repair(&touched.flow, &touched.active);
-        if let Some(borrowed) = touched.repair
-            && self.repairs[borrowed.position].is_idle()
-            && !wants_repair
-        {
-            self.return_repair(position);
-        }
-        let touched = &mut self.touched[position];
-        if touched.active.is_quiet(&touched.flow) {
-            if let Some(index) = touched.active_index.take() {
-                self.freed_actives.push(index);
-                touched.is_active_new = false;
-            }
-            // Also of a connection that never borrowed one, as a cookie has opened it in this batch.
-            let memory = touched.active.path_memory(&touched.flow);
-            touched.flow.set_path_memory(memory);
-            return;
-        }
-        let index = touched.active_index.expect("whoever made the flow busy borrowed a block");
-        if let Some(Borrowed { index, position, is_new: true }) = touched.repair {
-            self.tables.storage.repairs.touch(index);
-            self.tables.storage.repairs.records_mut()[index as usize] = self.repairs[position];
-        }
-        touched.flow.set_active(index);
-        if touched.is_active_new {
-            self.tables.storage.actives.touch(index);
-            self.tables.storage.actives.records_mut()[index as usize] = touched.active;
         }
     }
 

@@ -34,6 +34,7 @@ struct Waiting<T> {
 
 impl Gate {
     /// Puts in the frame that `emit` appends.
+    #[inline]
     pub fn put_frame(&mut self, batch: u64, emit: impl FnOnce(&mut Vec<u8>)) {
         emit(&mut self.bytes);
         self.frames.push_back(Waiting { batch, what: self.bytes.len() });

@@ -16,6 +16,7 @@
 //! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
 
 mod accept;
+mod addresses;
 mod batch;
 mod broadcast;
 mod commands;
@@ -25,6 +26,7 @@ mod connect;
 mod deliver;
 mod destinations;
 mod echo;
+mod finish;
 mod fragments;
 mod gate;
 mod hops;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::batch::{Batch, TOUCHED_MAX, Touched};
+use super::batch::{Batch, TOUCHED_MAX};
 use crate::flows::FlowKey;
 use crate::tcp::{Active, Flow, State};
 
@@ -28,16 +28,11 @@ impl Batch {
         keyed.set_state(State::Free);
         *record = keyed;
         self.tables.insert(hash, slot);
-        let active = Active::quiet(slot, &flow);
-        Some(self.add(Touched {
-            slot,
-            flow,
-            active,
-            active_index: None,
-            is_active_new: false,
-            repair: None,
-            ts_offset: 0,
-        }))
+        let position = self.add(slot);
+        let touched = &mut self.touched[position];
+        touched.flow = flow;
+        touched.active = Active::quiet(slot, &flow);
+        Some(position)
     }
 
     /// What stands in a flow for the address of its peer. That of IPv6 is written where it belongs: no committed flow

@@ -18,11 +18,13 @@ impl Default for Positions {
 }
 
 impl Positions {
+    #[inline]
     fn start(&self, slot: u32) -> usize {
         slot.wrapping_mul(0x9e37_79b9) as usize >> 7 & (self.entries.len() - 1)
     }
 
     /// The position of the copy of `slot`, if the batch has one.
+    #[inline]
     pub fn find(&self, slot: u32, touched: &[Touched]) -> Option<usize> {
         let mut at = self.start(slot);
         loop {
@@ -38,6 +40,7 @@ impl Positions {
     }
 
     /// Enters the copy of `slot`, which must not be there.
+    #[inline]
     pub fn insert(&mut self, slot: u32, position: usize) {
         let mut at = self.start(slot);
         while self.entries[at] != VACANT {

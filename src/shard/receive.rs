@@ -78,6 +78,7 @@ impl<S: Service> Shard<S> {
     }
 
     /// A packet that came in fragments, as one frame.
+    #[cold]
     fn receive_whole(&mut self, frame: Vec<u8>) {
         let tables = &self.batch.tables;
         if let Some(shard) = tables.has_siblings().then(|| tables.other_owner(&frame)).flatten() {

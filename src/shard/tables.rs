@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use siphasher::sip::SipHasher24;
 use strum::EnumCount;
 
-use super::config::{Config, is_in_network};
+use super::addresses::no_peers;
+use super::config::Config;
 use super::destinations::Destinations;
 use super::fragments::Fragments;
 use super::routers::Routers;
@@ -50,8 +51,10 @@ pub(super) struct Tables {
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
     /// Our addresses, by the index that flows name them by, and which of them are of IPv6, as bits.
-    locals: Vec<IpAddr>,
-    ipv6_locals: u64,
+    pub(super) locals: Vec<IpAddr>,
+    pub(super) ipv6_locals: u64,
+    /// What no peer over IPv4 has: our addresses and the broadcast addresses of our networks.
+    pub(super) no_peers: Vec<u32>,
     /// Our link-local address, where there is any IPv6; nothing listens on it unless it was given.
     pub link_local: Option<Ipv6Addr>,
     pub routers: Routers,
@@ -94,6 +97,7 @@ impl Tables {
         Ok(Tables {
             offers: [offer(40, 536, 552), offer(60, 1_220, 1_280)],
             ipv6_locals: ipv6_bits.sum(),
+            no_peers: no_peers(&config, &locals),
             locals,
             link_local: config.link_local(),
             routers: Routers::new(&config, now),
@@ -127,6 +131,7 @@ impl Tables {
     }
 
     /// Counts a decision.
+    #[inline]
     pub fn count(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
         self.trace_rule(rule);
@@ -138,51 +143,9 @@ impl Tables {
         self.offers[usize::from(self.is_ipv6(local_index))]
     }
 
-    /// The index of one of our addresses.
-    #[inline]
-    pub fn local_index(&self, address: IpAddr) -> Option<u8> {
-        self.locals.iter().position(|&local| local == address).map(|index| index as u8)
-    }
-
-    /// Whether an address is ours, be it only to be found by neighbours.
-    pub fn is_ours(&self, address: IpAddr) -> bool {
-        self.link_local.is_some_and(|ours| address == ours) || self.local_index(address).is_some()
-    }
-
-    /// Whether an address cannot be a peer's: one of our own, or the broadcast address of one of our networks.
-    pub fn is_no_peer(&self, remote: IpAddr) -> bool {
-        let IpAddr::V4(remote) = remote else { return self.is_ours(remote) };
-        let is_broadcast = self.config.addresses.iter().any(|&(address, prefix)| {
-            let IpAddr::V4(address) = address else { return false };
-            let (address, remote) = (address.to_bits(), remote.to_bits());
-            let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-            prefix < 31 && (remote == address | host_bits || remote == address & !host_bits)
-        });
-        is_broadcast || self.local_index(remote.into()).is_some()
-    }
-
     /// Whether there are so many half-open connections that those nobody answers for are given up early.
     pub fn is_half_full(&self) -> bool {
         self.in_state(State::SynReceived) > self.config.half_open_max / 2
-    }
-
-    /// One of our addresses.
-    #[inline]
-    pub fn local(&self, index: u8) -> IpAddr {
-        self.locals[usize::from(index)]
-    }
-
-    /// The one of our addresses whose network a peer is in, or the first of its family.
-    pub fn nearest_local(&self, remote: IpAddr) -> Option<IpAddr> {
-        let is_near = |&&(address, prefix): &&(IpAddr, u8)| is_in_network(address, remote, prefix);
-        let near = self.config.addresses.iter().find(is_near).map(|&(address, _)| address);
-        near.or_else(|| self.locals.iter().find(|local| local.is_ipv4() == remote.is_ipv4()).copied())
-    }
-
-    /// Whether the connections on one of our addresses are over IPv6.
-    #[inline]
-    pub fn is_ipv6(&self, local_index: u8) -> bool {
-        self.ipv6_locals >> (local_index % 64) & 1 == 1
     }
 
     /// The peer's address.
@@ -282,6 +245,7 @@ impl Tables {
     }
 
     /// The active block of a flow, or what it would be.
+    #[inline]
     pub fn active_of(&self, slot: u32, flow: &Flow) -> Active {
         match flow.active() {
             Some(index) => self.storage.actives.records()[index as usize],

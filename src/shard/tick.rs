@@ -118,7 +118,7 @@ impl<S: Service> Shard<S> {
         self.batch.tables.count(effects.rule);
         self.batch.note_path(position, effects.path_mtu);
         if let Some(probe) = probe {
-            self.batch.emit(position, &probe);
+            self.batch.emit(position, probe);
         }
         if let Some(error) = effects.soft_error {
             self.tell_soft_error(position, error);
@@ -171,7 +171,7 @@ impl<S: Service> Shard<S> {
                 self.batch.tables.count(Rule::KeepaliveProbe);
                 let timeouts = self.batch.tables.config.timeouts();
                 let probe = tcp::keepalive_probe(&mut self.batch.touched[position].flow, &timeouts, now);
-                self.batch.emit(position, &probe);
+                self.batch.emit(position, probe);
             }
             Sweep::Ends(effects) => {
                 self.batch.tables.count(effects.rule);

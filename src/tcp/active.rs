@@ -16,7 +16,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Flow, NO_SPAN, PathMemory, SeqNum, State, Time, path};
+use super::marks::{OWES_CWR, PEER_LOSING, REDUCED};
+use super::{Flow, NO_SPAN, PathMemory, SeqNum, Time, path};
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -71,15 +72,15 @@ pub struct Active {
     /// Duplicate acknowledgments in a row, where there is no SACK.
     pub(super) duplicates: u8,
     /// The send queue is sent up to here only.
-    send_limit: SeqNum,
+    pub(super) send_limit: SeqNum,
     /// The acknowledgment that was last sent (Last.ACK.sent of RFC 7323 §4.3).
     pub rcv_acked: SeqNum,
     /// When an ACK that is delayed goes out.
     ack_deadline_ms: u32,
     /// One past the last urgent byte of the peer's that the application was told of.
-    rcv_up: SeqNum,
+    pub(super) rcv_up: SeqNum,
     /// One past the last urgent byte in the send queue.
-    snd_up: SeqNum,
+    pub(super) snd_up: SeqNum,
     /// Which of `rcv_up`, `snd_up`, `reduced_end` and `send_limit` say something, whether CWR is owed, and whether what
     /// the peer sends is being lost.
     pub(super) marks: u8,
@@ -94,17 +95,11 @@ pub struct Active {
     /// Where the segment ends that `path` speaks of, or where the one begins that the doubted claim is about.
     pub(super) path_seq: SeqNum,
     /// What was sent before this was sent before the congestion window was last reduced.
-    reduced_end: SeqNum,
+    pub(super) reduced_end: SeqNum,
 }
 
 const _: () = assert!(size_of::<Active>() == 128, "an active block is two cache lines");
 
-const RECEIVING_URGENT: u8 = 1 << 0;
-const SENDING_URGENT: u8 = 1 << 1;
-const REDUCED: u8 = 1 << 2;
-const OWES_CWR: u8 = 1 << 3;
-const HAS_LIMIT: u8 = 1 << 4;
-pub(super) const PEER_LOSING: u8 = 1 << 5;
 impl Active {
     /// The block of a quiet flow, with what the flow remembers of its path.
     pub fn quiet(slot: u32, flow: &Flow) -> Active {
@@ -157,7 +152,8 @@ impl Active {
         self.repair = index.map_or(0, |index| index + 1);
     }
 
-    /// Whether the flow needs this block no longer.
+    /// Whether the flow needs this block no longer, and owes the peer nothing.
+    #[inline]
     pub fn is_quiet(&self, flow: &Flow) -> bool {
         !self.is_needed(flow) && self.is_ack_owed == 0
     }
@@ -197,64 +193,11 @@ impl Active {
         self.ack_deadline_ms = 0;
     }
 
-    /// The peer has urgent bytes up to `up`. Returns whether that is news (MUST-32).
-    pub(super) fn note_urgent(&mut self, up: SeqNum) -> bool {
-        let is_news = self.marks & RECEIVING_URGENT == 0 || up.after(self.rcv_up);
-        if is_news {
-            self.marks |= RECEIVING_URGENT;
-            self.rcv_up = up;
-        }
-        is_news
-    }
-
-    /// Everything that is queued by now is urgent.
-    pub fn mark_urgent(&mut self) {
-        self.marks |= SENDING_URGENT;
-        self.snd_up = self.snd_end;
-    }
-
-    /// How many bytes from `seq` on are urgent, as far as the pointer can say; `None` where none are.
-    pub(super) fn urgent_from(&self, seq: SeqNum) -> Option<u16> {
-        let up = if self.snd_up.after(self.snd_end) { self.snd_end } else { self.snd_up };
-        let is_urgent = self.marks & SENDING_URGENT != 0 && up.after(seq);
-        is_urgent.then(|| up.since(seq).min(u32::from(u16::MAX)) as u16)
-    }
-
-    /// The congestion window was reduced, which says all that there is to say of what is in flight; the peer is told
-    /// with the next new payload (RFC 3168 §6.1.2).
-    pub(super) fn note_reduced(&mut self, flow: &Flow) {
-        self.marks |= REDUCED | if flow.has_ecn() { OWES_CWR } else { 0 };
-        self.reduced_end = flow.snd_nxt;
-    }
-
-    /// It need not have been.
-    pub(super) fn forget_reduced(&mut self) {
-        self.marks &= !(REDUCED | OWES_CWR);
-    }
-
-    /// Whether nothing that was sent after the last reduction was acknowledged yet.
-    pub(super) fn is_reduced(&self) -> bool {
-        self.marks & REDUCED != 0
-    }
-
-    /// What lies left of `ack` is acknowledged.
-    pub(super) fn pass_reduction(&mut self, ack: SeqNum) {
-        if ack.after(self.reduced_end) {
-            self.marks &= !REDUCED;
-        }
-    }
-
-    /// Whether CWR is owed to the peer; then it is no longer.
-    pub(super) fn take_owed_cwr(&mut self) -> bool {
-        let owes = self.marks & OWES_CWR != 0;
-        self.marks &= !OWES_CWR;
-        owes
-    }
-
     /// Whether something is under way that an idle flow has no place for.
+    #[inline]
     pub fn is_needed(&self, flow: &Flow) -> bool {
         let has_unsent = self.snd_end.after(flow.snd_nxt) || flow.is_close_queued();
-        let is_half_open = matches!(flow.state(), State::SynSent | State::SynReceived);
+        let is_half_open = flow.is_half_open();
         let has_waiting_ack = self.ack_deadline_ms != 0;
         has_waiting_ack
             || self.repair != 0
@@ -262,6 +205,23 @@ impl Active {
             || has_unsent
             || self.recv_bytes > 0
             || is_half_open
+    }
+
+    /// Whether no loss, no mark and no doubt about the path is to be thought of when something is acknowledged.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        let has_settled_path = self.path == path::UNTRIED || self.path == path::ARRIVED;
+        self.repair == 0 && self.marks & REDUCED == 0 && has_settled_path && self.doubted_mtu == 0
+    }
+
+    /// Whether everything that is queued was sent, nothing is to be sent again, and no ACK is owed.
+    #[inline]
+    pub(super) fn has_sent_all(&self, flow: &Flow) -> bool {
+        self.snd_end == flow.snd_nxt
+            && self.resend_nxt == flow.snd_nxt
+            && self.is_ack_owed == 0
+            && !flow.is_close_queued()
+            && !flow.is_half_open()
     }
 
     /// What the flow is to remember of the path. Where congestion was met, a window that has grown well beyond the
@@ -308,22 +268,6 @@ impl Active {
     /// How many bytes are in the send queue, sent or not.
     pub fn queued_bytes(&self) -> u32 {
         if self.snd_end.before(self.snd_una) { 0 } else { self.snd_end.since(self.snd_una) }
-    }
-
-    /// One past the last byte that may be sent.
-    pub(super) fn sendable_end(&self) -> SeqNum {
-        if self.marks & HAS_LIMIT != 0 { self.send_limit } else { self.snd_end }
-    }
-
-    /// Whether some push in the send queue may expire.
-    pub fn may_expire(&self) -> bool {
-        self.marks & HAS_LIMIT != 0
-    }
-
-    /// The send queue is to be sent up to here only, as some push in it may expire.
-    pub fn set_send_limit(&mut self, limit: SeqNum) {
-        self.marks = self.marks & !HAS_LIMIT | if self.send_head == NO_SPAN { 0 } else { HAS_LIMIT };
-        self.send_limit = limit;
     }
 
     /// When the timer expires, in wrapping ms.

@@ -143,6 +143,18 @@ impl Flow {
         self.state = self.state & !Flow::STATE_BITS | state as u8;
     }
 
+    /// Whether this is its state.
+    #[inline]
+    pub fn is_in(&self, state: State) -> bool {
+        self.state & Flow::STATE_BITS == state as u8
+    }
+
+    /// Whether our SYN is still to be acknowledged.
+    #[inline]
+    pub fn is_half_open(&self) -> bool {
+        self.is_in(State::SynSent) || self.is_in(State::SynReceived)
+    }
+
     /// Whether this slot holds a connection.
     pub fn is_live(&self) -> bool {
         self.state & Flow::STATE_BITS != State::Free as u8

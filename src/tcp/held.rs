@@ -5,7 +5,8 @@
 //!
 //! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
 
-use super::active::{PEER_LOSING, deadline_in, is_past};
+use super::active::{deadline_in, is_past};
+use super::marks::PEER_LOSING;
 use super::repair::{HELD_MAX, Held, Repair};
 use super::segment::SackBlocks;
 use super::{Active, Flow, NO_SPAN, SeqNum, Spans, Time};

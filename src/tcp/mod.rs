@@ -3,9 +3,9 @@
 //! In: a connection's record, what arrived or expired, the time. Out: the record changed, and [`Effects`] or
 //! [`Outgoing`] segments that say what the caller is to do. It is called by `shard`, on copies.
 //!
-//! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `queue`, then the machine: `open`,
-//! `cookie` and `connect` (no connection yet), `receive` and `timestamps` (a segment arrives), `send` (what may leave,
-//! and when), `path` (and how large), with every outcome named in `rule`.
+//! Reading order: `seq`, `time`, `segment`, `flow`, `settings`, `window`, `active`, `marks`, `queue`, then the machine:
+//! `open`, `cookie` and `connect` (no connection yet), `receive`, `predict` and `timestamps` (a segment arrives),
+//! `send` (what may leave, and when), `path` (and how large), with every outcome named in `rule`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
@@ -20,10 +20,12 @@ mod effects;
 mod expire;
 mod flow;
 mod held;
+mod marks;
 mod open;
 mod path;
 mod path_memory;
 mod payload;
+mod predict;
 mod queue;
 mod receive;
 mod recovery;

@@ -48,6 +48,7 @@ impl PathMemory {
     pub const ONE_SEGMENT: u32 = SSTHRESH_UNIT_BYTES;
 
     /// As four bytes.
+    #[inline]
     pub(super) fn pack(self) -> u32 {
         let ssthresh = self.ssthresh.div_ceil(SSTHRESH_UNIT_BYTES);
         to_float(self.srtt_ms, TIME_FRACTION_BITS)
@@ -59,6 +60,7 @@ impl PathMemory {
     }
 
     /// Of four bytes.
+    #[inline]
     pub(super) fn unpack(packed: u32) -> PathMemory {
         PathMemory {
             srtt_ms: from_float(packed, TIME_FRACTION_BITS),
@@ -73,6 +75,7 @@ impl PathMemory {
 
 /// The nearest float that is not less. Without an exponent it is the number itself, with one its fraction has a 1 in
 /// front.
+#[inline]
 fn to_float(value: u32, fraction_bits: u32) -> u32 {
     let largest = (1 << (EXPONENT_BITS + fraction_bits)) - 1;
     let value = value.min(from_float(largest, fraction_bits));
@@ -84,6 +87,7 @@ fn to_float(value: u32, fraction_bits: u32) -> u32 {
 }
 
 /// The number that the low bits say.
+#[inline]
 fn from_float(bits: u32, fraction_bits: u32) -> u32 {
     let fraction = bits & ((1 << fraction_bits) - 1);
     match bits >> fraction_bits & ((1 << EXPONENT_BITS) - 1) {

@@ -164,6 +164,7 @@ impl Place {
 /// Calls `take` with block, offset and length of each piece of the send queue from `seq` on, `bytes` in all. Looks from
 /// `place` on, where that does not lie behind, and leaves there where the last piece was found: so the segments of a
 /// burst are found without beginning anew for each. Panics if the queue does not hold them.
+#[inline]
 pub fn gather(
     active: &Active,
     spans: &impl Spans,

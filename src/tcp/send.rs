@@ -15,7 +15,22 @@ use super::window::offer_window;
 use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time};
 
 /// The next segment that should leave now, if any. Call until `None`.
+#[inline]
 pub fn poll_segment(
+    flow: &mut Flow,
+    active: &mut Active,
+    repair: Option<&mut Repair>,
+    offer: Offer,
+    now: Time,
+) -> Option<Outgoing> {
+    // Most calls find nothing, and what they would look at is at hand.
+    if repair.is_none() && active.has_sent_all(flow) {
+        return None;
+    }
+    poll_state(flow, active, repair, offer, now)
+}
+
+fn poll_state(
     flow: &mut Flow,
     active: &mut Active,
     mut repair: Option<&mut Repair>,

@@ -36,6 +36,7 @@ impl Flow {
     }
 
     /// How many bytes right of RCV.NXT we have promised to receive.
+    #[inline]
     pub fn receive_window(&self) -> u32 {
         let received = self.rcv_nxt.since(self.irs);
         let units = received.div_ceil(1 << self.our_shift());

@@ -39,26 +39,27 @@ pub struct Addressing {
 }
 
 /// Appends a frame with this segment. `fill` appends exactly `outgoing.payload_bytes` bytes.
+#[inline]
 pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
     let options = OptionWords::of(outgoing);
     let header_bytes = TCP_BYTES + options.bytes();
-    let start = out.len();
-    let tcp_start = start + lower_bytes(ends);
-    let payload_start = tcp_start + header_bytes;
-    out.resize(payload_start, 0);
+    let (start, lower_bytes) = (out.len(), lower_bytes(ends));
+    out.resize(start + lower_bytes + header_bytes, 0);
     fill(out);
-    let payload_bytes = out.len() - payload_start;
-    assert!(payload_bytes == outgoing.payload_bytes as usize, "a segment carries what its header says");
-    let tcp_bytes = header_bytes + payload_bytes;
+    let (lower, segment) = out[start..].split_at_mut(lower_bytes);
+    let tcp_bytes = header_bytes + outgoing.payload_bytes as usize;
+    assert!(segment.len() == tcp_bytes, "a segment carries what its header says");
     let traffic_class = ends.dscp << 2 | if outgoing.is_ecn_capable { ECT_0 } else { 0 };
-    emit_lower(&mut out[start..tcp_start], ends, traffic_class, TCP, tcp_bytes);
-    let (header, payload) = out[tcp_start..].split_at_mut(header_bytes);
+    emit_lower(lower, ends, traffic_class, TCP, tcp_bytes);
+    let (header, payload) = segment.split_at_mut(header_bytes);
     let mut words = tcp_words(ends, outgoing, header_bytes);
     let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes);
     let sum = sum.add_words(&words).add_words(options.words()).add_bytes(payload);
     words[4] |= u32::from(sum.finish()) << 16;
-    put_words(header, &words);
-    put_words(&mut header[TCP_BYTES..], options.words());
+    let header = put_words(header, &words);
+    for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(options.words()) {
+        *place = word.to_be_bytes();
+    }
 }
 
 /// The fixed header (RFC 9293 §3.1), its checksum 0.
@@ -75,12 +76,15 @@ fn tcp_words(ends: &Addressing, outgoing: &Outgoing, header_bytes: usize) -> [u3
     ]
 }
 
-/// Writes words in network order.
+/// Writes words in network order. Returns what is behind them.
 #[inline]
-fn put_words(bytes: &mut [u8], words: &[u32]) {
-    for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+fn put_words<'a, const N: usize>(bytes: &'a mut [u8], words: &[u32; N]) -> &'a mut [u8] {
+    let (front, rest) = bytes.split_at_mut(4 * N);
+    let places: &mut [[u8; 4]; N] = front.as_chunks_mut().0.try_into().expect("as many places as words");
+    for (place, word) in places.iter_mut().zip(words) {
         *place = word.to_be_bytes();
     }
+    rest
 }
 
 /// Length of the headers below TCP or ICMP.
@@ -96,7 +100,7 @@ pub(super) fn lower_bytes(ends: &Addressing) -> usize {
 /// Writes the headers below TCP or ICMP, which are `lower_bytes(ends)` bytes long.
 #[inline]
 pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, traffic_class: u8, protocol: u8, payload_bytes: usize) {
-    let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
+    let (ethernet, ip) = headers.split_first_chunk_mut::<ETHERNET_BYTES>().expect("there is room for all headers");
     ethernet[..6].copy_from_slice(&ends.destination_mac);
     ethernet[6..12].copy_from_slice(&ends.source_mac);
     match (ends.local, ends.remote) {

@@ -112,6 +112,7 @@ pub(super) const ECN_BITS: u8 = 0x03;
 const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 
 /// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern.
+#[inline]
 pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
     let (header, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(Rule::FrameMalformed)?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ether_type @ ..] = *header;
@@ -139,10 +140,13 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
         return Err(Rule::FrameMalformed);
     }
     let (with_options, payload) = bytes[..total_bytes].split_at(header_bytes);
-    if Sum::default().add_bytes(with_options).finish() != 0 {
+    let options = &with_options[IPV4_BYTES..];
+    if Sum::default().add_header(header).add_bytes(options).finish() != 0 {
         return Err(Rule::Ipv4Checksum);
     }
-    check_ipv4_options(&with_options[IPV4_BYTES..])?;
+    if !options.is_empty() {
+        check_ipv4_options(options)?;
+    }
     let (source, local) = (Ipv4Addr::from_bits(u32_at(header, 12)), Ipv4Addr::from_bits(u32_at(header, 16)));
     // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
     let is_this_network = source.octets()[0] == 0;
@@ -211,9 +215,9 @@ pub(super) fn parse_tcp<'a>(
     let pseudo = Sum::default().add_words(&[u32::from(TCP) << 16 | bytes.len() as u32]);
     let pseudo = match addresses {
         Addresses::Ipv4 { remote, local } => pseudo.add_words(&[remote.to_bits(), local.to_bits()]),
-        Addresses::Ipv6(both) => pseudo.add_bytes(both),
+        Addresses::Ipv6(both) => pseudo.add_header(both),
     };
-    if pseudo.add_bytes(bytes).finish() != 0 {
+    if pseudo.add_header(header).add_bytes(&bytes[TCP_BYTES..]).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
     let (with_options, payload) = bytes.split_at(header_bytes);
@@ -221,7 +225,9 @@ pub(super) fn parse_tcp<'a>(
     let bare = Segment::bare(seq, ack, Control(header[13]), u16_at(header, 14));
     let urgent = u16_at(header, 18);
     let mut segment = Segment { is_congested, payload_bytes: payload.len() as u32, urgent, ..bare };
-    read_options(&with_options[TCP_BYTES..], &mut segment);
+    if header_bytes > TCP_BYTES {
+        read_options(&with_options[TCP_BYTES..], &mut segment);
+    }
     let (remote_port, local_port) = (u16_at(header, 0), u16_at(header, 2));
     Ok(TcpPacket { source_mac, addresses, remote_port, local_port, segment, payload })
 }
@@ -234,7 +240,7 @@ pub(super) fn u16_at<const N: usize>(header: &[u8; N], at: usize) -> u16 {
 
 #[inline]
 pub(super) fn u32_at<const N: usize>(header: &[u8; N], at: usize) -> u32 {
-    u32::from(u16_at(header, at)) << 16 | u32::from(u16_at(header, at + 2))
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends

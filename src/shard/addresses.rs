@@ -1,0 +1,61 @@
+//! Addresses: which are ours, which of them a peer is near to, and which no peer can have.
+
+use std::net::IpAddr;
+
+use super::config::{Config, is_in_network};
+use super::tables::Tables;
+
+impl Tables {
+    /// The index of one of our addresses.
+    #[inline]
+    pub fn local_index(&self, address: IpAddr) -> Option<u8> {
+        self.locals.iter().position(|&local| local == address).map(|index| index as u8)
+    }
+
+    /// Whether an address is ours, be it only to be found by neighbours.
+    pub fn is_ours(&self, address: IpAddr) -> bool {
+        self.link_local.is_some_and(|ours| address == ours) || self.local_index(address).is_some()
+    }
+
+    /// Whether an address cannot be a peer's: one of our own, or the broadcast address of one of our networks.
+    #[inline]
+    pub fn is_no_peer(&self, remote: IpAddr) -> bool {
+        match remote {
+            IpAddr::V4(remote) => self.no_peers.contains(&remote.to_bits()),
+            IpAddr::V6(_) => self.is_ours(remote),
+        }
+    }
+
+    /// One of our addresses.
+    #[inline]
+    pub fn local(&self, index: u8) -> IpAddr {
+        self.locals[usize::from(index)]
+    }
+
+    /// The one of our addresses whose network a peer is in, or the first of its family.
+    pub fn nearest_local(&self, remote: IpAddr) -> Option<IpAddr> {
+        let is_near = |&&(address, prefix): &&(IpAddr, u8)| is_in_network(address, remote, prefix);
+        let near = self.config.addresses.iter().find(is_near).map(|&(address, _)| address);
+        near.or_else(|| self.locals.iter().find(|local| local.is_ipv4() == remote.is_ipv4()).copied())
+    }
+
+    /// Whether the connections on one of our addresses are over IPv6.
+    #[inline]
+    pub fn is_ipv6(&self, local_index: u8) -> bool {
+        self.ipv6_locals >> (local_index % 64) & 1 == 1
+    }
+}
+
+/// See [`Tables::is_no_peer`].
+pub(super) fn no_peers(config: &Config, locals: &[IpAddr]) -> Vec<u32> {
+    let bits = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(address.to_bits()),
+        IpAddr::V6(_) => None,
+    };
+    let networks = config.addresses.iter().filter(|(_, prefix)| *prefix < 31);
+    let broadcasts = networks.filter_map(|(address, prefix)| {
+        let (address, host_bits) = (bits(address)?, u32::MAX.checked_shr(u32::from(*prefix)).unwrap_or(0));
+        Some([address | host_bits, address & !host_bits])
+    });
+    locals.iter().filter_map(bits).chain(broadcasts.flatten()).collect()
+}
