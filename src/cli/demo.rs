@@ -69,12 +69,13 @@ pub struct Arguments {
 /// Runs the demo.
 pub fn run(arguments: &Arguments) -> Outcome {
     namespace::enter()?;
-    let Laid { link, addresses } = namespace::lay_cable(arguments.link)?;
+    let Laid { link, addresses, link_local } = namespace::lay_cable(arguments.link)?;
     let descriptors_max = client::raise_descriptor_limit()?;
     let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
 
     let (first, prefix) = addresses[0];
-    let config = Config { addresses: addresses.clone(), ..Config::new(first, prefix, &plan.ports()) };
+    let ours = addresses.iter().copied().chain(link_local).collect();
+    let config = Config { addresses: ours, ..Config::new(first, prefix, &plan.ports()) };
     let capacity = Capacity::for_connections(plan.clients);
     let storage = Storage::in_memory(capacity)?;
     let server = Server::start(config, storage, link, Box::new(Hold), Options::default())?;

@@ -21,16 +21,16 @@ use holdline::service::{Echo, Hold, Service};
 use holdline::shard::{Capacity, Config, Storage};
 
 use super::Outcome;
-use super::link::{LinkName, open_link, parse_address, parse_link};
+use super::link::{LinkName, Traffic, open_link, parse_address, parse_link};
 use drive::{Drive, PORTS};
 use report::Report;
 
 /// The flags of `load`.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the server is reached: tap:NAME or raw:IFACE as for `serve`, or `memory` for a server in this process,
-    /// which echoes if --echo is given.
-    #[arg(long, value_name = "tap:NAME|raw:IFACE|memory", value_parser = parse_where)]
+    /// Where the server is reached: tap:NAME, raw:IFACE or af-xdp:IFACE[:QUEUE] as for `serve`, or `memory` for a
+    /// server in this process, which echoes if --echo is given.
+    #[arg(long, value_name = "tap:NAME|raw:IFACE|af-xdp:IFACE[:QUEUE]|memory", value_parser = parse_where)]
     link: Where,
     /// An address for clients, which the kernel must not have, with the prefix length of its network.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
@@ -83,10 +83,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
         )
         .into());
     }
+    let clients = addresses.iter().map(|&(address, _)| address).collect();
     let mut config = Config { addresses, gateways: arguments.gateways.clone(), ..config() };
     // It lives as long as the clients do.
     let (link, _server): (Box<dyn Link>, _) = match &arguments.link {
-        Where::Outside(name) => (open_link(name, &config.addresses)?, None),
+        Where::Outside(name) => {
+            let wants_routers = config.wants_routers();
+            let traffic = Traffic { addresses: &mut config.addresses, ports: &[], wants_routers, is_kept: false };
+            (open_link(name, traffic)?, None)
+        }
         Where::Memory => {
             let (ours, theirs) = memory_pair(MEMORY_MTU, MEMORY_FRAMES)?;
             (Box::new(ours), Some(serve(arguments, Box::new(theirs))?))
@@ -94,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     (config.mac, config.mtu) = (link.mac(), link.mtu());
     let storage = Storage::in_memory(Capacity::for_connections(arguments.clients))?;
-    let mut drive = Drive::new(arguments, config, storage, link)?;
+    let mut drive = Drive::new(arguments, clients, config, storage, link)?;
     let figures = drive.run()?;
     let report = Report::new(arguments, &figures);
     write!(io::stdout(), "{report}")?;

@@ -28,14 +28,16 @@ use strum::IntoEnumIterator;
 
 use super::Outcome;
 use super::capacity::{Beside, capacity_of_shard, parse_size};
-use super::link::{LinkName, open_links, parse_address, parse_link};
+use super::link::{LinkName, Traffic, open_links, parse_address, parse_link};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// Where frames come from and go to. tap:NAME is a TAP made beforehand (`ip tuntap add dev NAME mode tap`) or made
     /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
-    #[arg(long, value_name = "tap:NAME|raw:IFACE", value_parser = parse_link)]
+    /// af-xdp:IFACE[:QUEUE[-QUEUE]] is AF_XDP on queues of such an interface, from 0 on unless said otherwise;
+    /// `,generic`, `,copy` and `,busy-poll` behind it ask for what is not chosen by itself.
+    #[arg(long, value_name = "tap:NAME|raw:IFACE|af-xdp:IFACE[:QUEUE[-QUEUE]]", value_parser = parse_link)]
     link: LinkName,
     /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of
     /// its network.
@@ -63,8 +65,8 @@ pub struct Arguments {
     /// A directory that keeps connections while the process is away.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// How many threads serve, each on a queue of its own; more than one need a TAP that was made with `multi_queue`,
-    /// or is made now.
+    /// How many threads serve, each on a queue of its own; more than one need as many queues of AF_XDP, or a TAP that
+    /// was made with `multi_queue` or is made now.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
     workers: u32,
     /// How many parts the connections are divided into, each of which one worker serves; fixed when a state is made.
@@ -132,8 +134,14 @@ struct Cores(Vec<usize>);
 pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
-    let workers = arguments.workers as usize;
-    let links = open_links(&arguments.link, workers, &arguments.addresses)?;
+    let mut config = config(arguments);
+    let traffic = Traffic {
+        wants_routers: config.wants_routers(),
+        ports: &config.ports,
+        addresses: &mut config.addresses,
+        is_kept: arguments.state.is_some(),
+    };
+    let links = open_links(&arguments.link, arguments.workers as usize, traffic)?;
     let beside = Beside {
         has_attachment: arguments.service == ServiceName::Names,
         has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
@@ -161,7 +169,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let capture = capture.transpose()?;
     let (spin, cores) = (Duration::from_micros(arguments.spin.into()), arguments.pin.clone().unwrap_or_default().0);
     let options = Options { notices_max: 0, interrupt, capture, control, spin, cores, ..Options::default() };
-    let server = Server::start_all(config(arguments), storages, links, service, options)?;
+    let server = Server::start_all(config, storages, links, service, options)?;
     let resumption = server.resumption();
     if !resumption.is_fresh {
         eprintln!(

@@ -208,6 +208,11 @@ impl InterfaceRequest {
         self.raw.ifr_ifru.ifru_mtu = value;
     }
 
+    /// For an ioctl that reads or writes a structure elsewhere, which the caller keeps alive.
+    pub(super) fn set_pointer(&mut self, to: *mut libc::c_void) {
+        self.raw.ifr_ifru.ifru_data = to.cast();
+    }
+
     fn integer(&self) -> i32 {
         // SAFETY: as in `flags`.
         unsafe { self.raw.ifr_ifru.ifru_mtu }
@@ -233,10 +238,11 @@ impl InterfaceRequest {
         self.raw.ifr_ifru.ifru_addr = value;
     }
 
-    fn call(&mut self, request: libc::Ioctl, action: &'static str) -> Result<(), InterfaceError> {
+    pub(super) fn call(&mut self, request: libc::Ioctl, action: &'static str) -> Result<(), InterfaceError> {
         let failed = |name: &str, source| InterfaceError::System { name: name.to_owned(), action, source };
         let socket = UdpSocket::bind("0.0.0.0:0").map_err(|source| failed(&self.name, source))?;
-        // SAFETY: every request that is passed here reads or writes one `ifreq`, which lives across the call.
+        // SAFETY: every request that is passed here reads or writes one `ifreq`, which lives across the call, and what
+        // that points to, if it does, lives with its caller.
         let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, self.as_mut_ptr()) };
         Errno::result(answer).map_err(|errno| failed(&self.name, errno.into()))?;
         Ok(())

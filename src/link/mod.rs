@@ -9,6 +9,8 @@
 // System calls that no crate wraps are made here; each block says who upholds what.
 #![allow(unsafe_code)]
 
+pub mod af_xdp;
+mod ethtool;
 mod frames;
 pub mod interface;
 mod memory;
@@ -23,6 +25,8 @@ pub mod veth;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+pub use af_xdp::{AfXdp, AfXdpError};
+pub use ethtool::complete_checksums;
 pub use frames::Received;
 pub use interface::InterfaceError;
 pub use memory::{MemoryLink, memory_pair};
@@ -61,4 +65,20 @@ pub trait Link: Send {
     fn frames_lost(&self) -> u64 {
         0
     }
+
+    /// What else the link has counted, for those who watch it.
+    fn counts(&self) -> Vec<Count> {
+        Vec::new()
+    }
+}
+
+/// Something that a link counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Count {
+    /// A name for programs: small letters and underscores.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// How many, since the link was opened.
+    pub value: u64,
 }

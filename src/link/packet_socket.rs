@@ -25,6 +25,61 @@ pub(super) fn open(interface_index: u32, mac: [u8; 6]) -> Result<OwnedFd, Errno>
     Ok(socket)
 }
 
+/// A socket beside another link to the interface: while it is open, the interface receives for these groups, too. It
+/// hands on the advertisements that routers send to all nodes where they are wanted, which the kernel sees as well, and
+/// nothing else.
+pub(super) fn open_beside(
+    interface_index: u32,
+    groups: &[[u8; 6]],
+    advertisements: Advertisements,
+) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+    set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
+    match advertisements {
+        Advertisements::Wanted => attach_filter(&socket, &advertisement_filter())?,
+        Advertisements::Refused => attach_filter(&socket, &[answer(0)])?,
+    }
+    bind(&socket, interface_index)?;
+    for [a, b, c, d, e, f] in groups {
+        let group = libc::packet_mreq {
+            mr_ifindex: i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?,
+            mr_type: PACKET_MR_MULTICAST,
+            mr_alen: 6,
+            mr_address: [*a, *b, *c, *d, *e, *f, 0, 0],
+        };
+        set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &group)?;
+    }
+    Ok(socket)
+}
+
+/// Whether advertisements of routers are handed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Advertisements {
+    Wanted,
+    Refused,
+}
+
+/// What `open_beside` takes: router advertisements to all nodes, without a VLAN tag.
+fn advertisement_filter() -> [libc::sock_filter; 12] {
+    const TAKES: usize = 10;
+    const REFUSES: usize = 11;
+    [
+        load(libc::BPF_B, libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT),
+        jump(1, 0, 2, REFUSES),
+        load(libc::BPF_W, 0),
+        jump(3, IPV6_GROUP << 16, 4, REFUSES),
+        load(libc::BPF_H, ETHERTYPE_AT),
+        jump(5, libc::ETH_P_IPV6 as u32, 6, REFUSES),
+        load(libc::BPF_B, IPV6_NEXT_HEADER_AT),
+        jump(7, libc::IPPROTO_ICMPV6 as u32, 8, REFUSES),
+        load(libc::BPF_B, ICMPV6_TYPE_AT),
+        jump(9, ROUTER_ADVERTISEMENT, TAKES, REFUSES),
+        answer(u32::MAX),
+        answer(0),
+    ]
+}
+
 /// How many frames the socket had no room for since this was asked last.
 pub(super) fn frames_dropped(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut statistics = Statistics { packets: 0, drops: 0 };
@@ -116,6 +171,9 @@ fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; REFUSES + 1] {
 const REFUSES: usize = 18;
 const ETHERTYPE_AT: i32 = 12;
 const IPV6_NEXT_HEADER_AT: i32 = 14 + 6;
+const ICMPV6_TYPE_AT: i32 = 14 + 40;
+/// RFC 4861 §4.2.
+const ROUTER_ADVERTISEMENT: u32 = 134;
 /// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
 const IPV6_GROUP: u32 = 0x3333;
 
@@ -172,6 +230,7 @@ struct Statistics {
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
+const PACKET_MR_MULTICAST: u16 = 0;
 const PACKET_MR_ALLMULTI: u16 = 2;
 const PACKET_MR_UNICAST: u16 = 3;
 
@@ -186,7 +245,10 @@ mod tests {
 
     /// What the kernel makes of a filter. A load outside the frame refuses it.
     fn is_taken(frame: &[u8], has_vlan_tag: bool) -> bool {
-        let program = filter(OURS);
+        is_taken_by(&filter(OURS), frame, has_vlan_tag)
+    }
+
+    fn is_taken_by(program: &[libc::sock_filter], frame: &[u8], has_vlan_tag: bool) -> bool {
         let (mut at, mut value) = (0, 0);
         let mut steps = 0..100;
         while steps.next().is_some() {
@@ -247,6 +309,21 @@ mod tests {
             let mut other = solicitation.clone();
             other[at] = byte;
             assert!(!is_taken(&other, false), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn only_advertisements_to_all_nodes_are_taken_beside_another_link() {
+        let mut advertisement = frame([0x33, 0x33, 0, 0, 0, 1], [0x86, 0xdd]);
+        advertisement[20] = 58;
+        advertisement[54] = 134;
+        let filter = advertisement_filter();
+        assert!(is_taken_by(&filter, &advertisement, false));
+        assert!(!is_taken_by(&filter, &advertisement, true) && !is_taken_by(&filter, &advertisement[..54], false));
+        for (at, byte) in [(0, 0x32), (3, 1), (12, 8), (20, 6), (54, 135)] {
+            let mut other = advertisement.clone();
+            other[at] = byte;
+            assert!(!is_taken_by(&filter, &other, false), "byte {at}");
         }
     }
 }

@@ -124,6 +124,11 @@ impl Config {
         self.addresses.iter().any(|(address, _)| address.is_ipv6())
     }
 
+    /// Whether routers are asked for: there is IPv6, and no gateway for it is given.
+    pub fn wants_routers(&self) -> bool {
+        self.has_ipv6() && !self.gateways.iter().any(IpAddr::is_ipv6)
+    }
+
     /// Our link-local address, by which we speak to neighbours and routers: one of those given, or the one that the
     /// Ethernet address gives (RFC 4291 appendix A). `None` without IPv6.
     pub(super) fn link_local(&self) -> Option<Ipv6Addr> {

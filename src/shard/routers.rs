@@ -34,7 +34,7 @@ pub(super) struct Routers {
 impl Routers {
     /// At a start.
     pub fn new(config: &Config, now: Time) -> Routers {
-        let is_wanted = config.has_ipv6() && !config.gateways.iter().any(IpAddr::is_ipv6);
+        let is_wanted = config.wants_routers();
         let asks_left = if is_wanted { SOLICITATIONS_MAX } else { 0 };
         Routers { is_wanted, asks_left, ask_at: now, router_until: Time(0), networks: Vec::new() }
     }

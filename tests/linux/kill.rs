@@ -36,17 +36,20 @@ pub struct Kills {
     pub away_max: Duration,
 }
 
-/// Runs the whole course in the calling thread's namespace: `kills` kills of a server with `clients` connections, every
-/// second one by the fault switch. `None`: this machine has no TAP, which was said.
+/// Runs the whole course over a TAP of so many queues in the calling thread's namespace: `kills` kills of a server with
+/// `clients` connections, every second one by the fault switch. `None`: this machine has no TAP, which was said.
 pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64, queues: usize) -> Option<Kills> {
-    if !make_tap_of(queues, "killed", "10.79.0.1", 24) {
-        return None;
-    }
+    let is_made = make_tap_of(queues, "killed", "10.79.0.1", 24);
+    is_made.then(|| kill_over("tap:killed", "killed", kills, clients, seed, queues))
+}
+
+/// The same over a link whose other end is an interface with the address 10.79.0.1/24.
+pub fn kill_over(link: &str, interface: &str, kills: u32, clients: usize, seed: u64, queues: usize) -> Kills {
     let servers: &'static [&str] =
-        if add_ipv6("killed", "fd79::1", 64) { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
-    let state = std::env::temp_dir().join(format!("holdline-kill-{}-{seed}", std::process::id()));
+        if add_ipv6(interface, "fd79::1", 64) { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
+    let state = std::env::temp_dir().join(format!("holdline-kill-{}-{interface}-{seed}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
-    let mut course = Course::begin(&state, servers, clients, seed, queues);
+    let mut course = Course::begin(link, &state, servers, clients, seed, queues);
     for number in 0..kills {
         course.kill_once(number);
     }
@@ -54,7 +57,7 @@ pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64, queues: usize
     let figures = course.figures;
     drop(course);
     std::fs::remove_dir_all(&state).expect("the state is ours");
-    Some(figures)
+    figures
 }
 
 #[test]
@@ -90,6 +93,7 @@ struct Client {
 }
 
 struct Course {
+    link: String,
     state: String,
     /// Of the TAP.
     queues: usize,
@@ -101,11 +105,19 @@ struct Course {
 }
 
 impl Course {
-    fn begin(state: &Path, servers: &[&str], clients: usize, seed: u64, queues: usize) -> Course {
+    fn begin(link: &str, state: &Path, servers: &[&str], clients: usize, seed: u64, queues: usize) -> Course {
         let state = state.to_str().expect("a temporary path is text").to_owned();
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut course =
-            Course { state, queues, starts: 0, served: None, clients: Vec::new(), random, figures: Kills::default() };
+        let mut course = Course {
+            link: link.to_owned(),
+            state,
+            queues,
+            starts: 0,
+            served: None,
+            clients: Vec::new(),
+            random,
+            figures: Kills::default(),
+        };
         course.start(None);
         for index in 0..clients {
             let stream = TcpStream::connect((servers[index % servers.len()], 7000)).expect("holdline listens");
@@ -118,7 +130,7 @@ impl Course {
     /// Starts the process, with the fault switch set where there is one; checks what it says of its state.
     fn start(&mut self, kill_at: Option<&str>) {
         let arguments = [
-            ["--link", "tap:killed"],
+            ["--link", &self.link],
             ["--address", "10.79.0.2/24"],
             ["--address", "fd79::2/64"],
             ["--listen", "7000"],

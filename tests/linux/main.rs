@@ -3,6 +3,7 @@
 //! What needs root says so on one line and passes when it is not there; `.ci/run` runs it all. Nothing here touches
 //! the machine's own network.
 
+mod af_xdp;
 mod broadcast;
 mod capture;
 mod demo;
@@ -12,5 +13,6 @@ mod raw;
 mod reference;
 mod scripts;
 mod serve;
+mod steer;
 mod support;
 mod workers;

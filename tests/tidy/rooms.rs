@@ -33,6 +33,7 @@ enum Door {
 
 /// The doors. Every dependency of Cargo.toml has one.
 const DOORS: &[(&str, Door)] = &[
+    ("aya", Door::Only(&["link"])),
     ("axum", Door::Only(&["server"])),
     ("base64", Door::Only(&["server", "cli"])),
     ("bytemuck", Door::Only(&["tcp", "flows", "shard"])),

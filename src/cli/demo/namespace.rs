@@ -1,9 +1,9 @@
 //! The demo's private network: a namespace of its own, and a virtual cable in it.
 //!
-//! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16 and fd77::1/64: a
-//! TAP, or a veth pair with a raw socket on its other end. Nothing of it is visible outside, and it vanishes with the
-//! processes in it. Root needs a network namespace only; a plain user takes a user namespace along, where it counts as
-//! root.
+//! Goes out: a process that sees only its own `lo` and one cable, whose kernel side has 10.77.0.1/16 and fd77::1/64:
+//! a TAP, or a veth pair with a raw socket or AF_XDP on its other end. Nothing of it is visible outside, and it
+//! vanishes with the processes in it. Root needs a network namespace only; a plain user takes a user namespace along,
+//! where it counts as root.
 //!
 //! Invariant: called before the process has a second thread, because a user namespace is for whole processes.
 
@@ -13,7 +13,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use holdline::link::{InterfaceError, Link, Raw, RawError, Tap, TapError, interface, veth};
+use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering, link_local_for};
+use holdline::link::{
+    AfXdpError, InterfaceError, Link, Raw, RawError, Tap, TapError, complete_checksums, interface, veth,
+};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
@@ -37,6 +40,8 @@ pub enum Cable {
     Tap,
     /// A raw socket on one end of a veth pair.
     VethRaw,
+    /// AF_XDP on one end of a veth pair; needs root.
+    VethAfXdp,
 }
 
 /// Why there is no private network.
@@ -63,6 +68,9 @@ pub enum NamespaceError {
     /// Our end of a veth pair.
     #[error(transparent)]
     Raw(#[from] RawError),
+    /// Our end of a veth pair, by its queue.
+    #[error(transparent)]
+    AfXdp(#[from] AfXdpError),
     /// The kernel's side.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
@@ -93,20 +101,26 @@ pub fn enter() -> Result<(), NamespaceError> {
 pub struct Laid {
     pub link: Box<dyn Link>,
     pub addresses: Vec<(IpAddr, u8)>,
+    /// An address for neighbours alone, where the interface's link-local one is the kernel's.
+    pub link_local: Option<(IpAddr, u8)>,
 }
 
 /// Makes the cable and sets up the kernel's side of it. Where nothing is wanted it is a TAP, or a veth pair where a TAP
 /// cannot be had, which is said on standard error. There is an address of each family, or none of IPv6 where the kernel
 /// has none, which is said too.
 pub fn lay_cable(wanted: Option<Cable>) -> Result<Laid, NamespaceError> {
-    let link: Box<dyn Link> = match wanted {
-        Some(Cable::Tap) => Box::new(Tap::open(NAME)?),
-        Some(Cable::VethRaw) => Box::new(lay_veth()?),
+    let opened: Option<Box<dyn Link>> = match wanted {
+        Some(Cable::Tap) => Some(Box::new(Tap::open(NAME)?)),
+        Some(Cable::VethRaw) => Some(Box::new(lay_veth()?)),
+        Some(Cable::VethAfXdp) => {
+            make_veth()?;
+            None
+        }
         None => match Tap::open(NAME) {
-            Ok(tap) => Box::new(tap),
+            Ok(tap) => Some(Box::new(tap)),
             Err(error @ (TapError::NoDevice | TapError::DeviceClosed)) => {
                 eprintln!("the demo takes a raw socket on a veth pair, because {error}");
-                Box::new(lay_veth()?)
+                Some(Box::new(lay_veth()?))
             }
             Err(error) => return Err(error.into()),
         },
@@ -121,14 +135,34 @@ pub fn lay_cable(wanted: Option<Cable>) -> Result<Laid, NamespaceError> {
     }
     // More local ports make the kernel's search for a free one short. The default is enough, only slower.
     let _ = fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
-    Ok(Laid { link, addresses })
+    match opened {
+        Some(link) => Ok(Laid { link, addresses, link_local: None }),
+        None => open_af_xdp(addresses),
+    }
 }
 
 /// A veth pair: the kernel has one end, our socket is on the other.
 fn lay_veth() -> Result<Raw, NamespaceError> {
-    veth::make_pair(NAME, OUR_END)?;
-    interface::bring_up(OUR_END)?;
+    make_veth()?;
     Ok(Raw::open(OUR_END)?)
+}
+
+fn make_veth() -> Result<(), NamespaceError> {
+    veth::make_pair(NAME, OUR_END)?;
+    Ok(interface::bring_up(OUR_END)?)
+}
+
+/// AF_XDP on our end of the pair, for what it is to receive.
+fn open_af_xdp(addresses: Vec<(IpAddr, u8)>) -> Result<Laid, NamespaceError> {
+    // What nobody completes between the ends of a pair would reach us half done.
+    complete_checksums(NAME)?;
+    let has_ipv6 = addresses.iter().any(|(address, _)| address.is_ipv6());
+    let link_local = has_ipv6.then(|| (link_local_for(SERVER_ADDRESS_IPV6).into(), PREFIX_IPV6));
+    let ours = addresses.iter().chain(&link_local).map(|&(address, _)| address).collect();
+    let steering = Steering { addresses: ours, ..Steering::default() };
+    let link = Interface::open(OUR_END, &steering, AfXdpOptions::default())?.queue(0)?;
+    eprintln!("{}", link.description());
+    Ok(Laid { link: Box::new(link), addresses, link_local })
 }
 
 /// Waits until the kernel knows holdline's Ethernet address for each of its addresses, so that no first packet is lost

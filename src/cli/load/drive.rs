@@ -71,9 +71,10 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Over a link and an empty storage, nothing opened.
+    /// Of clients with these addresses, over a link and an empty storage, nothing opened.
     pub fn new(
         arguments: &Arguments,
+        addresses: Vec<IpAddr>,
         config: Config,
         mut storage: Storage,
         link: Box<dyn Link>,
@@ -88,7 +89,6 @@ impl Drive {
             clients: arguments.clients,
             bytes: arguments.echo.unwrap_or(0) as usize,
         };
-        let addresses = config.addresses.iter().map(|&(address, _)| address).collect();
         let mut shard = Shard::new(config, storage, Clients::new(schedule), secret, clock.now())?;
         shard.refuse_new();
         Ok(Drive {

@@ -1,0 +1,347 @@
+//! AF_XDP on one end of a veth pair, beside a kernel that goes on using the interface.
+//!
+//! Both ends are in namespaces of their own, so that what they say to each other goes over the pair. File systems for
+//! pins are mounted where this thread alone sees them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering};
+use holdline::link::{Link, complete_checksums, interface, veth};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::unistd::gettid;
+
+use crate::echo::echo_checked;
+use crate::kill::kill_over;
+use crate::support::{HOLDLINE, PATIENCE, Served, in_namespace};
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 3);
+const SERVER_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 2);
+
+/// Runs `test` in a thread with a network namespace and mounts of its own, where pins can be made. Skips where maps
+/// cannot.
+fn on_stage(name: &str, test: impl FnOnce() + Send) {
+    in_namespace(name, || {
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            return eprintln!("{name} skipped: this user may not mount");
+        }
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).expect("root may");
+        if let Err(errno) = mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), nothing) {
+            return eprintln!("{name} skipped: there is no file system for pins ({errno})");
+        }
+        veth::make_pair("clients", "ours").expect("root may make a veth pair");
+        complete_checksums("clients").expect("a veth can");
+        interface::bring_up("ours").expect("it comes up");
+        if let Err(error) = Interface::open("ours", &Steering::default(), AfXdpOptions::default()) {
+            return eprintln!("{name} skipped: {error}");
+        }
+        test();
+    });
+}
+
+/// The same, with the clients' end of the pair up and its addresses set, in this namespace.
+fn beside_clients(test: impl FnOnce()) {
+    interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
+    interface::bring_up("clients").expect("it comes up");
+    test();
+}
+
+/// Moves the clients' end into another namespace and runs `clients` there, then `afterwards` here. The pair is gone
+/// when that namespace is.
+fn with_far_clients(clients: impl FnOnce() + Send, afterwards: impl FnOnce()) {
+    let ((tell, told), (go, gone)) = (channel(), channel::<()>());
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+            tell.send(gettid()).expect("the test waits for it");
+            gone.recv().expect("the end is moved");
+            interface::bring_up("lo").expect("it is there");
+            interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
+            interface::bring_up("clients").expect("it comes up");
+            interface::set_address("clients", "fd79::1".parse().expect("one"), 64).expect("it takes IPv6");
+            clients();
+            done.send(()).expect("the test waits for it");
+            // What keeps the pair there ends with the test.
+            let _ = gone.recv();
+        });
+        let thread = told.recv().expect("the thread runs").to_string();
+        run("ip", &["link", "set", "clients", "netns", &thread]);
+        go.send(()).expect("the thread waits");
+        // Where the thread has panicked, the scope says so.
+        if is_done.recv().is_ok() {
+            afterwards();
+        }
+        drop(go);
+    });
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output().expect("it is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {} {said}", output.status);
+    output
+}
+
+fn arguments<'a>(link: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["--address", "10.79.0.2/24", "--address", "fd79::2/64", "--listen", "7", "--service", "echo"];
+    [&["--link", link, "--max-connections", "1000"], &fixed[..], more].concat()
+}
+
+/// What `serve` says instead of starting: one sentence.
+fn refusal(link: &str, more: &[&str]) -> String {
+    let said = Served::start(&arguments(link, more), &[]).err().expect("it cannot start");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+/// Whether a program is attached to our end.
+fn is_attached() -> bool {
+    let output = run("ip", &["link", "show", "ours"]);
+    String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
+}
+
+#[test]
+fn clients_are_echoed_while_the_kernel_keeps_the_rest_of_the_interface() {
+    on_stage("clients_are_echoed_while_the_kernel_keeps_the_rest_of_the_interface", || {
+        interface::set_address("ours", KERNEL.into(), 24).expect("it takes an address");
+        let kernel = TcpListener::bind((KERNEL, 7)).expect("the kernel has that address");
+        let questions = UdpSocket::bind((KERNEL, 53)).expect("the kernel has that address");
+        let mut served = Served::start(&arguments("af-xdp:ours:0", &[]), &[]).expect("it starts");
+        let said = served.before_ready.join("\n");
+        assert!(said.contains("queue 0 of ours: native mode, copied, frames of 2048 bytes"), "{said}");
+        assert!(said.contains("ethtool -K OTHER tx off"), "{said}");
+        assert!(is_attached());
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = kernel.accept().expect("a client comes");
+                std::io::copy(&mut stream.try_clone().expect("a socket can"), &mut stream).expect("it echoes");
+                let mut question = [0; 16];
+                let (bytes, from) = questions.recv_from(&mut question).expect("a question comes");
+                questions.send_to(&question[..bytes], from).expect("the kernel sends");
+            });
+            let clients = || {
+                let mut untouched = TcpStream::connect((KERNEL, 7)).expect("the kernel listens");
+                untouched.set_read_timeout(Some(PATIENCE)).expect("a time");
+                let mut exchange = |byte: u8| {
+                    untouched.write_all(&[byte]).expect("connected");
+                    let mut answer = [0];
+                    untouched.read_exact(&mut answer).expect("the kernel echoes");
+                    assert_eq!(answer, [byte]);
+                };
+                exchange(1);
+                thread::scope(|scope| {
+                    for index in 0..4 {
+                        scope.spawn(move || echo_checked(index, (SERVER, 7), 2_000_000));
+                        scope.spawn(move || echo_checked(4 + index, (SERVER_IPV6, 7), 2_000_000));
+                    }
+                    (2..50).for_each(&mut exchange);
+                });
+                drop(untouched);
+                let asker = UdpSocket::bind((CLIENT, 0)).expect("an address of ours");
+                asker.set_read_timeout(Some(PATIENCE)).expect("a time");
+                asker.send_to(b"who?", (KERNEL, 53)).expect("the kernel sends");
+                assert_eq!(asker.recv(&mut [0; 16]).expect("the kernel answers"), 4);
+                // Echo requests of our addresses and of the kernel's, small, and in fragments.
+                for address in ["10.79.0.2", "fd79::2", "10.79.0.3"] {
+                    for size in ["56", "4000"] {
+                        run("ping", &["-c", "2", "-i", "0.2", "-W", "5", "-s", size, address]);
+                    }
+                }
+            };
+            with_far_clients(clients, || {
+                served.signal(Signal::SIGTERM);
+                assert!(served.wait().success());
+                assert!(!is_attached(), "the interface is as it was");
+                assert!(!Path::new("/sys/fs/bpf/holdline").exists());
+            });
+        });
+    });
+}
+
+#[test]
+fn large_frames_and_the_generic_mode_carry_the_same() {
+    on_stage("large_frames_and_the_generic_mode_carry_the_same", || {
+        beside_clients(|| {
+            for name in ["ours", "clients"] {
+                interface::set_mtu(name, 3_000).expect("a veth can");
+            }
+            for (link, said) in [
+                ("af-xdp:ours", "native mode, copied, frames of 4096 bytes, 24 MiB"),
+                ("af-xdp:ours:0,generic,copy", "generic mode, copied, frames of 4096 bytes"),
+                ("af-xdp:ours:0,busy-poll", "busy polling"),
+            ] {
+                let mut served = Served::start(&arguments(link, &[]), &[]).expect("it starts");
+                assert!(served.before_ready.join("\n").contains(said), "{:?}", served.before_ready);
+                echo_checked(1, (SERVER, 7), 3_000_000);
+                served.signal(Signal::SIGTERM);
+                assert!(served.wait().success() && !is_attached(), "{link}");
+            }
+        });
+    });
+}
+
+#[test]
+fn kills_on_af_xdp_lose_no_connection_and_no_byte() {
+    on_stage("kills_on_af_xdp_lose_no_connection_and_no_byte", || {
+        beside_clients(|| {
+            let kills = kill_over("af-xdp:ours", "clients", 8, 200, 2, 1);
+            eprintln!("{kills:?}");
+            assert_eq!((kills.random, kills.switched), (4, 4));
+            assert!(is_attached(), "what outlives the process drops what nobody takes");
+            fs::remove_dir_all("/sys/fs/bpf/holdline/ours").expect("root may");
+            assert!(!is_attached(), "the interface is given back");
+        });
+    });
+}
+
+#[test]
+fn a_server_without_a_state_takes_what_a_killed_one_left_and_leaves_nothing() {
+    on_stage("a_server_without_a_state_takes_what_a_killed_one_left_and_leaves_nothing", || {
+        beside_clients(|| {
+            let state = tempfile::tempdir().expect("a directory");
+            let kept = ["--state", state.path().to_str().expect("text")];
+            let mut served = Served::start(&arguments("af-xdp:ours", &kept), &[]).expect("it starts");
+            for pin in ["link", "program", "sockets", "addresses", "ports", "fragments", "settings", "verdicts"] {
+                assert!(Path::new("/sys/fs/bpf/holdline/ours").join(pin).exists(), "{pin}");
+            }
+            let busy = refusal("af-xdp:ours", &[]);
+            assert!(busy.contains("another process has the pins in /sys/fs/bpf/holdline/ours"), "{busy}");
+            echo_checked(1, (SERVER, 7), 100_000);
+            served.signal(Signal::SIGKILL);
+            served.wait();
+            assert!(is_attached());
+            let mut served = Served::start(&arguments("af-xdp:ours", &[]), &[]).expect("it starts");
+            assert!(is_attached() && !Path::new("/sys/fs/bpf/holdline").exists());
+            echo_checked(2, (SERVER, 7), 100_000);
+            served.signal(Signal::SIGKILL);
+            served.wait();
+            assert!(!is_attached(), "without a state nothing outlives the process");
+        });
+    });
+}
+
+#[test]
+fn pins_of_an_interface_that_is_gone_are_replaced() {
+    on_stage("pins_of_an_interface_that_is_gone_are_replaced", || {
+        beside_clients(|| {
+            let state = tempfile::tempdir().expect("a directory");
+            let kept = ["--state", state.path().to_str().expect("text")];
+            let mut served = Served::start(&arguments("af-xdp:ours", &kept), &[]).expect("it starts");
+            run("ip", &["link", "delete", "ours"]);
+            assert!(!served.wait().success());
+            let said = served.said_until_end().join("\n");
+            assert!(said.contains("the interface ours was deleted while it was in use"), "{said}");
+            veth::make_pair("clients", "ours").expect("root may make a veth pair");
+            complete_checksums("clients").expect("a veth can");
+            interface::bring_up("ours").expect("it comes up");
+            beside_clients(|| {
+                let _served = Served::start(&arguments("af-xdp:ours", &kept), &[]).expect("it starts");
+                echo_checked(1, (SERVER, 7), 100_000);
+            });
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_is_said_in_one_sentence() {
+    on_stage("what_cannot_be_is_said_in_one_sentence", || {
+        let missing = refusal("af-xdp:none", &[]);
+        assert!(missing.contains("there is no interface none"), "{missing}");
+        assert!(refusal("af-xdp:lo", &[]).contains("lo does not carry Ethernet"));
+        let queue = refusal("af-xdp:ours:7", &[]);
+        assert!(queue.contains("no receive queue 7, only 0 to 0") && queue.contains("combined 8"), "{queue}");
+        let served = Served::start(&arguments("af-xdp:ours", &[]), &[]).expect("it starts");
+        let foreign = refusal("af-xdp:ours", &[]);
+        assert!(foreign.contains("another XDP program is attached to ours"), "{foreign}");
+        drop(served);
+
+        let options = AfXdpOptions { queues: 2, ..AfXdpOptions::default() };
+        let twice = Interface::open("ours", &Steering::default(), options).expect("it is free");
+        let first = twice.queue(0).expect("it is free");
+        let taken = twice.queue(0).err().expect("it is taken").to_string();
+        assert!(taken.contains("queue 0 of ours is taken") && taken.contains("ss --xdp"), "{taken}");
+        drop((first, twice));
+
+        interface::set_mtu("ours", 9_000).expect("a veth can");
+        let large = refusal("af-xdp:ours", &[]);
+        assert!(large.contains("MTU of ours is 9000") && large.contains("mtu 3822"), "{large}");
+        interface::set_mtu("ours", 1_500).expect("a veth can");
+        interface::set_mtu("clients", 9_000).expect("a veth can");
+        let other = refusal("af-xdp:ours", &[]);
+        assert!(other.contains("the driver of ours takes no XDP program"), "{other}");
+        interface::set_mtu("clients", 1_500).expect("a veth can");
+
+        // A driver that knows no XDP: the kernel runs the program, which is said.
+        let add = |kind: &&str| Command::new("ip").args(["link", "add", "plain", "type", kind]).output();
+        let is_made = |kind: &&str| add(kind).is_ok_and(|output| output.status.success());
+        if ["dummy", "ifb", "bridge"].iter().any(is_made) {
+            interface::bring_up("plain").expect("it comes up");
+            let served = Served::start(&arguments("af-xdp:plain", &[]), &[]).expect("it starts");
+            assert!(served.before_ready.join("\n").contains("generic mode"), "{:?}", served.before_ready);
+        } else {
+            eprintln!("the generic mode by itself skipped: this kernel has no driver without XDP");
+        }
+
+        let line = arguments("af-xdp:ours", &[]).join(" ");
+        let as_nobody = "exec setpriv --reuid=65534 --regid=65534 --clear-groups";
+        let output = Command::new("sh").args(["-c", &format!("{as_nobody} {HOLDLINE} serve {line}")]).output();
+        let output = output.expect("sh is there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let may_run = output.status.code() != Some(127) && !said.contains("ermission denied");
+        assert!(!may_run || said.contains("cap_bpf,cap_net_admin,cap_net_raw"), "{said}");
+
+        let nothing = None::<&str>;
+        mount(Some("none"), "/sys/fs/bpf", Some("tmpfs"), MsFlags::empty(), nothing).expect("root may");
+        let nowhere = refusal("af-xdp:ours", &["--state", "/nowhere"]);
+        assert!(nowhere.contains("mount -t bpf bpf /sys/fs/bpf"), "{nowhere}");
+        assert!(!is_attached(), "who cannot start leaves nothing");
+    });
+}
+
+#[test]
+fn two_queues_share_the_memory() {
+    on_stage("two_queues_share_the_memory", || {
+        let (two, ends) = (["numrxqueues", "2", "numtxqueues", "2"], (["one"], ["type", "veth", "peer", "other"]));
+        run("ip", &[&["link", "add"], &ends.0[..], &two, &ends.1, &two].concat());
+        ["one", "other"].iter().for_each(|name| interface::bring_up(name).expect("it comes up"));
+        let steering = Steering { addresses: vec![IpAddr::V4(SERVER)], ..Steering::default() };
+        let options = AfXdpOptions { queues: 2, ..AfXdpOptions::default() };
+        let interface = Interface::open("one", &steering, options).expect("it is free");
+        let mut queues = [0, 1].map(|queue| interface.queue(queue).expect("it is free"));
+        assert!(queues[0].description().contains("24 MiB"), "{}", queues[0].description());
+        let steering = Steering { addresses: vec![CLIENT.into()], ..steering };
+        let far = Interface::open("other", &steering, options).expect("it is free");
+        let mut far = [0, 1].map(|queue| far.queue(queue).expect("it is free"));
+        let mut frame = [0; 60];
+        frame[..6].copy_from_slice(&far[0].mac());
+        (frame[12], frame[14]) = (8, 0x45);
+        frame[30..34].copy_from_slice(&CLIENT.octets());
+        for (number, queue) in queues.iter_mut().enumerate() {
+            frame[59] = number as u8;
+            assert!(queue.send(&frame).expect("it is up"));
+            queue.flush().expect("it is up");
+        }
+        let mut came = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while came.len() < 2 {
+            for queue in &mut far {
+                came.extend(queue.receive().expect("it is up").iter().map(|frame| frame[59]));
+            }
+            assert!(Instant::now() < until, "{came:?}");
+        }
+        came.sort_unstable();
+        assert_eq!(came, [0, 1]);
+    });
+}
