@@ -15,26 +15,45 @@
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
+
+use super::ahead::Area;
+use super::slots::Slots;
 
 /// One line of an arena: the unit in which records are logged and applied.
 pub type Line = [u8; LINE_BYTES];
 /// Length of a line.
 pub const LINE_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
+/// How much `trim` gives back at a time: some tens of microseconds.
+const TRIM_BYTES: usize = 256 << 10;
 
 /// An array of `T` with a fixed capacity.
 pub struct Arena<T> {
-    map: MmapMut,
+    /// Where `area`'s mapping begins.
+    base: NonNull<u8>,
+    area: Arc<Area>,
     is_file: bool,
     /// No record from here on was touched since the last release.
     touched_end: u32,
     /// How many records the mapping has room for.
     count: usize,
+    /// So many bytes behind what is touched are to be there before they are.
+    ahead_bytes: usize,
+    /// What `area` is told of that.
+    wanted_end: usize,
     record: PhantomData<T>,
 }
+
+// SAFETY: an arena is the only one that reads or writes its mapping, as a `Vec<T>` would be; others may only have its
+// pages brought in, by way of the kernel.
+unsafe impl<T: Send> Send for Arena<T> {}
+// SAFETY: as for `Send`; `&self` only reads.
+unsafe impl<T: Sync> Sync for Arena<T> {}
 
 impl<T: Pod> Arena<T> {
     /// How long a file for `capacity` records is, in bytes: whole pages.
@@ -64,7 +83,17 @@ impl<T: Pod> Arena<T> {
 
     fn over(map: MmapMut, is_file: bool) -> Arena<T> {
         const { assert!(size_of::<T>() > 0 && align_of::<T>() <= PAGE_BYTES) };
-        Arena { count: map.len() / size_of::<T>(), map, is_file, touched_end: 0, record: PhantomData }
+        let area = Area::over(map.into());
+        Arena {
+            base: area.base(),
+            count: area.bytes() / size_of::<T>(),
+            area: Arc::new(area),
+            is_file,
+            touched_end: 0,
+            ahead_bytes: 0,
+            wanted_end: 0,
+            record: PhantomData,
+        }
     }
 
     /// All records.
@@ -72,30 +101,35 @@ impl<T: Pod> Arena<T> {
     pub fn records(&self) -> &[T] {
         // SAFETY: the mapping is `count` records long at least, it begins at a page, which aligns any record, it lives
         // as long as `self`, and any bytes are a `T`, as it is `Pod`.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.count) }
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.count) }
     }
 
     /// All records, to be written.
     #[inline]
     pub fn records_mut(&mut self) -> &mut [T] {
         // SAFETY: as for `records`; `&mut self` proves that nobody else looks at them.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.count) }
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), self.count) }
     }
 
     /// All lines.
     pub fn lines(&self) -> &[Line] {
-        bytemuck::cast_slice(&self.map)
+        // SAFETY: as for `records`; a mapping is whole pages, and so whole lines.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.area.bytes() / LINE_BYTES) }
     }
 
     /// All lines, to be written.
     pub fn lines_mut(&mut self) -> &mut [Line] {
-        bytemuck::cast_slice_mut(&mut self.map)
+        // SAFETY: as for `lines`; `&mut self` proves that nobody else looks at them.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), self.area.bytes() / LINE_BYTES) }
     }
 
     /// Remembers that record `index` is about to be touched.
     #[inline]
     pub fn touch(&mut self, index: u32) {
-        self.touched_end = self.touched_end.max(index + 1);
+        if index >= self.touched_end {
+            self.touched_end = index + 1;
+            self.want(self.touched_end);
+        }
     }
 
     /// One past the last record that was touched since the last release.
@@ -103,18 +137,48 @@ impl<T: Pod> Arena<T> {
         self.touched_end
     }
 
-    /// Gives the memory of all records from `end` on back to the system; they read as zero afterwards.
-    pub fn release_from(&mut self, end: u32) {
-        let start = (end as usize * size_of::<T>()).next_multiple_of(PAGE_BYTES);
-        let stop = (self.touched_end as usize * size_of::<T>()).next_multiple_of(PAGE_BYTES).min(self.map.len());
+    /// From now on so many bytes behind what is touched are wanted before they are touched, from the area that is
+    /// returned. What is touched now is taken to be there.
+    pub fn keep_ahead(&mut self, bytes: usize) -> Arc<Area> {
+        self.area.begin_at(self.touched_end as usize * size_of::<T>());
+        self.ahead_bytes = bytes;
+        self.want(self.touched_end);
+        Arc::clone(&self.area)
+    }
+
+    /// The memory of the records before `end`, and of what is kept ahead of them, is wanted soon.
+    #[inline]
+    pub fn want(&mut self, end: u32) {
+        let wanted_end = end as usize * size_of::<T>() + self.ahead_bytes;
+        if self.ahead_bytes > 0 && wanted_end > self.wanted_end {
+            self.wanted_end = self.area.want(wanted_end);
+        }
+    }
+
+    /// Gives the memory of all records from `end` on, and what is kept ahead of them, back to the system; they read as
+    /// zero afterwards. Returns how many bytes that is.
+    pub fn release_from(&mut self, end: u32) -> u64 {
+        let start = (end as usize * size_of::<T>() + self.ahead_bytes).next_multiple_of(PAGE_BYTES);
+        let stop = (self.touched_end as usize * size_of::<T>()).next_multiple_of(PAGE_BYTES).max(self.wanted_end);
+        let stop = stop.min(self.area.bytes());
         self.touched_end = self.touched_end.min(end);
         if start >= stop {
-            return;
+            return 0;
         }
+        self.wanted_end = self.wanted_end.min(start);
         let advice = if self.is_file { UncheckedAdvice::Remove } else { UncheckedAdvice::DontNeed };
         // SAFETY: the range lies in the mapping, `&mut self` proves that nobody looks at it, and zero bytes are a
         // valid `T`, as of any `Pod`. A file system that cannot punch holes refuses, and the memory stays.
-        let _ = unsafe { self.map.unchecked_advise_range(advice, start, stop - start) };
+        unsafe { self.area.release(advice, start, stop) };
+        (stop - start) as u64
+    }
+
+    /// Gives some memory behind the last slot that is taken back to the system: the cost of one call is bounded.
+    /// Returns how many bytes that is; 0 when there is nothing more.
+    pub fn trim(&mut self, taken: &Slots) -> u64 {
+        let floor = self.touched_end.saturating_sub((TRIM_BYTES / size_of::<T>()) as u32);
+        let end = taken.end_of_used(floor, self.touched_end);
+        self.release_from(end)
     }
 
     /// Asks for a record to be brought into the cache. Any index will do.
@@ -140,6 +204,7 @@ fn prefetch<T>(_record: &T) {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::Ahead;
     use super::*;
 
     #[test]
@@ -156,5 +221,36 @@ mod tests {
             assert!(arena.records()[1_024..].iter().all(|&value| value == 0));
             assert_eq!(arena.touched_end(), 600);
         }
+    }
+
+    /// Page faults of this thread so far.
+    fn faults() -> i64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap();
+        behind_name.split_whitespace().nth(7).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn memory_is_wanted_ahead_of_what_is_touched() {
+        const AHEAD: usize = 1 << 20;
+        let mut arena = Arena::<u64>::anonymous(1 << 20, false).unwrap();
+        let ahead = Ahead { areas: vec![arena.keep_ahead(AHEAD)] };
+        assert!(ahead.is_behind());
+        ahead.populate();
+        assert!(!ahead.is_behind());
+        arena.touch(0);
+        ahead.populate();
+        let before = faults();
+        arena.records_mut()[..AHEAD / 8].fill(7);
+        assert!(faults() - before < (AHEAD / PAGE_BYTES / 4) as i64, "its pages are there before they are touched");
+        arena.touch((AHEAD / 8) as u32);
+        assert!(ahead.is_behind(), "more is wanted");
+        ahead.populate();
+        assert_eq!(arena.records()[5], 7);
+        assert!(arena.release_from(1) > 0);
+        assert!(!ahead.is_behind(), "what is kept ahead stays");
+        arena.touch((1 << 20) - 1);
+        ahead.populate();
+        assert!(!ahead.is_behind(), "the end of the mapping is the end");
     }
 }

@@ -18,127 +18,26 @@
 //! logged; it holds no key, so the caller says whether a slot is the one, and what the hash of a slot is.
 
 use std::io;
+use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use super::{Arena, StorageError};
+pub use super::buckets::Hashes;
+use super::buckets::{ALL_TAKEN, Bucket, Home, Layout, PLACES};
+use super::{Area, Arena, StorageError};
 
-/// Places in a bucket.
-const PLACES: usize = 10;
-/// A sub-table of so many buckets is split before it grows further; half as many are merged before they shrink.
-const BUCKETS_MAX: u64 = 256;
-/// Sub-tables of a table that is empty, as a power of two: 32 KB, which it never falls below.
-const BITS_MIN: u32 = 2;
-const BUCKETS_MIN: u64 = BUCKETS_MAX / 2;
-/// By so many a sub-table grows and shrinks.
-const BUCKETS_STEP: u64 = 16;
-/// Of 100 places so many are taken when the table begins to grow, and to shrink.
-const GROWS_AT: u64 = 88;
-const SHRINKS_AT: u64 = 70;
-/// While the table changes every so-manieth insertion or removal moves a sub-table.
-const STEP_EVERY: u64 = 32;
+/// While the table grows, a sub-table is moved after a number of insertions that is this share of its buckets: each
+/// pays for some 35 entries, and the table is done long before it is full. It shrinks at half that speed.
+const GROWTH_SHARE: u64 = 4;
+const SHRINK_SHARE: u64 = 2;
+/// Connections are asked for that many buckets before they are looked at.
+const LOOK_AHEAD: usize = 3;
+/// While it does not, so often it looks after its memory.
+const LOOK_EVERY: u64 = 32;
 /// Memory at the end of a table that has shrunk is given back in pieces of so many buckets.
 const RELEASED_AT_ONCE: u32 = 1 << 15;
 /// A table for so many entries lies in huge pages; in a smaller one the last of them would cost more than it is worth.
 const HUGE_PAGES_FROM: u32 = 8_000_000;
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Bucket {
-    tags: [u16; PLACES],
-    /// A bit for each place that is taken.
-    taken: u16,
-    /// How many entries are further to the right because this bucket was full.
-    passed: u16,
-    slots: [u32; PLACES],
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is a cache line");
-const ALL_TAKEN: u16 = (1 << PLACES) - 1;
-
-impl Bucket {
-    /// A bit for each place that has this tag.
-    #[inline]
-    fn matches(&self, tag: u16) -> u16 {
-        let mut mask = 0;
-        for (place, &other) in self.tags.iter().enumerate() {
-            mask |= u16::from(other == tag) << place;
-        }
-        mask & self.taken
-    }
-}
-
-/// Where an entry is at home: a sub-table and a tag.
-#[derive(Clone, Copy)]
-struct Home {
-    /// The sub-table's first bucket, and how many it has.
-    base: u64,
-    buckets: u64,
-    tag: u16,
-}
-
-impl Home {
-    /// The bucket that is `step` to the right of where the entry is at home, at the end of the sub-table from its
-    /// beginning on.
-    #[inline]
-    fn bucket(&self, step: u64) -> usize {
-        let first = (u64::from(self.tag) * self.buckets) >> 16;
-        let at = first + step;
-        (self.base + if at >= self.buckets { at - self.buckets } else { at }) as usize
-    }
-}
-
-/// What all sub-tables have in common, but for those that are not there yet.
-#[derive(Clone, Copy)]
-struct Layout {
-    /// There are two to the power of this many sub-tables.
-    bits: u32,
-    /// So many buckets each.
-    buckets: u64,
-}
-
-impl Layout {
-    /// For so many entries.
-    fn for_entries(entries: u64) -> Layout {
-        let mut layout = Layout { bits: BITS_MIN, buckets: BUCKETS_MIN };
-        while layout.places() * GROWS_AT / 100 <= entries {
-            layout = layout.grown();
-        }
-        layout
-    }
-
-    fn grown(self) -> Layout {
-        match self.buckets == BUCKETS_MAX {
-            true => Layout { bits: self.bits + 1, buckets: BUCKETS_MIN },
-            false => Layout { buckets: self.buckets + BUCKETS_STEP, ..self },
-        }
-    }
-
-    fn shrunk(self) -> Layout {
-        match self.buckets == BUCKETS_MIN && self.bits > BITS_MIN {
-            true => Layout { bits: self.bits - 1, buckets: BUCKETS_MAX },
-            false => Layout { buckets: (self.buckets - BUCKETS_STEP).max(BUCKETS_MIN), ..self },
-        }
-    }
-
-    fn all_buckets(self) -> u64 {
-        self.buckets << self.bits
-    }
-
-    fn places(self) -> u64 {
-        self.all_buckets() * PLACES as u64
-    }
-
-    fn table(self, hash: u64) -> u64 {
-        hash >> (64 - self.bits)
-    }
-
-    #[inline]
-    fn home(self, hash: u64) -> Home {
-        let tag = (hash >> (48 - self.bits)) as u16;
-        Home { base: self.table(hash) * self.buckets, buckets: self.buckets, tag }
-    }
-}
 
 /// The table is on its way from one layout to another.
 #[derive(Clone, Copy)]
@@ -156,8 +55,12 @@ pub struct Index {
     layout: Layout,
     change: Option<Change>,
     count: u64,
-    /// Insertions and removals.
+    /// Insertions and removals, and when the next step is to be made.
     turns: u64,
+    next_turn: u64,
+    /// Entries that were moved, and bytes that were given back.
+    moved: u64,
+    released_bytes: u64,
     /// Entries whose sub-table is full until it grows: as good as never any.
     beside: Vec<(u64, u32)>,
     /// Used again: the entries of a sub-table that moves.
@@ -178,6 +81,9 @@ impl Index {
             change: None,
             count: 0,
             turns: 0,
+            next_turn: LOOK_EVERY,
+            moved: 0,
+            released_bytes: 0,
             beside: Vec::new(),
             moving: Vec::new(),
         };
@@ -237,21 +143,21 @@ impl Index {
         self.find(hash, |_| true)
     }
 
-    /// Adds a slot that is not there yet. `hash_of` gives the hash of slots that are.
-    pub fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+    /// Adds a slot that is not there yet. `hashes` are those of slots that are.
+    pub fn insert(&mut self, hash: u64, slot: u32, hashes: impl Hashes) {
         let home = self.home(hash);
         if !self.put(home, slot) {
             self.beside.push((hash, slot));
         }
         self.count += 1;
-        if self.take_turn(hash_of) && self.count * 100 > self.layout.places() * GROWS_AT {
+        if self.take_turn(hashes) && self.layout.is_crowded(self.count) {
             self.begin(self.layout.grown());
         }
     }
 
-    /// Removes a slot. Panics if it is not there. `hash_of` is as for `insert`; the slot that is removed has its hash
+    /// Removes a slot. Panics if it is not there. `hashes` are as for `insert`; the slot that is removed has its hash
     /// still.
-    pub fn remove(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+    pub fn remove(&mut self, hash: u64, slot: u32, hashes: impl Hashes) {
         let home = self.home(hash);
         let buckets = self.buckets.records_mut();
         let place = (0..home.buckets).find_map(|step| {
@@ -269,7 +175,7 @@ impl Index {
             self.beside.swap_remove(place.expect("what is removed from the index was inserted"));
         }
         self.count -= 1;
-        if self.take_turn(hash_of) && self.count * 100 < self.layout.places() * SHRINKS_AT {
+        if self.take_turn(hashes) && self.layout.is_deserted(self.count) {
             self.begin(self.layout.shrunk());
         }
     }
@@ -282,6 +188,16 @@ impl Index {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How many entries were moved since it was made.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// How many bytes were given back since it was made.
+    pub fn released_bytes(&self) -> u64 {
+        self.released_bytes
     }
 
     /// Memory that it uses, in bytes.
@@ -310,15 +226,30 @@ impl Index {
     }
 
     /// Goes on with what the table has to do. Returns whether a change may begin.
-    fn take_turn(&mut self, hash_of: impl Fn(u32) -> u64) -> bool {
+    fn take_turn(&mut self, hashes: impl Hashes) -> bool {
         self.turns += 1;
-        if self.turns.is_multiple_of(STEP_EVERY) {
+        if self.turns >= self.next_turn {
             match self.change {
-                Some(change) => self.step(change, hash_of),
-                None => self.release(),
+                Some(change) => self.step(change, hashes),
+                None => self.look_after_memory(),
             }
+            let wait = self.change.map_or(LOOK_EVERY, |change| {
+                let share = if change.is_from_the_right { GROWTH_SHARE } else { SHRINK_SHARE };
+                self.step_buckets(change.to) / share
+            });
+            self.next_turn = self.turns + wait;
         }
         self.change.is_none()
+    }
+
+    /// How many buckets one step empties.
+    fn step_buckets(&self, to: Layout) -> u64 {
+        self.layout.buckets << self.layout.bits.saturating_sub(to.bits)
+    }
+
+    /// What the index will touch next, to be brought in ahead of need.
+    pub fn ahead(&mut self) -> Arc<Area> {
+        self.buckets.keep_ahead(size_of::<Bucket>())
     }
 
     fn begin(&mut self, to: Layout) {
@@ -336,10 +267,10 @@ impl Index {
     }
 
     /// Moves one sub-table, or two that become one.
-    fn step(&mut self, mut change: Change, hash_of: impl Fn(u32) -> u64) {
+    fn step(&mut self, mut change: Change, hashes: impl Hashes) {
         let tables = 1 << self.layout.bits.min(change.to.bits);
         let moved = if change.is_from_the_right { change.next - 1 } else { change.next };
-        self.take_out(change.to, moved, &hash_of);
+        self.take_out(change.to, moved, &hashes);
         change.next = if change.is_from_the_right { moved } else { moved + 1 };
         let is_over = change.next == if change.is_from_the_right { 0 } else { tables };
         self.change = (!is_over).then_some(change);
@@ -347,10 +278,11 @@ impl Index {
             self.layout = change.to;
         }
         let moving = std::mem::take(&mut self.moving);
+        self.moved += moving.len() as u64;
         for &(table, tag, slot) in &moving {
             let home = Home { base: table * change.to.buckets, buckets: change.to.buckets, tag };
             if !self.put(home, slot) {
-                self.beside.push((hash_of(slot), slot));
+                self.beside.push((hashes.hash_of(slot), slot));
             }
         }
         self.moving = moving;
@@ -364,21 +296,30 @@ impl Index {
 
     /// Empties the buckets of a sub-table (or two), and leaves in `moving` what was in them: the sub-table and the tag
     /// that each entry has from now on.
-    fn take_out(&mut self, to: Layout, moved: u64, hash_of: impl Fn(u32) -> u64) {
+    fn take_out(&mut self, to: Layout, moved: u64, hashes: &impl Hashes) {
         let from = self.layout;
-        let tables = 1 << from.bits.saturating_sub(to.bits);
-        let first = moved * tables * from.buckets;
+        let emptied = self.step_buckets(to);
+        let first = moved * emptied;
         self.moving.clear();
-        let buckets = &mut self.buckets.records_mut()[first as usize..(first + tables * from.buckets) as usize];
-        for (at, bucket) in (0u64..).zip(buckets.iter_mut()) {
-            for place in (0..PLACES).filter(|place| bucket.taken >> place & 1 == 1) {
+        let buckets = &mut self.buckets.records_mut()[first as usize..(first + emptied) as usize];
+        for at in 0..buckets.len() {
+            if to.bits > from.bits
+                && let Some(soon) = buckets.get(at + LOOK_AHEAD)
+            {
+                soon.for_each_taken(|place| hashes.prefetch(soon.slots[place]));
+            }
+            let bucket = &mut buckets[at];
+            let mut taken = bucket.taken;
+            while taken != 0 {
+                let place = taken.trailing_zeros() as usize;
+                taken &= taken - 1;
                 let (tag, slot) = (bucket.tags[place], bucket.slots[place]);
                 let (table, tag) = if to.bits > from.bits {
-                    let hash = hash_of(slot);
+                    let hash = hashes.hash_of(slot);
                     (to.table(hash), to.home(hash).tag)
                 } else if to.bits < from.bits {
                     // What picked one of the two becomes the first bit of the tag, and the last is forgotten.
-                    (moved, ((at / from.buckets) as u16) << 15 | tag >> 1)
+                    (moved, ((at as u64 / from.buckets) as u16) << 15 | tag >> 1)
                 } else {
                     (moved, tag)
                 };
@@ -388,12 +329,16 @@ impl Index {
         }
     }
 
-    /// Gives some memory back that the table does not need any more.
-    fn release(&mut self) {
+    /// Wants the memory of the next growth where that is near, and gives some back that the table does not need any
+    /// more.
+    fn look_after_memory(&mut self) {
+        if self.layout.is_nearly_crowded(self.count) {
+            self.buckets.want(self.layout.grown().all_buckets() as u32);
+        }
         let end = self.layout.all_buckets() as u32;
         let touched_end = self.buckets.touched_end();
         if touched_end > end {
-            self.buckets.release_from(end.max(touched_end.saturating_sub(RELEASED_AT_ONCE)));
+            self.released_bytes += self.buckets.release_from(end.max(touched_end.saturating_sub(RELEASED_AT_ONCE)));
         }
     }
 }
@@ -401,6 +346,14 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<F: Fn(u32) -> u64> Hashes for F {
+        fn hash_of(&self, slot: u32) -> u64 {
+            self(slot)
+        }
+
+        fn prefetch(&self, _slot: u32) {}
+    }
 
     /// As good as any hash.
     fn hash_of(slot: u32) -> u64 {

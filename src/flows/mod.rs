@@ -7,7 +7,9 @@
 //! Invariant: what belongs to a connection is plain data, named by index, never by pointer; what can be rebuilt lies
 //! apart from it and is never logged.
 
+mod ahead;
 mod arena;
+mod buckets;
 mod hand;
 mod id;
 mod index;
@@ -20,10 +22,11 @@ mod slots;
 mod storage;
 mod wheel;
 
+pub use ahead::{Ahead, Area};
 pub use arena::{Arena, LINE_BYTES, Line};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
-pub use index::Index;
+pub use index::{Hashes, Index};
 pub use key::{FlowKey, KeyHasher};
 pub use layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
 pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};

@@ -6,8 +6,12 @@
 //!
 //! Invariant: a block or span that a committed queue names is never written, but for the `next` of a queue's tail.
 
+use std::io;
+use std::sync::Arc;
+
 use bytemuck::{Pod, Zeroable};
 
+use super::ahead::Area;
 use super::arena::Arena;
 use super::slots::Slots;
 use crate::tcp::{self, Active, NO_SPAN, Span, Spans};
@@ -39,35 +43,35 @@ pub struct Payload {
     taken_spans: Slots,
     taken_blocks: Slots,
     /// How many spans name each block.
-    references: Vec<u32>,
+    references: Arena<u32>,
     /// How far each block is written.
-    filled: Vec<u16>,
+    filled: Arena<u16>,
     released: Vec<u32>,
     /// Spans of the chain that was stored last.
     stored: Vec<u32>,
 }
 
 impl Payload {
-    /// Over these arenas, with nothing taken.
-    pub fn new(spans: Arena<Span>, blocks: Arena<Block>, spans_max: u32, blocks_max: u32) -> Payload {
-        Payload {
+    /// Over these arenas, with nothing taken. Errors: the address space cannot be had.
+    pub fn new(spans: Arena<Span>, blocks: Arena<Block>, spans_max: u32, blocks_max: u32) -> io::Result<Payload> {
+        Ok(Payload {
             spans,
             blocks,
             taken_spans: Slots::new(spans_max),
             taken_blocks: Slots::new(blocks_max),
-            references: Vec::new(),
-            filled: Vec::new(),
+            references: Arena::anonymous(blocks_max, false)?,
+            filled: Arena::anonymous(blocks_max, false)?,
             released: Vec::new(),
             stored: Vec::new(),
-        }
+        })
     }
 
     /// Forgets what is taken, as a process that ends does; `adopt` finds it again.
     pub fn forget(&mut self) {
         self.taken_spans = Slots::new(self.taken_spans.capacity());
         self.taken_blocks = Slots::new(self.taken_blocks.capacity());
-        self.references.clear();
-        self.filled.clear();
+        self.references.release_from(0);
+        self.filled.release_from(0);
         self.released.clear();
     }
 
@@ -96,7 +100,7 @@ impl Payload {
                 return false;
             };
             self.spans.touch(copy);
-            self.references[span.block as usize] += 1;
+            self.references.records_mut()[span.block as usize] += 1;
             let Label { ticket, expires_s } = label;
             self.spans.records_mut()[copy as usize] = Span { ticket, expires_s, next: NO_SPAN, ..span };
             self.stored.push(copy);
@@ -109,7 +113,7 @@ impl Payload {
     /// The chain that was to be shared has no room.
     fn forget_stored(&mut self) {
         for taken in std::mem::take(&mut self.stored) {
-            self.references[self.spans.records()[taken as usize].block as usize] -= 1;
+            self.references.records_mut()[self.spans.records()[taken as usize].block as usize] -= 1;
             self.taken_spans.give_back(taken);
         }
     }
@@ -203,7 +207,7 @@ impl Payload {
         }
         let span = self.spans.records()[tail as usize];
         let end = span.offset + span.bytes;
-        let is_last_writer = self.filled[span.block as usize] == end;
+        let is_last_writer = self.filled.records()[span.block as usize] == end;
         (span.block, if is_last_writer { BLOCK_BYTES - usize::from(end) } else { 0 })
     }
 
@@ -211,11 +215,11 @@ impl Payload {
     fn name_piece(&mut self, block: u32, piece: &[u8], push_offset: usize, label: Label) {
         let index = self.taken_spans.take_lowest().expect("as many as needed were free");
         self.touch(index, block);
-        let offset = self.filled[block as usize];
+        let offset = self.filled.records()[block as usize];
         let start = usize::from(offset);
         self.blocks.records_mut()[block as usize].0[start..start + piece.len()].copy_from_slice(piece);
-        self.filled[block as usize] = offset + piece.len() as u16;
-        self.references[block as usize] += 1;
+        self.filled.records_mut()[block as usize] = offset + piece.len() as u16;
+        self.references.records_mut()[block as usize] += 1;
         self.spans.records_mut()[index as usize] = Span {
             block,
             next: NO_SPAN,
@@ -253,9 +257,9 @@ impl Payload {
             let index = self.released[position];
             let block = self.spans.records()[index as usize].block;
             self.taken_spans.give_back(index);
-            self.references[block as usize] -= 1;
-            if self.references[block as usize] == 0 {
-                self.filled[block as usize] = 0;
+            self.references.records_mut()[block as usize] -= 1;
+            if self.references.records()[block as usize] == 0 {
+                self.filled.records_mut()[block as usize] = 0;
                 self.taken_blocks.give_back(block);
             }
         }
@@ -292,8 +296,8 @@ impl Payload {
             }
             self.touch(index, span.block);
             self.taken_blocks.take(span.block);
-            self.references[span.block as usize] += 1;
-            let filled = &mut self.filled[span.block as usize];
+            self.references.records_mut()[span.block as usize] += 1;
+            let filled = &mut self.filled.records_mut()[span.block as usize];
             *filled = (*filled).max(span.offset + span.bytes);
             bytes = bytes.wrapping_add(u32::from(span.bytes));
             index = if index == tail { NO_SPAN } else { span.next };
@@ -304,22 +308,20 @@ impl Payload {
     fn touch(&mut self, span: u32, block: u32) {
         self.spans.touch(span);
         self.blocks.touch(block);
-        if block as usize >= self.references.len() {
-            self.references.resize(block as usize + 1, 0);
-            self.filled.resize(block as usize + 1, 0);
-        }
+        self.references.touch(block);
+        self.filled.touch(block);
     }
 
-    /// Gives memory behind the last used span and block back to the system.
-    pub fn trim(&mut self) {
-        let end = self.taken_spans.end_of_used(self.spans.touched_end());
-        self.spans.release_from(end);
-        let end = self.taken_blocks.end_of_used(self.blocks.touched_end());
-        self.blocks.release_from(end);
-        self.references.truncate(end as usize);
-        self.references.shrink_to_fit();
-        self.filled.truncate(end as usize);
-        self.filled.shrink_to_fit();
+    /// Gives some memory behind the last used span and block back to the system. Returns how many bytes; 0 when there
+    /// is nothing more.
+    pub fn trim(&mut self) -> u64 {
+        let notes = self.references.trim(&self.taken_blocks) + self.filled.trim(&self.taken_blocks);
+        notes + self.spans.trim(&self.taken_spans) + self.blocks.trim(&self.taken_blocks)
+    }
+
+    /// See [`Arena::keep_ahead`].
+    pub fn keep_ahead(&mut self, spans_bytes: usize, blocks_bytes: usize) -> [Arc<Area>; 2] {
+        [self.spans.keep_ahead(spans_bytes), self.blocks.keep_ahead(blocks_bytes)]
     }
 }
 
@@ -343,7 +345,7 @@ mod tests {
 
     fn payload(count: u32) -> Payload {
         let spans = Arena::anonymous(count, false).unwrap();
-        Payload::new(spans, Arena::anonymous(count, false).unwrap(), count, count)
+        Payload::new(spans, Arena::anonymous(count, false).unwrap(), count, count).unwrap()
     }
 
     /// Stores bytes behind `tail` and returns the last span that names them.

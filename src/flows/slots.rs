@@ -143,11 +143,13 @@ impl Slots {
         }
     }
 
-    /// One past the highest taken slot, searched downward from `below`.
-    pub fn end_of_used(&self, below: u32) -> u32 {
-        let words = below.min(self.capacity).div_ceil(64) as usize;
-        let highest = self.bottom[..words].iter().rposition(|&word| word != 0);
-        highest.map_or(0, |index| index as u32 * 64 + 64 - self.bottom[index].leading_zeros())
+    /// One past the highest taken slot, searched downward from `below`, and not below `floor`.
+    pub fn end_of_used(&self, floor: u32, below: u32) -> u32 {
+        let first = floor as usize / 64;
+        let words = (below.min(self.capacity).div_ceil(64) as usize).max(first);
+        let highest = self.bottom[first..words].iter().rposition(|&word| word != 0).map(|index| first + index);
+        let end = highest.map_or(0, |index| index as u32 * 64 + 64 - self.bottom[index].leading_zeros());
+        end.max(floor)
     }
 }
 
@@ -172,13 +174,15 @@ mod tests {
     #[test]
     fn the_end_of_used_follows_what_is_given_back() {
         let mut slots = Slots::new(1_000);
-        assert_eq!(slots.end_of_used(1_000), 0);
+        assert_eq!(slots.end_of_used(0, 1_000), 0);
         for slot in [0, 3, 700] {
             assert!(slots.take(slot));
             assert!(!slots.take(slot));
         }
-        assert_eq!(slots.end_of_used(1_000), 701);
+        assert_eq!(slots.end_of_used(0, 1_000), 701);
+        assert_eq!(slots.end_of_used(500, 1_000), 701);
         slots.give_back(700);
-        assert_eq!(slots.end_of_used(701), 4);
+        assert_eq!(slots.end_of_used(0, 701), 4);
+        assert_eq!(slots.end_of_used(500, 701), 500);
     }
 }

@@ -14,9 +14,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::ahead::{Ahead, Area};
 use super::arena::{Arena, Line};
 use super::layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
 use super::payload::Payload;
@@ -60,6 +62,13 @@ pub struct Head {
     /// Our addresses, by the index that flows name them by.
     pub locals: [Address; LOCALS_MAX],
 }
+
+/// How many bytes of each arena are wanted before they are touched: what some milliseconds of new connections, or of
+/// pushes, take.
+const FLOWS_AHEAD: usize = 4 << 20;
+const ACTIVES_AHEAD: usize = 1 << 20;
+const SPANS_AHEAD: usize = 1 << 20;
+const BLOCKS_AHEAD: usize = 4 << 20;
 
 const HEAD: &str = "head";
 const FLOWS: &str = "flows";
@@ -199,7 +208,8 @@ impl Storage {
             actives: place.arena("actives", capacity.actives)?,
             repairs: place.arena("repairs", capacity.repairs())?,
             peers: place.arena("peers", capacity.flows)?,
-            payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks),
+            payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks)
+                .map_err(|source| StorageError::Memory { what: "counts of blocks", source })?,
             next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
             attachments: place.arena("attachments", capacity.flows)?,
             keys: place.arena("keys", KEYS_MAX)?,
@@ -285,6 +295,16 @@ impl Storage {
 
     pub(crate) fn head_mut(&mut self) -> &mut Head {
         &mut self.head.records_mut()[0]
+    }
+
+    /// What the arenas will touch next, beside those in `others`. From now on it is wanted ahead of need, by each of so
+    /// many shards its share.
+    pub(crate) fn ahead(&mut self, shards: usize, others: impl IntoIterator<Item = Arc<Area>>) -> Ahead {
+        let share = |bytes: usize| bytes / shards;
+        let mut areas = vec![self.flows.keep_ahead(share(FLOWS_AHEAD)), self.actives.keep_ahead(share(ACTIVES_AHEAD))];
+        areas.extend(self.payload.keep_ahead(share(SPANS_AHEAD), share(BLOCKS_AHEAD)));
+        areas.extend(others);
+        Ahead { areas }
     }
 
     /// The shard that used it is gone; the next one finds it as a later process would.

@@ -33,13 +33,13 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// Empty, at a time.
-    pub fn new(now: Time) -> Wheel {
+    /// Empty, at a time, for so many blocks: room for all of them is kept, so that none has to be copied.
+    pub fn new(now: Time, actives: u32) -> Wheel {
         Wheel {
             now: now.ms() / TICK_MS,
             slots: vec![Vec::new(); LEVELS * SLOTS],
             occupied: [0; LEVELS],
-            entered: Vec::new(),
+            entered: Vec::with_capacity(actives as usize),
         }
     }
 
@@ -146,7 +146,7 @@ mod tests {
         for delay_ms in
             [1, 4, 200, 255, 256, 257, 16_383, 16_384, 70_000, 1_000_000, 5_000_000, 70_000_000, 200_000_000]
         {
-            let mut wheel = Wheel::new(Time::from_ms(start_ms));
+            let mut wheel = Wheel::new(Time::from_ms(start_ms), 8);
             wheel.enter(5, start_ms + delay_ms);
             let mut now = Time::from_ms(start_ms);
             let mut due = Vec::new();
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_earliest_entry_counts() {
-        let mut wheel = Wheel::new(Time::from_ms(0));
+        let mut wheel = Wheel::new(Time::from_ms(0), 8);
         wheel.enter(1, 1_000);
         wheel.enter(1, 5_000);
         wheel.enter(2, 5_000);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_long_jump_brings_everything_up() {
-        let mut wheel = Wheel::new(Time::from_ms(0));
+        let mut wheel = Wheel::new(Time::from_ms(0), 8);
         for active in 0..1_000 {
             wheel.enter(active, u64::from(active) * 977);
         }

@@ -24,6 +24,7 @@ mod drain;
 mod events;
 mod figures;
 mod histogram;
+mod populator;
 mod pusher;
 mod receipts;
 mod seat;
@@ -49,6 +50,7 @@ use crate::shard::{Config, Interrupt, Notice, PushError, Resumption, Service, St
 pub use clock::Clock;
 pub use control::ControlOptions;
 pub use histogram::Histogram;
+pub use populator::Populator;
 pub use pusher::Pusher;
 pub use shared::HANDED_OVER_MAX;
 

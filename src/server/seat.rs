@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::Sender;
 
 use crate::link::{Link, Received};
-use crate::shard::{Notice, Push, Service, Shard, Stats, Time};
+use crate::shard::{Ahead, Notice, Push, Service, Shard, Stats, Time};
 
 use super::ServerError;
 use super::ask::Reply;
@@ -21,6 +21,7 @@ use super::capture::Recorder;
 use super::clock::Clock;
 use super::desk::{ASKS_MAX, Desk, Errand};
 use super::drain::Drain;
+use super::populator::Populator;
 use super::pusher::Request;
 use super::shared::{Mailbox, Shared};
 use super::teller::Teller;
@@ -31,6 +32,7 @@ pub(super) const WAITING_BYTES_MAX: usize = 32 << 20;
 /// See the module.
 pub(super) struct Seat {
     number: u8,
+    memory: Memory,
     shard: Shard<Box<dyn Service + Send>>,
     shared: Arc<Shared>,
     notices: Option<Sender<Notice>>,
@@ -60,12 +62,25 @@ pub(super) struct Ears {
     pub(super) recorder: Option<Recorder>,
 }
 
+/// Who brings in what a shard will touch next, and what that is.
+pub(super) struct Memory {
+    pub(super) populator: Arc<Populator>,
+    pub(super) ahead: Ahead,
+}
+
 impl Seat {
-    pub(super) fn new(number: u8, mut shard: Shard<Box<dyn Service + Send>>, shared: Arc<Shared>, ears: Ears) -> Seat {
+    pub(super) fn new(
+        number: u8,
+        mut shard: Shard<Box<dyn Service + Send>>,
+        memory: Memory,
+        shared: Arc<Shared>,
+        ears: Ears,
+    ) -> Seat {
         let Ears { notices, teller, recorder } = ears;
         shard.set_tracing(recorder.is_some());
         Seat {
             number,
+            memory,
             shard,
             shared,
             notices,
@@ -223,6 +238,7 @@ impl Seat {
 
     /// Hands the link what it takes, and readers of notices what there is.
     pub(super) fn let_out(&mut self, now: Time, link: &mut dyn Link) -> Result<(), ServerError> {
+        self.memory.populator.nudge(&self.memory.ahead);
         let mut failure = None;
         let recorder = &mut self.recorder;
         if let Some(recorder) = recorder {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 
 use crate::link::Link;
-use crate::shard::{Config, Interrupt, Resumption, SHARDS_MAX, Service, Shard, StartError, Storage, Time};
+use crate::shard::{Ahead, Config, Interrupt, Resumption, SHARDS_MAX, Service, Shard, StartError, Storage, Time};
 
 use super::capture::Recording;
 use super::clock::Clock;
 use super::control::Control;
-use super::seat::{Ears, Seat};
+use super::populator::Populator;
+use super::seat::{Ears, Memory, Seat};
 use super::shared::{Bounds, Shared};
 use super::teller::{Teller, ToldQueue};
 use super::wake::Wake;
@@ -43,7 +44,7 @@ pub(super) fn start(
     let start_number = storages.iter().map(Storage::starts).max().unwrap_or(0) + 1;
     let wakes = links.iter().map(|_| Wake::new()).collect::<io::Result<Vec<Wake>>>();
     let wakes = wakes.map_err(|error| ServerError::System("an eventfd", error))?;
-    let shards = open(&config, storages, service, options.interrupt, clock.now())?;
+    let mut shards = open(&config, storages, service, options.interrupt, clock.now())?;
     let resumption = resumption(&shards);
     let recording = options.capture.map(Recording::start).transpose();
     let recording = recording.map_err(|error| ServerError::System("a thread", error))?;
@@ -57,15 +58,19 @@ pub(super) fn start(
         None => None,
     };
     let (notice_sender, notices) = bounded(notices_max);
-    let seat = |(number, shard)| {
+    let aheads: Vec<Ahead> = shards.iter_mut().map(Shard::ahead).collect();
+    let populator = Populator::start(aheads.clone()).map_err(|error| ServerError::System("a thread", error))?;
+    let populator = Arc::new(populator);
+    let seat = |((number, shard), ahead)| {
         let ears = Ears {
             notices: (notices_max > 0).then(|| notice_sender.clone()),
             teller: told.clone().map(Teller::new),
             recorder: recording.as_ref().map(Recording::recorder),
         };
-        Box::new(Seat::new(number, shard, Arc::clone(&shared), ears))
+        let memory = Memory { populator: Arc::clone(&populator), ahead };
+        Box::new(Seat::new(number, shard, memory, Arc::clone(&shared), ears))
     };
-    let seats: Vec<Box<Seat>> = (0..).zip(shards).map(seat).collect();
+    let seats: Vec<Box<Seat>> = (0..).zip(shards).zip(aheads).map(seat).collect();
     let (finish, finished) = bounded(0);
     let mut server = Server { shared, workers: Vec::new(), notices, finished, resumption, control, recording };
     let crew = Crew { clock, spin, cores, finish };

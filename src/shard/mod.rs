@@ -31,6 +31,7 @@ mod fragments;
 mod gate;
 mod hops;
 mod inspect;
+mod keys;
 mod neighbors;
 mod path;
 mod peers;
@@ -59,12 +60,12 @@ pub use service::{Context, Service};
 pub use steer::{SHARDS_MAX, Whose, whose};
 pub use trace::{RuleSet, Traced};
 pub use types::{
-    ArenaUse, Broadcast, CloseHow, CommitPoint, FlowView, JobId, JobView, Notice, Push, PushError, Resumption, Stats,
-    Ticket,
+    ArenaUse, Broadcast, CloseHow, CommitPoint, Effort, FlowView, JobId, JobView, Notice, Push, PushError, Resumption,
+    Stats, Ticket,
 };
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.
-pub use crate::flows::{Capacity, FlowId, JobState, Storage, StorageError};
+pub use crate::flows::{Ahead, Capacity, FlowId, JobState, Storage, StorageError};
 pub use crate::tcp::{CloseReason, CongestionControl, Ecn, Keepalive, Rule, SoftError, State, Time, UserTimeout};
 
 /// Frames, pushes or expirations that one batch takes in.
@@ -96,6 +97,7 @@ pub struct Shard<S> {
     trim_at: Time,
     /// Memory was used since the last trim.
     has_untrimmed: bool,
+    effort: Effort,
 }
 
 impl<S: Service> Shard<S> {
@@ -176,6 +178,14 @@ impl<S: Service> Shard<S> {
     /// How much of each arena is used.
     pub fn memory(&self) -> [ArenaUse; 7] {
         self.batch.tables.memory()
+    }
+
+    /// What its arenas will touch next, to be brought in by another thread (see `server`'s populator). From now on it
+    /// is wanted ahead of need.
+    pub fn ahead(&mut self) -> Ahead {
+        let tables = &mut self.batch.tables;
+        let index = tables.index.ahead();
+        tables.storage.ahead(usize::from(tables.config.shards).max(1), [index])
     }
 
     /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
@@ -264,6 +274,16 @@ impl<S: Service> Shard<S> {
     /// The counts.
     pub fn stats(&self) -> Stats {
         Stats { frames_out: self.batch.frames_out, ..self.batch.tables.stats() }
+    }
+
+    /// What it has done beside answering.
+    pub fn effort(&self) -> Effort {
+        let index = &self.batch.tables.index;
+        Effort {
+            moved: index.moved(),
+            released_bytes: self.effort.released_bytes + index.released_bytes(),
+            ..self.effort
+        }
     }
 
     /// How often a rule decided since the start.

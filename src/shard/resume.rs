@@ -9,7 +9,7 @@ use super::config::{Config, is_host};
 use super::hops::{GATEWAY_IPV4, GATEWAY_IPV6, NEIGHBORS_START};
 use super::service::Service;
 use super::tables::Tables;
-use super::types::Resumption;
+use super::types::{Effort, Resumption};
 use super::{BATCH_MAX, Shard, StartError};
 use crate::flows::{Address, JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
 use crate::tcp::{Active, COOKIE_LIFE_S, Flow, Keepalive, State, Time};
@@ -71,6 +71,7 @@ impl<S: Service> Shard<S> {
             arp_at: now,
             trim_at: now,
             has_untrimmed: true,
+            effort: Effort::default(),
         };
         // The process before may have sent cookies.
         shard.batch.cookies_until = if is_fresh { Time(0) } else { now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000) };

@@ -3,7 +3,7 @@
 //! The storage, and beside it what is rebuilt at each start: index, taken slots, wheel, clock hand, counts. Reading
 //! them here sees what is committed; the open batch has its own copies of what it changes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use siphasher::sip::SipHasher24;
 use strum::EnumCount;
@@ -12,12 +12,13 @@ use super::addresses::no_peers;
 use super::config::Config;
 use super::destinations::Destinations;
 use super::fragments::Fragments;
+use super::keys::{FlowHashes, key_of, remote_of};
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Arena, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys,
-    NEXT_HOPS_MAX, Slots, Storage, StorageError, Wheel,
+    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX,
+    Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 
@@ -108,7 +109,7 @@ impl Tables {
             active_slots: Slots::new(capacity.actives),
             repair_slots: Slots::new(capacity.repairs()),
             peer_slots: Slots::new(capacity.flows),
-            wheel: Wheel::new(now),
+            wheel: Wheel::new(now, capacity.actives),
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
             rules: [0; Rule::COUNT],
@@ -194,16 +195,16 @@ impl Tables {
 
     /// Enters a slot whose record has the key already.
     pub fn insert(&mut self, hash: u64, slot: u32) {
-        let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
-        let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
-        self.index.insert(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
+        let (flows, peers) = (&self.storage.flows, &self.storage.peers);
+        let hashes = FlowHashes { flows, peers, hasher: self.hasher, ipv6_locals: self.ipv6_locals };
+        self.index.insert(hash, slot, hashes);
     }
 
     /// Takes out a slot whose record has the key still.
     pub fn remove(&mut self, hash: u64, slot: u32) {
-        let (flows, peers) = (self.storage.flows.records(), &self.storage.peers);
-        let (hasher, ipv6_locals) = (self.hasher, self.ipv6_locals);
-        self.index.remove(hash, slot, |slot| hasher.hash(&key_of(&flows[slot as usize], ipv6_locals, peers)));
+        let (flows, peers) = (&self.storage.flows, &self.storage.peers);
+        let hashes = FlowHashes { flows, peers, hasher: self.hasher, ipv6_locals: self.ipv6_locals };
+        self.index.remove(hash, slot, hashes);
     }
 
     /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
@@ -338,23 +339,4 @@ impl Tables {
         }
         self.storage.attachments.records()[id.slot() as usize].name()
     }
-}
-
-/// The key of a flow whose address of ours is one of IPv6 where `ipv6_locals` has its bit.
-#[inline]
-fn key_of(flow: &Flow, ipv6_locals: u64, peers: &Arena<Address>) -> FlowKey {
-    FlowKey {
-        remote: remote_of(flow, ipv6_locals, peers),
-        remote_port: flow.remote_port,
-        local_port: flow.local_port,
-        local_index: flow.local_index(),
-    }
-}
-
-#[inline]
-fn remote_of(flow: &Flow, ipv6_locals: u64, peers: &Arena<Address>) -> IpAddr {
-    if ipv6_locals >> (flow.local_index() % 64) & 1 == 0 {
-        return IpAddr::V4(Ipv4Addr::from_bits(flow.remote_address));
-    }
-    IpAddr::V6(peers.records()[flow.remote_address as usize].bits())
 }

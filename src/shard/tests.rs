@@ -1,5 +1,6 @@
 //! The shard against a hand-made client.
 
+mod bounded;
 mod ipv6;
 mod requirements;
 mod siblings;

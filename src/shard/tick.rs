@@ -6,8 +6,12 @@ use crate::tcp::{self, CloseReason, Rule, State, Sweep, Time};
 
 /// How often a next hop is asked for until it answers.
 const ARP_INTERVAL_MS: u64 = 1_000;
-/// How often memory that fell free is given back.
+/// How often memory that fell free is given back, and how soon the next piece of it.
 const TRIM_INTERVAL_MS: u64 = 10_000;
+const TRIM_AGAIN_MS: u64 = 1;
+/// Timers that one tick fires at most, and flows at which the clock hand acts: no burst is larger, and between two
+/// frames are received.
+const FIRED_MAX: usize = 2 * BATCH_MAX;
 
 impl<S: Service> Shard<S> {
     /// Fires what is due: timers, the clock hand, questions for next hops and routers. Call it at `next_deadline`, or
@@ -25,7 +29,6 @@ impl<S: Service> Shard<S> {
             self.drive_jobs(now);
         }
         if now >= self.trim_at && self.has_untrimmed {
-            self.trim_at = now.plus_ms(TRIM_INTERVAL_MS);
             self.trim(now);
         }
     }
@@ -38,7 +41,8 @@ impl<S: Service> Shard<S> {
         let trim = self.has_untrimmed.then_some(self.trim_at);
         let job = tables.job_times.iter().flatten().min().copied();
         let fragments = tables.fragments.next_expiry();
-        [tables.wheel.next(), hand, arp, tables.routers.next(), fragments, trim, job].into_iter().flatten().min()
+        let timers = if self.due.is_empty() { tables.wheel.next() } else { Some(self.batch.now) };
+        [timers, hand, arp, tables.routers.next(), fragments, trim, job].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
@@ -69,15 +73,19 @@ impl<S: Service> Shard<S> {
 
     fn fire_timers(&mut self, now: Time) {
         let mut due = std::mem::take(&mut self.due);
-        self.batch.tables.wheel.advance(now, &mut due);
-        for chunk in due.chunks(BATCH_MAX) {
+        if due.is_empty() {
+            self.batch.tables.wheel.advance(now, &mut due);
+        }
+        let fired = due.len().min(FIRED_MAX);
+        self.effort.timers += fired as u64;
+        for chunk in due[..fired].chunks(BATCH_MAX) {
             self.batch.begin(now);
             for &index in chunk {
                 self.fire_timer(index, now);
             }
             self.batch.commit();
         }
-        due.clear();
+        due.drain(..fired);
         self.due = due;
     }
 
@@ -138,14 +146,20 @@ impl<S: Service> Shard<S> {
             self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
-        while slot < passed.end {
+        let mut acted = 0;
+        while slot < passed.end && acted < FIRED_MAX {
             self.batch.begin(now);
             let mut found = 0;
             while slot < passed.end && found < BATCH_MAX {
                 found += usize::from(self.sweep_slot(slot, now));
                 slot += 1;
             }
+            acted += found;
             self.batch.commit();
+        }
+        self.effort.swept += u64::from(slot - passed.start);
+        if slot < passed.end {
+            self.batch.tables.hand.stop_at(slot);
         }
     }
 
@@ -184,14 +198,13 @@ impl<S: Service> Shard<S> {
 
     fn trim(&mut self, now: Time) {
         let tables = &mut self.batch.tables;
-        tables.storage.payload.trim();
         tables.destinations.trim(now.seconds());
-        let end = tables.active_slots.end_of_used(tables.storage.actives.touched_end());
-        tables.storage.actives.release_from(end);
-        let end = tables.repair_slots.end_of_used(tables.storage.repairs.touched_end());
-        tables.storage.repairs.release_from(end);
-        let end = tables.peer_slots.end_of_used(tables.storage.peers.touched_end());
-        tables.storage.peers.release_from(end);
-        self.has_untrimmed = tables.active_slots.used() > 0;
+        let released = tables.storage.payload.trim()
+            + tables.storage.actives.trim(&tables.active_slots)
+            + tables.storage.repairs.trim(&tables.repair_slots)
+            + tables.storage.peers.trim(&tables.peer_slots);
+        self.effort.released_bytes += released;
+        self.has_untrimmed = released > 0 || tables.active_slots.used() > 0;
+        self.trim_at = now.plus_ms(if released > 0 { TRIM_AGAIN_MS } else { TRIM_INTERVAL_MS });
     }
 }

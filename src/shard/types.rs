@@ -267,6 +267,31 @@ pub struct Stats {
     pub frames_out: u64,
 }
 
+/// What a shard has done since its start beside answering: where steps that took long spend their time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Effort {
+    /// Timers that came up.
+    pub timers: u64,
+    /// Slots that the clock hand has passed.
+    pub swept: u64,
+    /// Entries of the index that were moved as it grew or shrank.
+    pub moved: u64,
+    /// Bytes of memory that were given back.
+    pub released_bytes: u64,
+}
+
+impl Effort {
+    /// What was done since an earlier time.
+    pub fn since(&self, earlier: &Effort) -> Effort {
+        Effort {
+            timers: self.timers - earlier.timers,
+            swept: self.swept - earlier.swept,
+            moved: self.moved - earlier.moved,
+            released_bytes: self.released_bytes - earlier.released_bytes,
+        }
+    }
+}
+
 /// Where in the commit of a batch an interrupt is offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
 pub enum CommitPoint {
