@@ -9,22 +9,12 @@
 // Each benchmark uses a part of it.
 #[allow(dead_code)]
 mod generator;
+#[path = "crowd/resident.rs"]
+mod resident;
 
 use generator::{Bench, Family};
 use holdline::service::Hold;
-
-/// VmRSS + HugetlbPages of this process in bytes.
-fn resident_bytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let kilobytes: f64 = status
-        .lines()
-        .filter(|line| line.starts_with("VmRSS:") || line.starts_with("HugetlbPages:"))
-        .map(|line| {
-            line.split_whitespace().nth(1).and_then(|figure| figure.parse::<f64>().ok()).expect("a number of kB")
-        })
-        .sum();
-    kilobytes * 1_024.0
-}
+use resident::resident_bytes;
 
 fn run(family: Family, connections: u32) {
     let mut bench = Bench::over_family(family, connections, None, Hold);
