@@ -21,21 +21,18 @@ impl FlowKey {
     /// Calls `take` with the key as bytes to be hashed: 9 over IPv4, 21 over IPv6, so that no two keys have the same.
     #[inline]
     pub fn with_bytes<R>(&self, take: impl FnOnce(&[u8]) -> R) -> R {
-        let mut rest = [0; 5];
-        rest[..2].copy_from_slice(&self.remote_port.to_le_bytes());
-        rest[2..4].copy_from_slice(&self.local_port.to_le_bytes());
-        rest[4] = self.local_index;
+        let ports = u64::from(self.remote_port) | u64::from(self.local_port) << 16;
         match self.remote {
             IpAddr::V4(remote) => {
                 let mut bytes = [0; 9];
-                bytes[..4].copy_from_slice(&remote.to_bits().to_le_bytes());
-                bytes[4..].copy_from_slice(&rest);
+                bytes[..8].copy_from_slice(&(u64::from(remote.to_bits()) | ports << 32).to_le_bytes());
+                bytes[8] = self.local_index;
                 take(&bytes)
             }
             IpAddr::V6(remote) => {
                 let mut bytes = [0; 21];
                 bytes[..16].copy_from_slice(&remote.octets());
-                bytes[16..].copy_from_slice(&rest);
+                bytes[16..].copy_from_slice(&(ports | u64::from(self.local_index) << 32).to_le_bytes()[..5]);
                 take(&bytes)
             }
         }

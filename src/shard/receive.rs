@@ -250,7 +250,7 @@ impl Batch {
     }
 
     /// Deals with all that is not TCP, and finds the key of what is.
-    #[inline]
+    #[inline(always)]
     fn prepare<'a>(&mut self, parsed: Result<Packet<'a>, Rule>) -> Option<Prepared<'a>> {
         match parsed {
             Ok(Packet::Error(_) | Packet::Fragment(_)) => {}
