@@ -5,6 +5,7 @@
 //!
 //! Invariant: what is summed is destructured, so that a new figure does not build until someone has decided about it.
 
+use crate::link::Count;
 use crate::shard::{ArenaUse, CloseReason, Rule, State, Stats};
 
 use super::histogram::Histogram;
@@ -32,6 +33,8 @@ pub(super) struct WorkerFigures {
     pub(super) frames_lost: u64,
     /// Frames that it has received for shards of other workers.
     pub(super) handed_over: u64,
+    /// What its link counts beside.
+    pub(super) link: Vec<Count>,
     pub(super) step: Histogram,
 }
 
@@ -84,10 +87,16 @@ impl ShardFigures {
 
 impl WorkerFigures {
     fn add(&mut self, other: &WorkerFigures) {
-        let WorkerFigures { worker: _, passes, frames_lost, handed_over, step } = other;
+        let WorkerFigures { worker: _, passes, frames_lost, handed_over, link, step } = other;
         self.passes += passes;
         self.frames_lost += frames_lost;
         self.handed_over += handed_over;
+        for count in link {
+            match self.link.iter_mut().find(|sum| sum.name == count.name) {
+                Some(sum) => sum.value += count.value,
+                None => self.link.push(*count),
+            }
+        }
         self.step.add(step);
     }
 }

@@ -123,6 +123,7 @@ impl Worker {
             worker: self.number,
             passes: self.passes,
             frames_lost: self.link.frames_lost(),
+            link: self.link.counts(),
             handed_over: self.handed_over,
             step: self.step.clone(),
         }

@@ -345,3 +345,37 @@ fn two_queues_share_the_memory() {
         assert_eq!(came, [0, 1]);
     });
 }
+
+#[test]
+fn two_workers_serve_two_queues_and_their_counts_are_told() {
+    on_stage("two_workers_serve_two_queues_and_their_counts_are_told", || {
+        run("ip", &["link", "delete", "ours"]);
+        let two = ["numrxqueues", "2", "numtxqueues", "2"];
+        let peer = ["type", "veth", "peer", "ours"];
+        run("ip", &[&["link", "add", "clients"], &two[..], &peer, &two].concat());
+        complete_checksums("clients").expect("a veth can");
+        interface::bring_up("ours").expect("it comes up");
+        beside_clients(|| {
+            let folder = tempfile::tempdir().expect("a directory");
+            let control = folder.path().join("control");
+            let control = control.to_str().expect("text");
+            let few = refusal("af-xdp:ours:0-1", &["--workers", "1"]);
+            assert!(few.contains("not as many"), "{few}");
+            let more = ["--workers", "2", "--control", control];
+            let mut served = Served::start(&arguments("af-xdp:ours:0-1", &more), &[]).expect("it starts");
+            assert!(served.before_ready.join("\n").contains("AF_XDP on queue 1 of ours"));
+            thread::scope(|scope| {
+                for index in 0..16 {
+                    scope.spawn(move || echo_checked(index, (SERVER, 7), 500_000));
+                }
+            });
+            let stats = run(HOLDLINE, &["stats", "--json", "--control", control]).stdout;
+            let stats: serde_json::Value = serde_json::from_slice(&stats).expect("JSON");
+            let count = |name: &str| stats["link"][name].as_u64().expect("it is counted");
+            assert!(count("address") > 1_000 && count("arp") > 0, "{}", stats["link"]);
+            assert_eq!((count("no_socket"), count("misnamed")), (0, 0), "{}", stats["link"]);
+            served.signal(Signal::SIGTERM);
+            assert!(served.wait().success() && !is_attached());
+        });
+    });
+}

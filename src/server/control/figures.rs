@@ -101,6 +101,8 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
             "in": whole.stats.frames_in, "out": whole.stats.frames_out, "lost": worker.frames_lost,
             "handed_over": worker.handed_over, "handed_over_lost": frames_refused,
         },
+        "link": worker.link.iter()
+            .map(|count| (count.name.to_owned(), count.value.into())).collect::<Map<String, Value>>(),
         "batches": whole.stats.batches,
         "delivery_us": quantiles(&whole.delivery),
         "worker": { "passes": worker.passes, "step_us": quantiles(&worker.step) },

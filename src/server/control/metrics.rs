@@ -65,6 +65,14 @@ impl Collector for Scrape {
         counters(&mut encoder, "decisions", "Decisions of the stack by rule", "rule", rules)?;
         let frames = [("in", stats.frames_in), ("out", stats.frames_out), ("lost", worker.frames_lost)];
         counters(&mut encoder, "frames", "Frames taken in, made, and lost by the link", "direction", frames)?;
+        let link = worker.link.iter().map(|count| (count.name, count.value));
+        counters(
+            &mut encoder,
+            "link",
+            "What the link counts, frames of AF_XDP by what was made of them",
+            "what",
+            link,
+        )?;
         let handed = [("sent", worker.handed_over), ("lost", lost.frames_refused)];
         let help = "Frames that came to another worker than their shard's, and those that found no room there";
         counters(&mut encoder, "frames_handed_over", help, "outcome", handed)?;
