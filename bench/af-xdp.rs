@@ -1,10 +1,10 @@
 //! What does the AF_XDP link cost beside a reflector that is as small as can be?
 //!
 //! `cargo bench --bench af-xdp -- [ROUNDS] [SECONDS]`, as root. One end of a veth pair has a program that sends back
-//! all that it receives, the other a reflector in user memory, so that 128 frames go round for ever: in turns holdline's
-//! link with a loop in the place of the stack, which copies each frame as the stack would write one, and
-//! bench/bare/reflector.c. Both ends have threaded NAPI on the first core, the reflectors have the second. Printed are
-//! packets a second, the median of the rounds, and the median of the ratios of the two in each round.
+//! all that it receives, the other a reflector in user memory, so that 128 frames go round for ever: in turns
+//! holdline's link with a loop in the place of the stack, which copies each frame as the stack would write one, and
+//! bench/bare/reflector.c. Both ends have threaded NAPI on the first core, the reflectors have the second. Printed
+//! are packets a second, the median of the rounds, and the median of the ratios of the two in each round.
 
 use std::error::Error;
 use std::fs;
