@@ -16,7 +16,7 @@ fn main() {
     let clients = numbers.next().unwrap_or(100_000);
     let pace_per_s = numbers.next().unwrap_or(50_000);
     support::in_namespace("broadcast", || {
-        let figures = broadcast::broadcast_through_kills(clients, pace_per_s);
+        let figures = broadcast::broadcast_through_kills(clients, pace_per_s, 1).expect("a veth pair is to be had");
         println!("{clients} clients, {pace_per_s} pushes a second: everybody got it once, through three kills");
         println!("{figures:#?}");
     });

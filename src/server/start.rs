@@ -45,6 +45,7 @@ pub(super) fn start(
     let wakes = links.iter().map(|_| Wake::new()).collect::<io::Result<Vec<Wake>>>();
     let wakes = wakes.map_err(|error| ServerError::System("an eventfd", error))?;
     let mut shards = open(&config, storages, service, options.interrupt, clock.now())?;
+    take_back_parts(&mut shards, clock.now());
     let resumption = resumption(&shards);
     let recording = options.capture.map(Recording::start).transpose();
     let recording = recording.map_err(|error| ServerError::System("a thread", error))?;
@@ -111,6 +112,17 @@ fn open(
         shards.push(shard);
     }
     Ok(shards)
+}
+
+/// A process may have died while some shards had taken their part of a broadcast and others had not: nobody was told of
+/// it or pushed to, and nobody will be. Their numbers are the same in all shards, and the others' are smaller still.
+fn take_back_parts(shards: &mut [AnyShard], now: Time) {
+    let newest_in_all = shards.iter().map(|shard| shard.jobs().0).min().flatten();
+    for shard in shards {
+        for part in shard.jobs().1.into_iter().filter(|&job| Some(job) > newest_in_all) {
+            shard.cancel_job(now, part);
+        }
+    }
 }
 
 fn resumption(shards: &[AnyShard]) -> Resumption {

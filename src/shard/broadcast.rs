@@ -34,6 +34,13 @@ impl<S: Service> Shard<S> {
         self.begin_job(now, broadcast, id, None)
     }
 
+    /// The latest broadcast that it knows of, and those that go on.
+    pub fn jobs(&self) -> (Option<JobId>, Vec<JobId>) {
+        let known = self.batch.jobs().filter(|(_, job)| job.state() != JobState::Free);
+        let running = self.batch.jobs().filter(|(_, job)| job.state() == JobState::Running);
+        (known.map(|(_, job)| JobId(job.id)).max(), running.map(|(_, job)| JobId(job.id)).collect())
+    }
+
     /// Lets a broadcast go that was held.
     pub fn release_job(&mut self, now: Time, id: JobId) {
         let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);

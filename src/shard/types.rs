@@ -50,7 +50,7 @@ pub enum PushError {
 }
 
 /// Names one broadcast for as long as the state lives.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JobId(pub u64);
 
 /// A payload for many connections.

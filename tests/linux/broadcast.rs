@@ -2,7 +2,8 @@
 //!
 //! Client processes hold the sockets and check every byte: everybody must get the payload, and nobody anything else or
 //! anything twice. The server is killed by SIGKILL from outside and, through its fault switch, in the middle of a
-//! commit, and started again on its state; everything is asked of it by subcommands. `cargo test` has 2,000 clients;
+//! commit, and started again on its state; everything is asked of it by subcommands. The same with two workers on the
+//! two queues of a TAP, where a broadcast is one job over two shards. `cargo test` has 2,000 clients;
 //! `cargo bench --bench broadcast -- 100000` as many as are asked for.
 
 // The clients use more of it.
@@ -23,7 +24,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use self::payload::Payload;
-use crate::support::{HOLDLINE, PATIENCE, Served};
+use crate::support::{HOLDLINE, PATIENCE, Served, make_tap_of};
 
 /// What such a course was.
 #[derive(Clone, Debug, Default)]
@@ -40,29 +41,43 @@ pub struct Figures {
     pub took: Duration,
 }
 
-/// Runs the whole course in the calling thread's namespace.
-pub fn broadcast_through_kills(clients: u32, pace_per_s: u32) -> Figures {
-    veth::make_pair("clients", "ours").expect("root may make a veth pair");
-    interface::set_address("clients", [10, 82, 0, 1].into(), 16).expect("it takes an address");
-    interface::bring_up("clients").expect("it comes up");
-    interface::bring_up("ours").expect("it comes up");
+/// Runs the whole course in the calling thread's namespace; over a TAP where there is more than one worker. `None`:
+/// there is none, which was said.
+pub fn broadcast_through_kills(clients: u32, pace_per_s: u32, workers: usize) -> Option<Figures> {
+    if workers > 1 && !make_tap_of(workers, "clients", "10.82.0.1", 16) {
+        return None;
+    } else if workers == 1 {
+        veth::make_pair("clients", "ours").expect("root may make a veth pair");
+        interface::set_address("clients", [10, 82, 0, 1].into(), 16).expect("it takes an address");
+        interface::bring_up("clients").expect("it comes up");
+        interface::bring_up("ours").expect("it comes up");
+    }
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535").expect("root may set it");
     let folder = tempfile::tempdir().expect("there is room");
-    let mut course = Course::begin(folder.path(), clients);
+    let mut course = Course::begin(folder.path(), clients, workers);
     course.connect();
     course.broadcast(pace_per_s);
     let figures = course.figures.clone();
     drop(course);
-    figures
+    Some(figures)
 }
 
 #[test]
 fn a_broadcast_reaches_everybody_once_through_kills() {
     crate::support::in_namespace("a_broadcast_reaches_everybody_once_through_kills", || {
-        let figures = broadcast_through_kills(2_000, 1_000);
+        let Some(figures) = broadcast_through_kills(2_000, 1_000, 1) else { return };
         eprintln!("{figures:?}");
         assert_eq!((figures.reached, figures.pushed_at_kills.len()), (2_000, 3));
         assert!(figures.found_incomplete > 0, "{figures:?}");
+    });
+}
+
+#[test]
+fn a_broadcast_of_two_workers_reaches_everybody_once_through_kills() {
+    crate::support::in_namespace("a_broadcast_of_two_workers_reaches_everybody_once_through_kills", || {
+        let Some(figures) = broadcast_through_kills(2_000, 1_000, 2) else { return };
+        eprintln!("{figures:?}");
+        assert_eq!((figures.reached, figures.pushed_at_kills.len()), (2_000, 3));
     });
 }
 
@@ -115,6 +130,7 @@ impl Drop for Clients {
 
 struct Course {
     folder: PathBuf,
+    workers: usize,
     clients: u32,
     crew: Vec<Clients>,
     served: Option<Served>,
@@ -122,9 +138,10 @@ struct Course {
 }
 
 impl Course {
-    fn begin(folder: &Path, clients: u32) -> Course {
+    fn begin(folder: &Path, clients: u32, workers: usize) -> Course {
         let folder = folder.to_owned();
-        let mut course = Course { folder, clients, crew: Vec::new(), served: None, figures: Figures::default() };
+        let mut course =
+            Course { folder, workers, clients, crew: Vec::new(), served: None, figures: Figures::default() };
         course.start(None);
         course
     }
@@ -138,8 +155,9 @@ impl Course {
         let (state, control) = (self.path("state"), self.path("control"));
         let ports = format!("7000-{}", 7000 + self.clients / CLIENTS_PER_PROCESS_MAX + 1);
         let most = (self.clients + 1_000).to_string();
-        let arguments = ["--link", "raw:ours", "--address", "10.82.0.2/16", "--listen", &ports, "--service", "hold"];
-        let more = ["--max-connections", &most, "--state", &state, "--control", &control];
+        let (link, workers) = (if self.workers > 1 { "tap:clients" } else { "raw:ours" }, self.workers.to_string());
+        let arguments = ["--link", link, "--address", "10.82.0.2/16", "--listen", &ports, "--service", "hold"];
+        let more = ["--max-connections", &most, "--state", &state, "--control", &control, "--workers", &workers];
         let environment: Vec<_> = kill_at.map(|at| ("HOLDLINE_KILL_AT", at)).into_iter().collect();
         let served = Served::start(&[&arguments[..], &more].concat(), &environment).expect("it starts on its state");
         if !self.crew.is_empty() {

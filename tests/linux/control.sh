@@ -1,14 +1,18 @@
 #!/bin/bash
 # A server driven by curl alone, with nc as its clients: every step is printed, and the first wrong answer ends it.
 #
-#     tests/linux/control.sh [PROGRAM]        target/release/holdline if none is given
+#     tests/linux/control.sh [PROGRAM [WORKERS]]        target/release/holdline and 1 if none is given
 #
 # It makes a network namespace of its own with a veth pair in it: the kernel, and with it nc, has one end, the server
-# has a raw socket on the other. Root needs nothing else; a plain user takes a user namespace along, if that is allowed.
+# has a raw socket on the other. With several workers it is a TAP of as many queues, and a shard moves to and fro. Root
+# needs nothing else; a plain user takes a user namespace along, if that is allowed.
 set -euo pipefail
 
 source "$(dirname "$0")/stage.sh"
+[[ -z ${2:-} ]] || export HOLDLINE_WORKERS=$2
 enter curl nc ss
+
+workers=${HOLDLINE_WORKERS:-1}
 
 address=10.80.0.2
 socket=$folder/control
@@ -36,7 +40,8 @@ field() {
 
 start_server() {
     : > "$folder/server"
-    "$program" serve --link raw:ours --address $address/24 --listen 7000 --service names --push-queue 64K \
+    "$program" serve --link "$link" --workers "$workers" \
+        --address $address/24 --listen 7000 --service names --push-queue 64K \
         --max-connections 1000 --state "$folder/state" --control "$socket" 2> "$folder/server" &
     started_now server
     until_true "the server is not ready" grep -qx ready "$folder/server"
@@ -63,12 +68,19 @@ got() {
     [[ $(cat "$folder/$1.out") == "$2" ]]
 }
 
-step "a veth pair: the kernel has one end, the server a raw socket on the other"
 ip link set lo up
-ip link add clients type veth peer name ours
+if ((workers > 1)); then
+    step "a TAP: the kernel has one end, the server $workers queues of the other"
+    ip tuntap add dev clients mode tap multi_queue 2> "$folder/why" || skip "no TAP: $(cat "$folder/why")"
+    link=tap:clients
+else
+    step "a veth pair: the kernel has one end, the server a raw socket on the other"
+    ip link add clients type veth peer name ours
+    ip link set ours up
+    link=raw:ours
+fi
 ip address add 10.80.0.1/24 dev clients
 ip link set clients up
-ip link set ours up
 
 step "serve --service names --control"
 start_server
@@ -169,13 +181,18 @@ call GET "/events?after=0&kinds=closed&limit=1"
 want 200 '"reason":"aborted"'
 
 step "a stale id is 410 and never another connection's, though erin has dave's place; an id that never was is 404"
-connect erin
+# Others in erin's stead come to other shards.
+for erin in erin{1..40}; do
+    connect "$erin"
+    [[ ${id:0:2} != "${dave_id:0:2}" ]] || break
+    call DELETE "/flows/$id?how=abort" > /dev/null
+done
 [[ ${id:8} == "${dave_id:8}" && $id != "$dave_id" ]] || fail "erin is $id, not a new one in the place of $dave_id"
 call POST "/flows/$dave_id/push" -d 'too late'
 want 410 "$dave_id"
 call POST "/flows/$id/push?wait=delivered" -d 'for erin'
 want 200
-until_true "erin did not get what is hers, and only that" got erin 'for erin'
+until_true "erin did not get what is hers, and only that" got "$erin" 'for erin'
 call POST /flows/00ffffff000003e0/push -d 'to nobody'
 want 404
 call POST /flows/dave/push -d 'to no id'
@@ -201,6 +218,19 @@ has_all() {
 until_true "alice did not get the $accepted bytes that were accepted" has_all
 call POST "/flows/$alice/push?wait=delivered" -d 'there is room again'
 want 200 '"outcome":"delivered"'
+
+step "shards move from worker to worker, and nobody notices"
+for ((worker = workers - 1; worker >= 0; worker--)); do
+    for ((shard = 0; shard < workers; shard++)); do
+        call POST "/shards/$shard/move?worker=$worker"
+        want 200 "\"worker\":$worker"
+        call POST "/names/alice/push?wait=delivered" -d 'x'
+        want 200 '"outcome":"delivered"'
+    done
+done
+call GET /stats
+want 200
+grep -q "\"shard\":$((workers - 1)),\"worker\":0" "$folder/body" || fail "the shards are not where they were moved to"
 
 step "metrics and figures"
 call GET /metrics

@@ -27,6 +27,11 @@ fn a_server_is_driven_by_curl_alone() {
 }
 
 #[test]
+fn two_workers_are_driven_by_curl_alone() {
+    holds("control.sh", &["2"]);
+}
+
+#[test]
 fn an_unplugged_client_is_found_out_and_found_again_elsewhere() {
     holds("unplugged.sh", &[]);
 }

@@ -2,7 +2,7 @@
 //!
 //! A broadcast is a job of the stack: it goes on after a restart, and reaches each connection once. Over several shards
 //! it is one job of the same number in each. They take their parts first and begin then, so that where one has no room
-//! nobody was pushed to.
+//! nobody was pushed to, and where the process dies in between the next start takes the parts back.
 
 use std::sync::Arc;
 
