@@ -13,6 +13,7 @@ pub mod af_xdp;
 mod ethtool;
 mod frames;
 pub mod interface;
+mod join;
 mod memory;
 mod netlink;
 mod offload;

@@ -19,7 +19,7 @@ pub(super) fn open(interface_index: u32, mac: [u8; 6]) -> Result<OwnedFd, Errno>
     set_option(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)?;
     set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
     attach_filter(&socket, &filter(mac))?;
-    widen_queue(&socket)?;
+    widen_queues(&socket)?;
     bind(&socket, interface_index)?;
     listen_for(&socket, interface_index, mac)?;
     Ok(socket)
@@ -98,10 +98,13 @@ pub(super) fn frames_dropped(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     Ok(statistics.drops)
 }
 
-/// Lets as many bytes wait as this user may: only root of the machine is not held to `net.core.rmem_max`.
-fn widen_queue(socket: &OwnedFd) -> Result<(), Errno> {
+/// Lets as many bytes wait, either way, as this user may: only root of the machine is not held to
+/// `net.core.rmem_max` and `net.core.wmem_max`.
+fn widen_queues(socket: &OwnedFd) -> Result<(), Errno> {
     setsockopt(socket, sockopt::RcvBufForce, &QUEUE_BYTES)
-        .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &QUEUE_BYTES))
+        .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &QUEUE_BYTES))?;
+    setsockopt(socket, sockopt::SndBufForce, &QUEUE_BYTES)
+        .or_else(|_| setsockopt(socket, sockopt::SndBuf, &QUEUE_BYTES))
 }
 
 fn bind(socket: &OwnedFd, interface_index: u32) -> Result<(), Errno> {

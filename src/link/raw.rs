@@ -8,7 +8,7 @@
 //! TCP segment of up to 64 KB comes whole and with half a checksum; `offload` completes the checksum, and the segment
 //! is handed on whole. A frame whose VLAN tag the kernel has taken out is another network's and is not received here:
 //! `raw:eth0.5` is the link for the VLAN 5 of eth0. A card that joins segments by itself (LRO) without making their
-//! checksums good has to be told not to: `ethtool -K eth0 lro off`.
+//! checksums good has to be told not to: `ethtool -K eth0 lro off`. What leaves is joined likewise, see `join`.
 //!
 //! pnet's datalink is not used: it asks for no `virtio_net_hdr`, without which half a checksum cannot be told from a
 //! wrong one, cuts frames at 4 KB by default without saying so, and sets the interface promiscuous.
@@ -27,6 +27,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::frames::Frames;
 use super::interface::{InterfaceError, ethernet_address, is_ethernet, is_up, mtu};
+use super::join::Joined;
 use super::tap::mac_across_from;
 use super::{Link, Received, offload, packet_socket};
 
@@ -41,6 +42,7 @@ pub struct Raw {
     /// The interface is down: the kernel does not tell when it is deleted then.
     is_down: bool,
     frames: Frames,
+    joined: Joined,
     frames_lost: u64,
     /// What the socket had no room for, as far as it was asked.
     frames_dropped: Cell<u64>,
@@ -90,7 +92,8 @@ impl Raw {
             mac,
             mtu,
             is_down: false,
-            frames: Frames::with_room(mtu, FRAME_BYTES_MAX),
+            frames: Frames::with_room(mtu, offload::FRAME_BYTES_MAX),
+            joined: Joined::default(),
             frames_lost: 0,
             frames_dropped: Cell::new(0),
         })
@@ -99,6 +102,36 @@ impl Raw {
     /// The interface's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Sends what is joined, if there is anything. `false`: the socket is full.
+    fn send_joined(&mut self) -> io::Result<bool> {
+        let mut joined = std::mem::take(&mut self.joined);
+        let outcome = joined.let_go(|header, frame| self.write(header, frame));
+        self.joined = joined;
+        outcome
+    }
+
+    /// Writes a frame behind its header. `false`: the socket is full.
+    fn write(&mut self, header: &[u8; offload::HEADER_BYTES], frame: &[u8]) -> io::Result<bool> {
+        match self.socket.write_vectored(&[IoSlice::new(header), IoSlice::new(frame)]) {
+            Ok(bytes) => {
+                // A packet socket takes a frame whole or not at all.
+                self.frames_lost += u64::from(bytes < header.len() + frame.len());
+                Ok(true)
+            }
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+                errno => {
+                    if matches!(errno, Some(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV)) {
+                        self.look()?;
+                    }
+                    // ENETDOWN: the interface is down. ENOBUFS: its queue is full. A network may lose frames.
+                    self.frames_lost += 1;
+                    Ok(true)
+                }
+            },
+        }
     }
 
     /// Looks whether the interface is up, or down, which the socket outlives, or gone.
@@ -161,24 +194,21 @@ impl Link for Raw {
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
-        match self.socket.write_vectored(&[IoSlice::new(&NOTHING_LEFT_UNDONE), IoSlice::new(frame)]) {
-            Ok(bytes) => {
-                // A packet socket takes a frame whole or not at all.
-                self.frames_lost += u64::from(bytes < NOTHING_LEFT_UNDONE.len() + frame.len());
-                Ok(true)
-            }
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-                errno => {
-                    if matches!(errno, Some(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV)) {
-                        self.look()?;
-                    }
-                    // ENETDOWN: the interface is down. ENOBUFS: its queue is full. A network may lose frames.
-                    self.frames_lost += 1;
-                    Ok(true)
-                }
-            },
+        if self.joined.append(frame) {
+            return Ok(true);
         }
+        if !self.send_joined()? {
+            return Ok(false);
+        }
+        Ok(self.joined.begin(frame) || self.write(&offload::NOTHING_LEFT_UNDONE, frame)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.send_joined()? {
+            self.frames_lost += 1;
+            self.joined.clear();
+        }
+        Ok(())
     }
 
     /// None while the interface is down, so that it is looked at now and then.
@@ -202,12 +232,6 @@ fn open_error(name: &str, errno: Errno) -> RawError {
         _ => RawError::System { name, source: errno.into() },
     }
 }
-
-/// The header of a frame whose checksum is complete and which needs no cutting.
-const NOTHING_LEFT_UNDONE: [u8; offload::HEADER_BYTES] = [0; offload::HEADER_BYTES];
-
-/// An IPv4 packet of 65,535 bytes behind an Ethernet header, and what tells that it was cut.
-const FRAME_BYTES_MAX: usize = 65_535 + 32;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 //! TAP: a virtual Ethernet interface whose other end is the kernel (`/dev/net/tun`).
 //!
 //! Comes in: the frames that the kernel sends out of the interface. Goes out: frames that the kernel receives there.
-//! One frame is one read or one write; nothing here ever waits. A TAP of several queues is as many links; the answers
+//! One frame is one read or one write, be it a segment of up to 64 KB that the kernel has not cut, or is to cut (see
+//! `offload` and `join`); nothing here ever waits. A TAP of several queues is as many links; the answers
 //! to what a flow sends over one of them come back over the same. A persistent TAP keeps its address and routes while
 //! no process is attached to it, which is what lets connections outlive the process.
 //!
@@ -9,7 +10,7 @@
 //! the other end's, made from the interface's so that it stays the same for as long as the interface exists.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +21,8 @@ use nix::libc;
 
 use super::frames::Frames;
 use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu, raise_queue_frames};
-use super::{Link, Received};
+use super::join::Joined;
+use super::{Link, Received, offload};
 
 /// A TAP interface that this process is attached to.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Tap {
     mac: [u8; 6],
     mtu: u16,
     frames: Frames,
+    joined: Joined,
     frames_lost: u64,
     /// The first of several queues keeps other processes away.
     _lock: Option<UnixListener>,
@@ -123,16 +126,21 @@ impl Tap {
             .open(DEVICE)
             .map_err(|error| device_error(name, error))?;
         let several = if queue == Queue::OneOfMany { libc::IFF_MULTI_QUEUE } else { 0 };
-        request.set_flags((libc::IFF_TAP | libc::IFF_NO_PI | several) as libc::c_short);
+        request.set_flags((libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several) as libc::c_short);
         // SAFETY: the kernel reads and writes one `ifreq`, which the request is and which lives across the call.
         let answer = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) };
         Errno::result(answer).map_err(|errno| attach_error(name, errno))?;
+        // What the kernel may leave undone in frames for us. Where it knows no such thing it leaves nothing undone.
+        let undone = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6);
+        // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.
+        let _ = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, undone) };
         // The interface's queue is all the room that a burst has. Whoever may not raise it has more frames sent again.
         let _ = raise_queue_frames(name, QUEUE_FRAMES);
         let mac = mac_across_from(ethernet_address(name)?);
         let mtu = mtu(name)?;
-        let frames = Frames::new(mtu);
-        Ok(Tap { device, name: name.to_owned(), mac, mtu, frames, frames_lost: 0, _lock: lock })
+        let frames = Frames::with_room(mtu, offload::FRAME_BYTES_MAX);
+        let (name, joined) = (name.to_owned(), Joined::default());
+        Ok(Tap { device, name, mac, mtu, frames, joined, frames_lost: 0, _lock: lock })
     }
 
     /// Whether the interface stays when this process ends.
@@ -147,6 +155,34 @@ impl Tap {
     /// The interface's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Sends what is joined, if there is anything. `false`: the device is full.
+    fn send_joined(&mut self) -> io::Result<bool> {
+        let mut joined = std::mem::take(&mut self.joined);
+        let outcome = joined.let_go(|header, frame| self.write(header, frame));
+        self.joined = joined;
+        outcome
+    }
+
+    /// Writes a frame behind its header. `false`: the device is full.
+    fn write(&mut self, header: &[u8; offload::HEADER_BYTES], frame: &[u8]) -> io::Result<bool> {
+        match self.device.write_vectored(&[IoSlice::new(header), IoSlice::new(frame)]) {
+            Ok(bytes) => {
+                // A device takes a frame whole or not at all.
+                self.frames_lost += u64::from(bytes < header.len() + frame.len());
+                Ok(true)
+            }
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
+                Some(Errno::EBADFD) => Err(self.gone()),
+                // EIO: the interface is down. ENOMEM, ENOBUFS: the kernel had no room. A network may lose frames.
+                _ => {
+                    self.frames_lost += 1;
+                    Ok(true)
+                }
+            },
+        }
     }
 
     fn gone(&self) -> io::Error {
@@ -175,12 +211,20 @@ impl Link for Tap {
     fn receive(&mut self) -> io::Result<Received<'_>> {
         self.frames.clear();
         while !self.frames.is_full() {
+            let mut header = [0; offload::HEADER_BYTES];
             let buffer = self.frames.next_buffer();
-            let room_bytes = buffer.len();
-            match self.device.read(buffer) {
-                // The kernel cuts a frame that does not fit and does not say so.
-                Ok(bytes) if bytes >= room_bytes => self.frames_lost += 1,
-                Ok(bytes) => self.frames.push_written(bytes),
+            let room_bytes = header.len() + buffer.len();
+            match self.device.read_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)]) {
+                Ok(bytes) => {
+                    let frame_bytes = bytes.saturating_sub(offload::HEADER_BYTES);
+                    // The kernel cuts a frame that does not fit and does not say so.
+                    let is_whole = bytes < room_bytes && offload::complete(&header, &mut buffer[..frame_bytes]).is_ok();
+                    if is_whole {
+                        self.frames.push_written(frame_bytes);
+                    } else {
+                        self.frames_lost += 1;
+                    }
+                }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EBADFD) => return Err(self.gone()),
                     Some(Errno::EINTR) => {}
@@ -192,22 +236,21 @@ impl Link for Tap {
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
-        match self.device.write(frame) {
-            Ok(bytes) => {
-                // A device takes a frame whole or not at all.
-                self.frames_lost += u64::from(bytes < frame.len());
-                Ok(true)
-            }
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-                Some(Errno::EBADFD) => Err(self.gone()),
-                // EIO: the interface is down. ENOMEM, ENOBUFS: the kernel had no room. A network may lose frames.
-                _ => {
-                    self.frames_lost += 1;
-                    Ok(true)
-                }
-            },
+        if self.joined.append(frame) {
+            return Ok(true);
         }
+        if !self.send_joined()? {
+            return Ok(false);
+        }
+        Ok(self.joined.begin(frame) || self.write(&offload::NOTHING_LEFT_UNDONE, frame)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.send_joined()? {
+            self.frames_lost += 1;
+            self.joined.clear();
+        }
+        Ok(())
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
