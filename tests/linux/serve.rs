@@ -106,8 +106,10 @@ fn serve_says_in_one_sentence_why_it_cannot_start() {
         drop(attached);
         let wrong_kind = error(&["--link", "tap:lo", "--address", "10.78.0.2/24", "--listen", "7"]);
         assert!(wrong_kind.contains("the interface lo is no TAP"), "{wrong_kind}");
-        let later = error(&["--link", "af-xdp:eth0", "--address", "10.78.0.2/24", "--listen", "7"]);
-        assert!(later.contains("a link is tap:NAME or raw:IFACE"), "{later}");
+        let missing = error(&["--link", "af-xdp:no-such-if", "--address", "10.78.0.2/24", "--listen", "7"]);
+        assert!(missing.contains("there is no interface no-such-if"), "{missing}");
+        let unknown = error(&["--link", "slip:eth0", "--address", "10.78.0.2/24", "--listen", "7"]);
+        assert!(unknown.contains("a link is tap:NAME"), "{unknown}");
         let file = std::env::temp_dir().join(format!("holdline-no-directory-{}", std::process::id()));
         std::fs::write(&file, b"not a directory").expect("there is room");
         let state = error(&[&echo_arguments()[..], &["--state", file.to_str().expect("text")]].concat());
