@@ -18,10 +18,8 @@ mod crew;
 mod drive;
 mod latency;
 mod lines;
-pub mod memory;
 mod namespace;
 mod payload;
-pub mod progress;
 mod report;
 mod seats;
 

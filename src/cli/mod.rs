@@ -8,6 +8,8 @@ pub mod config;
 pub mod demo;
 pub mod link;
 pub mod load;
+pub mod memory;
+pub mod progress;
 pub mod remote;
 pub mod replay;
 pub mod serve;

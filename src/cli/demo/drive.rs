@@ -12,12 +12,12 @@ use holdline::flows::FlowId;
 use holdline::server::{Pusher, Server};
 use holdline::shard::{Notice, PushError};
 
+use super::super::memory::Memory;
+use super::super::progress::{Progress, grouped};
 use super::crew::{Crew, Happening, Plan, Said};
 use super::latency::Latencies;
 use super::lines::Tally;
-use super::memory::Memory;
 use super::payload::Payload;
-use super::progress::{Progress, grouped};
 use super::seats::{SeatState, Seats};
 
 /// What the demo has measured.

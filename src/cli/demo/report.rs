@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::super::progress::grouped;
 use super::crew::Plan;
 use super::drive::Figures;
-use super::progress::grouped;
 
 /// The JSON of `--json`. Its fields and their order are a promise.
 #[derive(Clone, Debug, Serialize)]
@@ -138,8 +138,8 @@ impl fmt::Display for Report {
 mod tests {
     use std::time::Duration;
 
+    use super::super::super::memory::Memory;
     use super::super::latency::Latencies;
-    use super::super::memory::Memory;
     use super::*;
 
     fn report(change: impl FnOnce(&mut Figures)) -> Report {

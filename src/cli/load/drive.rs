@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::super::demo::memory::Memory;
+use super::super::memory::Memory;
 use super::Arguments;
 use super::clients::{Clients, Schedule, Tally};
 

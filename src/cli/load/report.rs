@@ -5,7 +5,7 @@ use std::fmt;
 use holdline::shard::CloseReason;
 use serde::Serialize;
 
-use super::super::demo::progress::grouped;
+use super::super::progress::grouped;
 use super::Arguments;
 use super::drive::Figures;
 

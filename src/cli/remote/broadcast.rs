@@ -13,7 +13,7 @@ use super::payload::Payload;
 use super::push::answered;
 use super::{Remote, print};
 use crate::cli::Outcome;
-use crate::cli::demo::progress::{Progress, grouped};
+use crate::cli::progress::{Progress, grouped};
 
 /// The flags of `broadcast`.
 #[derive(Args, Debug)]

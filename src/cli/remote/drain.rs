@@ -11,7 +11,7 @@ use super::client::{Client, target};
 use super::push::answered;
 use super::{Remote, print};
 use crate::cli::Outcome;
-use crate::cli::demo::progress::{Progress, grouped};
+use crate::cli::progress::{Progress, grouped};
 
 /// The flags of `drain`.
 #[derive(Args, Debug)]

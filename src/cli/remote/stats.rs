@@ -11,7 +11,7 @@ use super::client::Client;
 use super::push::answered;
 use super::{Remote, bytes_text, print, span_text};
 use crate::cli::Outcome;
-use crate::cli::demo::progress::grouped;
+use crate::cli::progress::grouped;
 
 /// The flags of `stats`.
 #[derive(Args, Debug)]

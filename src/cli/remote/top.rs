@@ -19,7 +19,7 @@ use super::client::{CallError, Client};
 use super::stats::summary;
 use super::{Remote, print};
 use crate::cli::Outcome;
-use crate::cli::demo::progress::grouped;
+use crate::cli::progress::grouped;
 
 /// The flags of `top`.
 #[derive(Args, Debug)]

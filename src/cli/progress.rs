@@ -1,4 +1,4 @@
-//! How far the demo has come, on standard error: one line that is rewritten on a terminal, plain lines otherwise.
+//! Progress on standard error: one line that is rewritten on a terminal, plain lines otherwise.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

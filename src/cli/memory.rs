@@ -1,4 +1,4 @@
-//! What memory the demo weighs: this process's own, and the kernel's.
+//! Memory as it is weighed: this process's own, and the kernel's.
 
 use std::fs;
 use std::io;
