@@ -2,6 +2,9 @@
 //!
 //! Four levels of 64 slots; a slot of the first spans 4 ms, of each further one 64 times as much (18 hours in all).
 //!
+//! A slot is a list of short pieces, so that none is ever copied to make room; and a slot that comes up is gone through
+//! by and by, as its entries may be hundreds of thousands: one call looks at a bounded number of them.
+//!
 //! Nothing is ever taken out: a block has at most one entry that counts, the earliest that was asked for; the others
 //! are recognised by their tick when they come up. The caller then looks at the block's real deadline and enters it
 //! again, or not. So a timer that is set and cancelled for each push costs a comparison. It is rebuilt at each start
@@ -13,6 +16,10 @@ const LEVELS: usize = 4;
 const SLOTS: usize = 64;
 const TICK_MS: u64 = 4;
 const NOT_ENTERED: u64 = 0;
+/// Entries in a piece of a slot: 4 KB.
+const PIECE: usize = 512;
+/// Entries that one call goes through at most: some tens of microseconds.
+const COME_UP_MAX: usize = 1_024;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -25,7 +32,9 @@ struct Entry {
 pub struct Wheel {
     /// All ticks up to here have come up.
     now: u64,
-    slots: Vec<Vec<Entry>>,
+    slots: Vec<Vec<Vec<Entry>>>,
+    /// Pieces of slots that come up at `now` and were not gone through yet: time stands still until they are.
+    coming: Vec<Vec<Entry>>,
     /// A bit for each slot that is not empty.
     occupied: [u64; LEVELS],
     /// The tick that counts, for each block.
@@ -38,6 +47,7 @@ impl Wheel {
         Wheel {
             now: now.ms() / TICK_MS,
             slots: vec![Vec::new(); LEVELS * SLOTS],
+            coming: Vec::new(),
             occupied: [0; LEVELS],
             entered: Vec::with_capacity(actives as usize),
         }
@@ -65,35 +75,47 @@ impl Wheel {
         // What lies beyond the last level waits in its farthest slot and is placed again from there.
         let reachable = tick.min(self.now + (63 << (6 * level)));
         let slot = (reachable >> (6 * level)) as usize % SLOTS;
-        self.slots[level * SLOTS + slot].push(Entry { active, tick: tick as u32 });
+        let (pieces, entry) = (&mut self.slots[level * SLOTS + slot], Entry { active, tick: tick as u32 });
+        match pieces.last_mut().filter(|piece| piece.len() < PIECE) {
+            Some(piece) => piece.push(entry),
+            None => pieces.push(vec![entry]),
+        }
         self.occupied[level] |= 1 << slot;
     }
 
-    /// Moves on to a time and adds to `due` the blocks whose entries come up.
+    /// Moves on towards a time and adds to `due` the blocks whose entries come up. It stops before where that are very
+    /// many: `next` is not after `now` then, and the next call goes on.
     pub fn advance(&mut self, now: Time, due: &mut Vec<u32>) {
         let target = now.ms() / TICK_MS;
-        while let Some(tick) = self.next_tick().filter(|&tick| tick <= target) {
-            self.now = tick;
-            for level in (1..LEVELS).rev() {
-                if self.now.is_multiple_of(1 << (6 * level)) {
-                    for entry in self.empty_slot(level, (self.now >> (6 * level)) as usize % SLOTS) {
-                        self.come_up(entry, due);
-                    }
+        let mut looks = COME_UP_MAX;
+        loop {
+            while let Some(mut piece) = self.coming.pop() {
+                let rest = piece.len().saturating_sub(looks);
+                looks -= piece.len() - rest;
+                for entry in piece.drain(rest..) {
+                    self.come_up(entry, due);
+                }
+                if rest > 0 {
+                    self.coming.push(piece);
+                    return;
                 }
             }
-            for entry in self.empty_slot(0, self.now as usize % SLOTS) {
-                self.come_up(entry, due);
+            let Some(tick) = self.next_tick().filter(|&tick| tick <= target) else { break };
+            self.now = tick;
+            for level in 0..LEVELS {
+                if self.now.is_multiple_of(1 << (6 * level)) {
+                    self.take_slot(level, (self.now >> (6 * level)) as usize % SLOTS);
+                }
             }
         }
         self.now = self.now.max(target);
     }
 
-    fn empty_slot(&mut self, level: usize, slot: usize) -> Vec<Entry> {
-        if self.occupied[level] >> slot & 1 == 0 {
-            return Vec::new();
+    fn take_slot(&mut self, level: usize, slot: usize) {
+        if self.occupied[level] >> slot & 1 == 1 {
+            self.occupied[level] &= !(1 << slot);
+            self.coming.append(&mut self.slots[level * SLOTS + slot]);
         }
-        self.occupied[level] &= !(1 << slot);
-        std::mem::take(&mut self.slots[level * SLOTS + slot])
     }
 
     fn come_up(&mut self, entry: Entry, due: &mut Vec<u32>) {
@@ -111,7 +133,8 @@ impl Wheel {
 
     /// A time by which `advance` should be called: no entry comes up before it. `None` while the wheel is empty.
     pub fn next(&self) -> Option<Time> {
-        self.next_tick().map(|tick| Time::from_ms(tick * TICK_MS))
+        let coming = (!self.coming.is_empty()).then_some(self.now);
+        coming.or_else(|| self.next_tick()).map(|tick| Time::from_ms(tick * TICK_MS))
     }
 
     /// The next tick at which a slot is to be emptied.
@@ -181,8 +204,48 @@ mod tests {
         for active in 0..1_000 {
             wheel.enter(active, u64::from(active) * 977);
         }
-        let mut due = due_at(&mut wheel, 2_000_000);
+        let now = Time::from_ms(2_000_000);
+        let mut due = Vec::new();
+        while wheel.next().is_some_and(|next| next <= now) {
+            wheel.advance(now, &mut due);
+        }
         due.sort_unstable();
         assert_eq!(due, (0..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_call_goes_through_a_bounded_number_of_entries() {
+        const BLOCKS: u32 = 100_000;
+        for deadline_ms in [100, 1_000, 60_000] {
+            let mut wheel = Wheel::new(Time::from_ms(0), BLOCKS);
+            (0..BLOCKS).for_each(|active| wheel.enter(active, deadline_ms));
+            let (mut due, mut calls) = (Vec::new(), 0);
+            while let Some(now) = wheel.next() {
+                assert!(now <= Time::from_ms(deadline_ms + TICK_MS), "a cascade is over before its entries are due");
+                let (before, pieces) = (due.len(), wheel.coming.len());
+                wheel.advance(now, &mut due);
+                assert!(due.len() - before <= COME_UP_MAX, "{} came up at once", due.len() - before);
+                let passed = pieces.saturating_sub(wheel.coming.len());
+                assert!(passed <= COME_UP_MAX / PIECE + 1, "{passed} pieces were gone through at once");
+                calls += 1;
+            }
+            assert!(calls >= BLOCKS as usize / COME_UP_MAX, "{calls} calls");
+            due.sort_unstable();
+            assert_eq!(due, (0..BLOCKS).collect::<Vec<_>>(), "each comes up once");
+        }
+    }
+
+    #[test]
+    fn what_is_entered_while_others_come_up_is_not_lost() {
+        let mut wheel = Wheel::new(Time::from_ms(0), 10_001);
+        (0..10_000).for_each(|active| wheel.enter(active, 1_000));
+        let mut due = due_at(&mut wheel, 1_000);
+        assert!(due.len() < 10_000);
+        wheel.enter(10_000, 1_000);
+        while due.len() < 10_001 {
+            let now = wheel.next().expect("more comes up").max(Time::from_ms(1_000));
+            wheel.advance(now, &mut due);
+        }
+        assert_eq!(wheel.next(), None);
     }
 }
