@@ -1,10 +1,11 @@
 //! What does a shard take for each of very many connections, and how long are its longest steps?
 //!
-//! `cargo bench --bench scale -- [CONNECTIONS ...]`, by default 1000000; 100000000 needs 9 GB and some minutes. In
-//! memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time; then all are, at most
-//! 65,536 at a time, and a minute passes; keepalive finds everybody silent once and everybody answers; a random tenth
-//! is gone and opens again, so that the table does not grow; then the shard closes all of them and they wait out their
-//! minute. Before anything is said all of it is checked.
+//! `cargo bench --bench scale -- [--broadcast] [CONNECTIONS ...]`, by default 1000000; 100000000 needs 9 GB and some
+//! minutes. In memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time; then all
+//! are, at most 65,536 at a time, and a minute passes; keepalive finds everybody silent once and everybody answers; a
+//! random tenth is gone and opens again, so that the table does not grow; then the shard closes all of them and they
+//! wait out their minute. With `--broadcast` all are opened, and then 1 KB is broadcast to them, a million pushes a
+//! second; the memory at its peak is that of looks now and then. Before anything is said all of it is checked.
 //!
 //! Times are the shard's alone, by the clock on the wall; a step is one call, with 64 frames or pushes, or a tick, and
 //! the frames that it lets out, and is told by the thread's own time, as others may work on the machine (see `meter`).
@@ -29,6 +30,8 @@ use resident::resident_bytes;
 const KEEPALIVE_S: u32 = 240;
 /// Pushes to all that are not acknowledged at a time.
 const IN_FLIGHT: usize = 65_536;
+/// Pushes of a broadcast in a second of the shard's clock.
+const BROADCAST_PACE: u32 = 1_000_000;
 
 fn us(duration: Option<Duration>) -> f64 {
     duration.map_or(0.0, |it| it.as_nanos() as f64 / 1_000.0)
@@ -42,6 +45,21 @@ struct Run {
 }
 
 impl Run {
+    fn start(connections: u32) -> Run {
+        let empty = resident_bytes();
+        let mut run = Run { crowd: Crowd::new(connections, KEEPALIVE_S), connections, before: 0.0 };
+        run.before = resident_bytes();
+        println!(
+            "{connections} connections; without any, 27 MB of buffers here counted: {:.1} MB",
+            (run.before - empty) / 1e6
+        );
+        println!(
+            "{:<30} {:>10} {:>7} {:>10} {:>8} {:>8} {:>8} {:>9} {:>9}",
+            "phase", "count", "ns each", "per second", "B each", "p50 us", "p99 us", "p99.99 us", "longest"
+        );
+        run
+    }
+
     fn phase(&mut self, name: &'static str, count: u32, go: impl FnOnce(&mut Crowd)) {
         let crowd = &mut self.crowd;
         crowd.meter.begin(name);
@@ -94,17 +112,7 @@ impl Run {
 }
 
 fn run(connections: u32) {
-    let empty = resident_bytes();
-    let mut run = Run { crowd: Crowd::new(connections, KEEPALIVE_S), connections, before: 0.0 };
-    run.before = resident_bytes();
-    println!(
-        "{connections} connections; without any, 27 MB of buffers here counted: {:.1} MB",
-        (run.before - empty) / 1e6
-    );
-    println!(
-        "{:<30} {:>10} {:>7} {:>10} {:>8} {:>8} {:>8} {:>9} {:>9}",
-        "phase", "count", "ns each", "per second", "B each", "p50 us", "p99 us", "p99.99 us", "longest"
-    );
+    let mut run = Run::start(connections);
     let tenth = connections.div_ceil(10);
     let order = Order::below(connections);
     run.phase("handshakes, the table grows", connections, |crowd| crowd.open(0..connections));
@@ -138,12 +146,38 @@ fn run(connections: u32) {
     run.print_longest();
 }
 
+fn broadcast(connections: u32) {
+    let mut run = Run::start(connections);
+    run.phase("handshakes, the table grows", connections, |crowd| crowd.open(0..connections));
+    let idle = resident_bytes();
+    let (mut peak, mut stored) = (idle, 0);
+    let began = run.crowd.now;
+    run.phase("1 KB to all, with ACK", connections, |crowd| {
+        crowd.broadcast(1_024, BROADCAST_PACE, |crowd| {
+            peak = peak.max(resident_bytes());
+            let blocks = crowd.shard.memory().into_iter().find(|arena| arena.name == "blocks").expect("an arena");
+            stored = stored.max(blocks.used * blocks.record_bytes);
+        });
+    });
+    let account = run.crowd.account;
+    assert_eq!(account.payload_bytes, u64::from(connections) * 1_024, "everybody has all of it once");
+    println!(
+        "by the shard's clock {:.1} s; at its peak {:.1} MB more than idle; {stored} bytes of payload stored at most",
+        (run.crowd.now.0 - began.0) as f64 / 1e6,
+        (peak - idle) / 1e6,
+    );
+    run.print_longest();
+}
+
 fn main() {
-    let usage = "usage: cargo bench --bench scale -- [CONNECTIONS ...]";
-    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let mut counts: Vec<u32> = arguments.map(|argument| argument.parse().expect(usage)).collect();
+    let usage = "usage: cargo bench --bench scale -- [--broadcast] [CONNECTIONS ...]";
+    let (flags, arguments): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .partition(|argument| argument == "--broadcast");
+    let mut counts: Vec<u32> = arguments.iter().map(|argument| argument.parse().expect(usage)).collect();
     if counts.is_empty() {
         counts = vec![1_000_000];
     }
-    counts.into_iter().for_each(run);
+    counts.into_iter().for_each(if flags.is_empty() { run } else { broadcast });
 }

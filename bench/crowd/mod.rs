@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::server::Populator;
 use holdline::service::Hold;
-use holdline::shard::{Ahead, CloseHow, Config, Notice, Push, Rule, Shard, Ticket};
+use holdline::shard::{Ahead, Broadcast, CloseHow, Config, Notice, Push, Rule, Shard, Ticket};
 use holdline::tcp::{Control, Outgoing, SeqNum, Time};
 use holdline::wire::{Addressing, Packet, TcpPacket, emit_tcp, parse};
 
@@ -22,8 +22,9 @@ use meter::Meter;
 
 /// Frames, or pushes, in one step.
 pub const BATCH: usize = 64;
-/// What is pushed.
-const PAYLOAD: [u8; 64] = [0x5a; 64];
+/// What is pushed is made of.
+const FILLER: u8 = 0x5a;
+const PAYLOAD: [u8; 64] = [FILLER; 64];
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PORT: u16 = 7_000;
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -31,6 +32,8 @@ const FIRST_ADDRESS: u32 = 0x0a01_0000;
 const FIRST_PORT: u16 = 1_024;
 const PORTS_PER_ADDRESS: u32 = 50_000;
 const FIRST_SEQ: u32 = 1_000;
+/// A broadcast is looked at once in so many rounds.
+const LOOK_EVERY: u32 = 256;
 /// By so much the shard's clock moves with each step.
 const STEP_US: u64 = 50;
 
@@ -134,6 +137,25 @@ impl Crowd {
             }
             self.settle();
         }
+    }
+
+    /// Broadcasts so many bytes at a pace, until everybody has acknowledged them. `look` is called now and then.
+    pub fn broadcast(&mut self, bytes: usize, pace_per_s: u32, mut look: impl FnMut(&Crowd)) {
+        let (now, clients) = (self.now, self.shard.stats().established);
+        let payload = vec![FILLER; bytes];
+        let (ticket, prefix, expires_in_s) = (Ticket(2), &[][..], 0);
+        let broadcast = Broadcast { ticket, bytes: &payload, pace_per_s, prefix, expires_in_s };
+        let job = self.shard.broadcast(now, &broadcast).expect("there is room for a job");
+        let mut looks = 0;
+        self.stay(|crowd| {
+            looks += 1;
+            if looks % LOOK_EVERY == 1 {
+                look(crowd);
+            }
+            let job = crowd.shard.job(job).expect("it is not forgotten");
+            assert_eq!((job.refused, job.lost), (0, 0), "nobody is left out");
+            job.delivered == clients
+        });
     }
 
     /// Time passes and the shard is called when it wants to be, until `is_over`.
@@ -290,7 +312,7 @@ impl Crowd {
             ack = segment.seq.plus(1);
         }
         assert!(!segment.control.has(Control::RST), "nobody is reset");
-        assert!(PAYLOAD.starts_with(packet.payload), "what is pushed arrives");
+        assert!(packet.payload.iter().all(|&byte| byte == FILLER), "what is pushed arrives");
         self.account.payload_bytes += u64::from(segment.payload_bytes);
         let std::net::IpAddr::V4(client) = packet.addresses.local() else { panic!("clients speak IPv4") };
         let ends = self.ends_of(client, packet.local_port);
