@@ -10,7 +10,8 @@
 //!   ->  headers, seq 1000, PSH | 3596 bytes, to be cut every 1448
 //! ```
 //!
-//! Invariant: cut as the header says, a joined frame is the frames that went into it, bit by bit.
+//! Invariant: cut as the header says, a joined frame is the frames that went into it. The kernel numbers IPv4 packets
+//! that it has cut, which says nothing of packets that may not be fragmented (RFC 6864 §4.1).
 
 use std::io;
 
