@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdline::flows::{Capacity, Storage};
-use holdline::server::{Options, Server};
+use holdline::server::{MemoryAhead, Options, Server};
 use holdline::service::Hold;
 use holdline::shard::Config;
 
@@ -76,7 +76,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let config = Config { addresses: ours, ..Config::new(first, prefix, &plan.ports()) };
     let capacity = Capacity::for_connections(plan.clients);
     let storage = Storage::in_memory(capacity)?;
-    let server = Server::start(config, storage, link, Box::new(Hold), Options::default())?;
+    // What connections take is weighed, not what is kept ready for more of them.
+    let options = Options { memory_ahead: MemoryAhead::Untouched, ..Options::default() };
+    let server = Server::start(config, storage, link, Box::new(Hold), options)?;
     namespace::wait_for_answers(&addresses)?;
 
     let mut crew = Crew::start(plan, &addresses)?;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdline::link::{Link, memory_pair};
-use holdline::server::{Options, Server};
+use holdline::server::{MemoryAhead, Options, Server};
 use holdline::service::{Echo, Hold, Service};
 use holdline::shard::{Capacity, Config, Storage};
 
@@ -122,7 +122,8 @@ fn serve(arguments: &Arguments, link: Box<dyn Link>) -> Result<Server, Box<dyn s
     config.addresses = vec![(arguments.to.ip(), prefix)];
     let service: Box<dyn Service + Send> = if arguments.echo.is_some() { Box::new(Echo) } else { Box::new(Hold) };
     let storage = Storage::in_memory(Capacity::for_connections(arguments.clients))?;
-    Ok(Server::start(config, storage, link, service, Options { notices_max: 0, ..Options::default() })?)
+    let options = Options { notices_max: 0, memory_ahead: MemoryAhead::Untouched, ..Options::default() };
+    Ok(Server::start(config, storage, link, service, options)?)
 }
 
 /// All addresses of clients. The error says which would not be one.

@@ -76,12 +76,25 @@ pub struct Options {
     pub capture: Option<CaptureFile>,
     /// Where the server is driven and watched from.
     pub control: ControlOptions,
+    /// Whether a thread brings in memory before shards touch it.
+    pub memory_ahead: MemoryAhead,
     /// How many events may wait for the control thread.
     pub events_max: usize,
     /// How long a worker that has nothing to do looks again before it sleeps.
     pub spin: Duration,
     /// The cores that workers are pinned to, in their order; empty: the system chooses.
     pub cores: Vec<usize>,
+}
+
+/// Memory that shards will touch next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MemoryAhead {
+    /// A thread brings some MB in ahead of need: no step waits for the system.
+    #[default]
+    BroughtIn,
+    /// It stays as it is until it is touched, so that the process grows by what connections take: for whoever weighs
+    /// them.
+    Untouched,
 }
 
 impl Default for Options {
@@ -93,6 +106,7 @@ impl Default for Options {
             interrupt: None,
             capture: None,
             control: ControlOptions::default(),
+            memory_ahead: MemoryAhead::default(),
             events_max: 65_536,
             spin: Duration::ZERO,
             cores: Vec::new(),

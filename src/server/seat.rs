@@ -32,7 +32,7 @@ pub(super) const WAITING_BYTES_MAX: usize = 32 << 20;
 /// See the module.
 pub(super) struct Seat {
     number: u8,
-    memory: Memory,
+    memory: Option<Memory>,
     shard: Shard<Box<dyn Service + Send>>,
     shared: Arc<Shared>,
     notices: Option<Sender<Notice>>,
@@ -72,7 +72,7 @@ impl Seat {
     pub(super) fn new(
         number: u8,
         mut shard: Shard<Box<dyn Service + Send>>,
-        memory: Memory,
+        memory: Option<Memory>,
         shared: Arc<Shared>,
         ears: Ears,
     ) -> Seat {
@@ -238,7 +238,9 @@ impl Seat {
 
     /// Hands the link what it takes, and readers of notices what there is.
     pub(super) fn let_out(&mut self, now: Time, link: &mut dyn Link) -> Result<(), ServerError> {
-        self.memory.populator.nudge(&self.memory.ahead);
+        if let Some(memory) = &self.memory {
+            memory.populator.nudge(&memory.ahead);
+        }
         let mut failure = None;
         let recorder = &mut self.recorder;
         if let Some(recorder) = recorder {

@@ -19,7 +19,7 @@ use super::shared::{Bounds, Shared};
 use super::teller::{Teller, ToldQueue};
 use super::wake::Wake;
 use super::worker::{Remains, Worker};
-use super::{Options, Server, ServerError, cores};
+use super::{MemoryAhead, Options, Server, ServerError, cores};
 
 type AnyShard = Shard<Box<dyn Service + Send>>;
 
@@ -50,7 +50,8 @@ pub(super) fn start(
     let recording = options.capture.map(Recording::start).transpose();
     let recording = recording.map_err(|error| ServerError::System("a thread", error))?;
 
-    let Options { requests_max, waiting_bytes_max, notices_max, control, events_max, spin, cores, .. } = options;
+    let Options { requests_max, waiting_bytes_max, notices_max, control, memory_ahead, .. } = options;
+    let Options { events_max, spin, cores, .. } = options;
     let bounds = Bounds { requests_max, waiting_bytes_max, push_bytes_max };
     let shared = Arc::new(Shared::new(wakes, config.shards, bounds, start_number));
     let told = control.is_wanted().then(|| ToldQueue::new(events_max));
@@ -59,24 +60,32 @@ pub(super) fn start(
         None => None,
     };
     let (notice_sender, notices) = bounded(notices_max);
-    let aheads: Vec<Ahead> = shards.iter_mut().map(Shard::ahead).collect();
-    let populator = Populator::start(aheads.clone()).map_err(|error| ServerError::System("a thread", error))?;
-    let populator = Arc::new(populator);
-    let seat = |((number, shard), ahead)| {
+    let memories = match memory_ahead {
+        MemoryAhead::BroughtIn => memories(&mut shards).map_err(|error| ServerError::System("a thread", error))?,
+        MemoryAhead::Untouched => shards.iter().map(|_| None).collect(),
+    };
+    let seat = |((number, shard), memory)| {
         let ears = Ears {
             notices: (notices_max > 0).then(|| notice_sender.clone()),
             teller: told.clone().map(Teller::new),
             recorder: recording.as_ref().map(Recording::recorder),
         };
-        let memory = Memory { populator: Arc::clone(&populator), ahead };
         Box::new(Seat::new(number, shard, memory, Arc::clone(&shared), ears))
     };
-    let seats: Vec<Box<Seat>> = (0..).zip(shards).zip(aheads).map(seat).collect();
+    let seats: Vec<Box<Seat>> = (0..).zip(shards).zip(memories).map(seat).collect();
     let (finish, finished) = bounded(0);
     let mut server = Server { shared, workers: Vec::new(), notices, finished, resumption, control, recording };
     let crew = Crew { clock, spin, cores, finish };
     server.workers = crew.start(&server.shared, seats, links)?;
     Ok(server)
+}
+
+/// What each shard will touch next, and the one thread that brings it in.
+fn memories(shards: &mut [AnyShard]) -> io::Result<Vec<Option<Memory>>> {
+    let aheads: Vec<Ahead> = shards.iter_mut().map(Shard::ahead).collect();
+    let populator = Arc::new(Populator::start(aheads.clone())?);
+    let memory = |ahead| Some(Memory { populator: Arc::clone(&populator), ahead });
+    Ok(aheads.into_iter().map(memory).collect())
 }
 
 /// The Ethernet address and the MTU that all links have.
