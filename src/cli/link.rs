@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use holdline::link::af_xdp::{AfXdpOptions, Interface, Persistence, Steering, link_local_for};
-use holdline::link::{AfXdp, Link, Raw, Tap, interface};
+use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering};
+use holdline::link::{AfXdp, Link, Persistence, Raw, Tap, interface, link_local_for};
 
 /// A link, by the kind and the name of its interface.
 #[derive(Clone, PartialEq, Eq, Debug)]

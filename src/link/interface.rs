@@ -16,7 +16,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::libc;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::netlink::ask;
 
@@ -153,6 +153,48 @@ pub fn is_up(name: &str) -> Result<bool, InterfaceError> {
     let mut request = InterfaceRequest::new(name)?;
     request.call(libc::SIOCGIFFLAGS, "read the flags")?;
     Ok(request.flags() & UP != 0)
+}
+
+/// Whether an interface is still there and up, for a descriptor that outlives its going down: the kernel does not tell
+/// when it is deleted then.
+#[derive(Debug)]
+pub(super) struct Presence {
+    name: String,
+    index: u32,
+    is_down: bool,
+}
+
+impl Presence {
+    /// Of the interface with this name and index, which is taken to be up.
+    pub fn new(name: &str, index: u32) -> Presence {
+        Presence { name: name.to_owned(), index, is_down: false }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it was down when it was looked at last.
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
+    /// Looks again. The error: it is gone.
+    pub fn look(&mut self) -> io::Result<()> {
+        // An index that is nobody's gets an empty name from nix, not an error.
+        let name = if_indextoname(self.index).unwrap_or_default();
+        if name.is_empty() {
+            let sentence = format!("the interface {} was deleted while it was in use", self.name);
+            return Err(io::Error::new(io::ErrorKind::NotFound, sentence));
+        }
+        self.is_down = !name.to_str().is_ok_and(|name| is_up(name).unwrap_or(false));
+        Ok(())
+    }
+
+    /// Looks again if it was down. The error: it is gone.
+    pub fn look_if_down(&mut self) -> io::Result<()> {
+        if self.is_down { self.look() } else { Ok(()) }
+    }
 }
 
 /// Refuses what cannot be an interface's name.

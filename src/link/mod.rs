@@ -10,7 +10,9 @@
 #![allow(unsafe_code)]
 
 pub mod af_xdp;
+mod derived;
 mod ethtool;
+mod exchange;
 mod frames;
 pub mod interface;
 mod join;
@@ -25,14 +27,20 @@ pub mod veth;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 pub use af_xdp::{AfXdp, AfXdpError};
+pub use derived::link_local_for;
 pub use ethtool::complete_checksums;
 pub use frames::Received;
 pub use interface::InterfaceError;
 pub use memory::{MemoryLink, memory_pair};
 pub use raw::{Raw, RawError};
-pub use tap::{Persistence, Tap, TapError};
+pub use tap::{Tap, TapError};
 
 /// A place where Ethernet frames come from and go to.
 pub trait Link: Send {
@@ -70,6 +78,24 @@ pub trait Link: Send {
     /// What else the link has counted, for those who watch it.
     fn counts(&self) -> Vec<Count> {
         Vec::new()
+    }
+}
+
+/// Whether what a link has set up outside of the process, a TAP or a steering program, stays when the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Persistence {
+    /// It stays, and is there for the next process.
+    Kept,
+    /// It vanishes with the process, however that ends.
+    Vanishes,
+}
+
+/// Sleeps until one of the descriptors is readable, or for so long; a signal may end it earlier.
+pub fn wait_readable<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<()> {
+    let mut polled = descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+    match ppoll(&mut polled, timeout.map(TimeSpec::from_duration), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

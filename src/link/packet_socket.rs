@@ -41,14 +41,8 @@ pub(super) fn open_beside(
         Advertisements::Refused => attach_filter(&socket, &[answer(0)])?,
     }
     bind(&socket, interface_index)?;
-    for [a, b, c, d, e, f] in groups {
-        let group = libc::packet_mreq {
-            mr_ifindex: i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?,
-            mr_type: PACKET_MR_MULTICAST,
-            mr_alen: 6,
-            mr_address: [*a, *b, *c, *d, *e, *f, 0, 0],
-        };
-        set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &group)?;
+    for group in groups {
+        add_membership(&socket, interface_index, PACKET_MR_MULTICAST, group)?;
     }
     Ok(socket)
 }
@@ -124,18 +118,20 @@ fn bind(socket: &OwnedFd, interface_index: u32) -> Result<(), Errno> {
 /// open. The kernel's own stack passes them by; an interface that can filter no second address is made promiscuous by
 /// the kernel. Which groups neighbours are asked for by depends on IP addresses, which a link knows nothing of.
 fn listen_for(socket: &OwnedFd, interface_index: u32, mac: [u8; 6]) -> Result<(), Errno> {
-    let [a, b, c, d, e, f] = mac;
-    let unicast = libc::packet_mreq {
+    add_membership(socket, interface_index, PACKET_MR_UNICAST, &mac)?;
+    add_membership(socket, interface_index, PACKET_MR_ALLMULTI, &[])
+}
+
+fn add_membership(socket: &OwnedFd, interface_index: u32, kind: u16, address: &[u8]) -> Result<(), Errno> {
+    let mut mr_address = [0; 8];
+    mr_address[..address.len()].copy_from_slice(address);
+    let membership = libc::packet_mreq {
         mr_ifindex: i32::try_from(interface_index).map_err(|_| Errno::ENODEV)?,
-        mr_type: PACKET_MR_UNICAST,
-        mr_alen: 6,
-        mr_address: [a, b, c, d, e, f, 0, 0],
+        mr_type: kind,
+        mr_alen: address.len() as u16,
+        mr_address,
     };
-    let groups = libc::packet_mreq { mr_type: PACKET_MR_ALLMULTI, mr_alen: 0, mr_address: [0; 8], ..unicast };
-    for membership in [unicast, groups] {
-        set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)?;
-    }
-    Ok(())
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
 /// What reaches us: frames to our address, broadcast ARP, and ICMPv6 to groups, by which neighbours are asked for; none

@@ -18,32 +18,24 @@
 //! clouds, wireless) does not carry it.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::net::if_::if_nametoindex;
 
-use super::frames::Frames;
-use super::interface::{InterfaceError, ethernet_address, is_ethernet, is_up, mtu};
-use super::join::Joined;
-use super::tap::mac_across_from;
-use super::{Link, Received, offload, packet_socket};
+use super::derived::mac_across_from;
+use super::exchange::Exchange;
+use super::interface::{InterfaceError, Presence, ethernet_address, is_ethernet, mtu};
+use super::{Link, Received, packet_socket};
 
 /// A packet socket on one interface.
 #[derive(Debug)]
 pub struct Raw {
-    socket: File,
-    interface_index: u32,
-    name: String,
+    exchange: Exchange,
+    interface: Presence,
     mac: [u8; 6],
     mtu: u16,
-    /// The interface is down: the kernel does not tell when it is deleted then.
-    is_down: bool,
-    frames: Frames,
-    joined: Joined,
-    frames_lost: u64,
     /// What the socket had no room for, as far as it was asked.
     frames_dropped: Cell<u64>,
 }
@@ -86,65 +78,25 @@ impl Raw {
         let (mac, mtu) = (mac_across_from(ethernet_address(name)?), mtu(name)?);
         let socket = packet_socket::open(interface_index, mac).map_err(|errno| open_error(name, errno))?;
         Ok(Raw {
-            socket: File::from(socket),
-            interface_index,
-            name: name.to_owned(),
+            exchange: Exchange::new(socket, mtu),
+            interface: Presence::new(name, interface_index),
             mac,
             mtu,
-            is_down: false,
-            frames: Frames::with_room(mtu, offload::FRAME_BYTES_MAX),
-            joined: Joined::default(),
-            frames_lost: 0,
             frames_dropped: Cell::new(0),
         })
     }
 
     /// The interface's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.interface.name()
     }
+}
 
-    /// Sends what is joined, if there is anything. `false`: the socket is full.
-    fn send_joined(&mut self) -> io::Result<bool> {
-        let mut joined = std::mem::take(&mut self.joined);
-        let outcome = joined.let_go(|header, frame| self.write(header, frame));
-        self.joined = joined;
-        outcome
-    }
-
-    /// Writes a frame behind its header. `false`: the socket is full.
-    fn write(&mut self, header: &[u8; offload::HEADER_BYTES], frame: &[u8]) -> io::Result<bool> {
-        match self.socket.write_vectored(&[IoSlice::new(header), IoSlice::new(frame)]) {
-            Ok(bytes) => {
-                // A packet socket takes a frame whole or not at all.
-                self.frames_lost += u64::from(bytes < header.len() + frame.len());
-                Ok(true)
-            }
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-                errno => {
-                    if matches!(errno, Some(Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV)) {
-                        self.look()?;
-                    }
-                    // ENETDOWN: the interface is down. ENOBUFS: its queue is full. A network may lose frames.
-                    self.frames_lost += 1;
-                    Ok(true)
-                }
-            },
-        }
-    }
-
-    /// Looks whether the interface is up, or down, which the socket outlives, or gone.
-    fn look(&mut self) -> io::Result<()> {
-        // An index that is nobody's gets an empty name from nix, not an error.
-        let name = if_indextoname(self.interface_index).unwrap_or_default();
-        if name.is_empty() {
-            let sentence = format!("the interface {} was deleted while it was in use", self.name);
-            return Err(io::Error::new(ErrorKind::NotFound, sentence));
-        }
-        let is_up = name.to_str().is_ok_and(|name| is_up(name).unwrap_or(false));
-        self.is_down = !is_up;
-        Ok(())
+/// A socket outlives an interface that is down; one that is deleted is the end of it.
+fn judge(interface: &mut Presence, errno: Errno) -> io::Result<()> {
+    match errno {
+        Errno::ENETDOWN | Errno::ENXIO | Errno::ENODEV => interface.look(),
+        _ => Ok(()),
     }
 }
 
@@ -158,69 +110,28 @@ impl Link for Raw {
     }
 
     fn receive(&mut self) -> io::Result<Received<'_>> {
-        if self.is_down {
-            self.look()?;
-        }
-        self.frames.clear();
-        while !self.frames.is_full() {
-            let mut header = [0; offload::HEADER_BYTES];
-            let buffer = self.frames.next_buffer();
-            let room_bytes = header.len() + buffer.len();
-            let parts = &mut [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
-            match self.socket.read_vectored(parts) {
-                Ok(bytes) => {
-                    let frame_bytes = bytes.saturating_sub(offload::HEADER_BYTES);
-                    // The kernel cuts a frame that does not fit and does not say so.
-                    let is_whole = bytes < room_bytes && offload::complete(&header, &mut buffer[..frame_bytes]).is_ok();
-                    if is_whole {
-                        self.frames.push_written(frame_bytes);
-                    } else {
-                        self.frames_lost += 1;
-                    }
-                }
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EINTR) => {}
-                    Some(Errno::ENETDOWN) => self.look()?,
-                    Some(Errno::EAGAIN) => break,
-                    // EINVAL: the header has no words for the frame, which the kernel has dropped.
-                    _ => {
-                        self.frames_lost += 1;
-                        break;
-                    }
-                },
-            }
-        }
-        Ok(self.frames.lend())
+        self.interface.look_if_down()?;
+        self.exchange.receive(|errno| judge(&mut self.interface, errno))
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
-        if self.joined.append(frame) {
-            return Ok(true);
-        }
-        if !self.send_joined()? {
-            return Ok(false);
-        }
-        Ok(self.joined.begin(frame) || self.write(&offload::NOTHING_LEFT_UNDONE, frame)?)
+        self.exchange.send(frame, |errno| judge(&mut self.interface, errno))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.send_joined()? {
-            self.frames_lost += 1;
-            self.joined.clear();
-        }
-        Ok(())
+        self.exchange.flush(|errno| judge(&mut self.interface, errno))
     }
 
     /// None while the interface is down, so that it is looked at now and then.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        (!self.is_down).then(|| self.socket.as_fd())
+        (!self.interface.is_down()).then(|| self.exchange.as_fd())
     }
 
     fn frames_lost(&self) -> u64 {
         // The socket forgets what it has told. Asking fails for no packet socket.
-        let dropped = packet_socket::frames_dropped(self.socket.as_fd()).unwrap_or(0);
+        let dropped = packet_socket::frames_dropped(self.exchange.as_fd()).unwrap_or(0);
         self.frames_dropped.set(self.frames_dropped.get() + u64::from(dropped));
-        self.frames_lost + self.frames_dropped.get()
+        self.exchange.frames_lost() + self.frames_dropped.get()
     }
 }
 

@@ -9,8 +9,8 @@
 //! Invariant: our Ethernet address is not the interface's. The interface's is the kernel's side of the cable, ours is
 //! the other end's, made from the interface's so that it stays the same for as long as the interface exists.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,21 +19,18 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::frames::Frames;
+use super::derived::mac_across_from;
+use super::exchange::Exchange;
 use super::interface::{InterfaceError, InterfaceRequest, ethernet_address, mtu, raise_queue_frames};
-use super::join::Joined;
-use super::{Link, Received, offload};
+use super::{Link, Persistence, Received};
 
 /// A TAP interface that this process is attached to.
 #[derive(Debug)]
 pub struct Tap {
-    device: File,
+    exchange: Exchange,
     name: String,
     mac: [u8; 6],
     mtu: u16,
-    frames: Frames,
-    joined: Joined,
-    frames_lost: u64,
     /// The first of several queues keeps other processes away.
     _lock: Option<UnixListener>,
 }
@@ -138,16 +135,14 @@ impl Tap {
         let _ = raise_queue_frames(name, QUEUE_FRAMES);
         let mac = mac_across_from(ethernet_address(name)?);
         let mtu = mtu(name)?;
-        let frames = Frames::with_room(mtu, offload::FRAME_BYTES_MAX);
-        let (name, joined) = (name.to_owned(), Joined::default());
-        Ok(Tap { device, name, mac, mtu, frames, joined, frames_lost: 0, _lock: lock })
+        Ok(Tap { exchange: Exchange::new(device.into(), mtu), name: name.to_owned(), mac, mtu, _lock: lock })
     }
 
     /// Whether the interface stays when this process ends.
     pub fn set_persistent(&self, persistence: Persistence) -> io::Result<()> {
         let value = libc::c_ulong::from(persistence == Persistence::Kept);
         // SAFETY: TUNSETPERSIST takes its argument by value and touches no memory of ours.
-        let answer = unsafe { libc::ioctl(self.device.as_raw_fd(), libc::TUNSETPERSIST, value) };
+        let answer = unsafe { libc::ioctl(self.exchange.as_fd().as_raw_fd(), libc::TUNSETPERSIST, value) };
         Errno::result(answer)?;
         Ok(())
     }
@@ -156,47 +151,16 @@ impl Tap {
     pub fn name(&self) -> &str {
         &self.name
     }
-
-    /// Sends what is joined, if there is anything. `false`: the device is full.
-    fn send_joined(&mut self) -> io::Result<bool> {
-        let mut joined = std::mem::take(&mut self.joined);
-        let outcome = joined.let_go(|header, frame| self.write(header, frame));
-        self.joined = joined;
-        outcome
-    }
-
-    /// Writes a frame behind its header. `false`: the device is full.
-    fn write(&mut self, header: &[u8; offload::HEADER_BYTES], frame: &[u8]) -> io::Result<bool> {
-        match self.device.write_vectored(&[IoSlice::new(header), IoSlice::new(frame)]) {
-            Ok(bytes) => {
-                // A device takes a frame whole or not at all.
-                self.frames_lost += u64::from(bytes < header.len() + frame.len());
-                Ok(true)
-            }
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EAGAIN | Errno::EINTR) => Ok(false),
-                Some(Errno::EBADFD) => Err(self.gone()),
-                // EIO: the interface is down. ENOMEM, ENOBUFS: the kernel had no room. A network may lose frames.
-                _ => {
-                    self.frames_lost += 1;
-                    Ok(true)
-                }
-            },
-        }
-    }
-
-    fn gone(&self) -> io::Error {
-        io::Error::new(ErrorKind::NotFound, format!("the TAP {} was deleted while it was in use", self.name))
-    }
 }
 
-/// Whether a TAP stays when the process that is attached to it ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Persistence {
-    /// It stays, with its addresses and routes.
-    Kept,
-    /// It vanishes with the process.
-    Vanishes,
+/// Whoever is attached to a TAP that was deleted has a descriptor in a bad state.
+fn judge(name: &str, errno: Errno) -> io::Result<()> {
+    match errno {
+        Errno::EBADFD => {
+            Err(io::Error::new(ErrorKind::NotFound, format!("the TAP {name} was deleted while it was in use")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Link for Tap {
@@ -209,67 +173,24 @@ impl Link for Tap {
     }
 
     fn receive(&mut self) -> io::Result<Received<'_>> {
-        self.frames.clear();
-        while !self.frames.is_full() {
-            let mut header = [0; offload::HEADER_BYTES];
-            let buffer = self.frames.next_buffer();
-            let room_bytes = header.len() + buffer.len();
-            match self.device.read_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)]) {
-                Ok(bytes) => {
-                    let frame_bytes = bytes.saturating_sub(offload::HEADER_BYTES);
-                    // The kernel cuts a frame that does not fit and does not say so.
-                    let is_whole = bytes < room_bytes && offload::complete(&header, &mut buffer[..frame_bytes]).is_ok();
-                    if is_whole {
-                        self.frames.push_written(frame_bytes);
-                    } else {
-                        self.frames_lost += 1;
-                    }
-                }
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EBADFD) => return Err(self.gone()),
-                    Some(Errno::EINTR) => {}
-                    _ => break,
-                },
-            }
-        }
-        Ok(self.frames.lend())
+        self.exchange.receive(|errno| judge(&self.name, errno))
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
-        if self.joined.append(frame) {
-            return Ok(true);
-        }
-        if !self.send_joined()? {
-            return Ok(false);
-        }
-        Ok(self.joined.begin(frame) || self.write(&offload::NOTHING_LEFT_UNDONE, frame)?)
+        self.exchange.send(frame, |errno| judge(&self.name, errno))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.send_joined()? {
-            self.frames_lost += 1;
-            self.joined.clear();
-        }
-        Ok(())
+        self.exchange.flush(|errno| judge(&self.name, errno))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.device.as_fd())
+        Some(self.exchange.as_fd())
     }
 
     fn frames_lost(&self) -> u64 {
-        self.frames_lost
+        self.exchange.frames_lost()
     }
-}
-
-/// The address of the cable's other end: locally administered, unicast, and as distinct from those of other cables as
-/// the kernel's own is (FNV-1a over it).
-pub(super) fn mac_across_from(kernel_side: [u8; 6]) -> [u8; 6] {
-    let hash = kernel_side
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
-    [0x02, a, b, c, d, e]
 }
 
 /// Whoever attaches to one queue of several gets a part of the frames, and the kernel lets everybody: so a name is
@@ -311,16 +232,6 @@ const DEVICE: &str = "/dev/net/tun";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn our_address_is_unicast_local_and_steady() {
-        let kernel_side = [0x5e, 1, 2, 3, 4, 5];
-        let mac = mac_across_from(kernel_side);
-        assert_eq!(mac[0] & 0b11, 0b10);
-        assert_ne!(mac, kernel_side);
-        assert_eq!(mac, mac_across_from(kernel_side));
-        assert_ne!(mac, mac_across_from([0x5e, 1, 2, 3, 4, 6]));
-    }
 
     #[test]
     fn errors_say_what_to_do() {

@@ -11,11 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
-
-use crate::link::{Link, Received};
+use crate::link::{Link, Received, wait_readable};
 use crate::shard::{Time, Whose, whose};
 
 use super::clock::Clock;
@@ -264,16 +260,11 @@ fn hand_over(shared: &Shared, here: u128, frames: &[&[u8]], owners: &[Whose]) ->
 
 /// Polls the link and the bell.
 fn wait(link: Option<BorrowedFd<'_>>, bell: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), ServerError> {
-    let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
-    let timeout = timeout.map(TimeSpec::from_duration);
-    let outcome = match link {
-        Some(link) => ppoll(&mut [readable(bell), readable(link)], timeout, None),
-        None => ppoll(&mut [readable(bell)], timeout, None),
+    let waited = match link {
+        Some(link) => wait_readable([bell, link], timeout),
+        None => wait_readable([bell], timeout),
     };
-    match outcome {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(ServerError::System("to wait for the link", errno.into())),
-    }
+    waited.map_err(|error| ServerError::System("to wait for the link", error))
 }
 
 /// How often a link without a descriptor is looked at.

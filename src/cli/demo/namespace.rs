@@ -13,9 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering, link_local_for};
+use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering};
 use holdline::link::{
-    AfXdpError, InterfaceError, Link, Raw, RawError, Tap, TapError, complete_checksums, interface, veth,
+    AfXdpError, InterfaceError, Link, Raw, RawError, Tap, TapError, complete_checksums, interface, link_local_for, veth,
 };
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};

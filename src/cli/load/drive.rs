@@ -11,12 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use holdline::link::Link;
+use holdline::link::{Link, wait_readable};
 use holdline::server::Clock;
 use holdline::shard::{CloseHow, Config, ConnectError, Notice, Push, Rule, Shard, Storage, Ticket, Time};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
 
 use super::super::memory::Memory;
 use super::Arguments;
@@ -256,20 +253,11 @@ impl Drive {
             return Err(format!("the link failed: {error}").into());
         }
         if is_quiet {
-            self.nap();
+            match self.link.descriptor() {
+                Some(descriptor) => wait_readable([descriptor], Some(NAP_MAX))?,
+                None => std::thread::sleep(NAP_MAX),
+            }
         }
         Ok(())
-    }
-
-    fn nap(&self) {
-        let timeout = Some(TimeSpec::from_duration(NAP_MAX));
-        match self.link.descriptor() {
-            Some(descriptor) => match ppoll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], timeout, None) {
-                // What is wrong with the link is told by it.
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => std::thread::sleep(NAP_MAX),
-            },
-            None => std::thread::sleep(NAP_MAX),
-        }
     }
 }

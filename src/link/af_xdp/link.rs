@@ -7,12 +7,11 @@
 //! Invariant: nothing that was sent waits for the next frame. What the kernel did not take is tried again soon, as the
 //! link then has no descriptor to sleep on.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::net::if_::if_indextoname;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{MsgFlags, recv};
 
@@ -21,13 +20,14 @@ use super::pump::{Pump, Rings};
 use super::socket::Socket;
 use super::umem::Share;
 use super::{Interface, Mode};
-use crate::link::interface::is_up;
+use crate::link::interface::Presence;
 use crate::link::packet_socket::Advertisements;
 use crate::link::{Count, Link, Received, ethtool};
 
 /// One queue of an interface.
 pub struct AfXdp {
     interface: Arc<Interface>,
+    presence: Presence,
     queue: u32,
     pump: Pump,
     socket: Socket,
@@ -37,7 +37,6 @@ pub struct AfXdp {
     is_zero_copy: bool,
     /// The first that was opened of its interface.
     is_first: bool,
-    is_down: bool,
     /// The kernel has not taken all that was sent.
     has_unsent: bool,
     /// A frame that came by the packet socket.
@@ -68,6 +67,7 @@ impl AfXdp {
             }
         };
         Ok(AfXdp {
+            presence: Presence::new(&interface.name, interface.index),
             interface,
             queue,
             pump: Pump::new(share, rings),
@@ -76,7 +76,6 @@ impl AfXdp {
             watch,
             is_zero_copy,
             is_first,
-            is_down: false,
             has_unsent: false,
             aside: vec![0; ASIDE_BYTES],
             frames_lost: 0,
@@ -121,7 +120,7 @@ impl AfXdp {
                 // EAGAIN: it has taken as many as it takes at a time, or has no room for more under way.
                 Ok(()) | Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::EINTR) => {}
                 Err(_) => {
-                    self.look()?;
+                    self.presence.look()?;
                     break;
                 }
             }
@@ -137,25 +136,13 @@ impl AfXdp {
         Ok(())
     }
 
-    /// Looks whether the interface is up, or down, which the sockets outlive, or gone.
-    fn look(&mut self) -> io::Result<()> {
-        // An index that is nobody's gets an empty name from nix, not an error.
-        let name = if_indextoname(self.interface.index).unwrap_or_default();
-        if name.is_empty() {
-            let sentence = format!("the interface {} was deleted while it was in use", self.interface.name);
-            return Err(io::Error::new(ErrorKind::NotFound, sentence));
-        }
-        self.is_down = !name.to_str().is_ok_and(|name| is_up(name).unwrap_or(false));
-        Ok(())
-    }
-
     /// What came by the packet socket, if anything.
     fn receive_aside(&mut self) -> io::Result<Option<&[u8]>> {
         match recv(self.beside.as_raw_fd(), &mut self.aside, MsgFlags::MSG_DONTWAIT) {
             Ok(bytes) => Ok(Some(&self.aside[..bytes])),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(_) => {
-                self.look()?;
+                self.presence.look()?;
                 Ok(None)
             }
         }
@@ -172,9 +159,7 @@ impl Link for AfXdp {
     }
 
     fn receive(&mut self) -> io::Result<Received<'_>> {
-        if self.is_down {
-            self.look()?;
-        }
+        self.presence.look_if_down()?;
         if self.interface.options.is_busy_polled || self.pump.needs_receive_call() {
             // It only hastens what comes anyway.
             let _ = self.socket.call_to_receive();
@@ -195,8 +180,9 @@ impl Link for AfXdp {
             return Ok(true);
         }
         // A network may lose frames, and one that is down keeps none for later.
-        self.frames_lost += u64::from(self.is_down);
-        Ok(self.is_down)
+        let is_lost = self.presence.is_down();
+        self.frames_lost += u64::from(is_lost);
+        Ok(is_lost)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -209,7 +195,7 @@ impl Link for AfXdp {
     /// None while the kernel has not taken all that was sent or the interface is down, so that both are looked at now
     /// and then.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        if self.has_unsent || self.is_down {
+        if self.has_unsent || self.presence.is_down() {
             return None;
         }
         Some(self.watch.as_ref().map_or(self.socket.as_fd(), |watch| watch.0.as_fd()))

@@ -25,7 +25,7 @@ mod ring;
 mod socket;
 mod umem;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,11 +35,10 @@ use nix::net::if_::if_nametoindex;
 
 pub use error::AfXdpError;
 pub use link::AfXdp;
-pub use pins::Persistence;
 
-use super::ethtool;
 use super::interface::{ethernet_address, is_ethernet, mtu};
 use super::packet_socket::{self, Advertisements};
+use super::{Persistence, ethtool};
 use link::Parts;
 use program::{Attachment, Program};
 use socket::{Copying, Memory, Socket};
@@ -242,18 +241,6 @@ fn groups(steering: &Steering) -> Vec<[u8; 6]> {
     groups
 }
 
-/// A link-local address for an interface whose own is the kernel's, made from an address of ours so that it is nobody
-/// else's there, and the same at every start.
-pub fn link_local_for(address: Ipv6Addr) -> Ipv6Addr {
-    let hash = address
-        .octets()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    // Not one of those that are made from an Ethernet address.
-    let identifier = (hash ^ hash >> 32) & !0x0200_00ff_ff00_0000;
-    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(identifier))
-}
-
 /// The smallest frame of the memory that a frame with a packet of `mtu` bytes fits into.
 fn frame_bytes_for(mtu: u16) -> Option<u32> {
     FRAME_BYTES.into_iter().find(|frame_bytes| mtu <= mtu_max(*frame_bytes))
@@ -281,14 +268,6 @@ mod tests {
         assert_eq!([576, 1_500, 1_774].map(frame_bytes_for), [Some(2_048); 3]);
         assert_eq!([1_775, 3_822].map(frame_bytes_for), [Some(4_096); 2]);
         assert_eq!([3_823, 9_000].map(frame_bytes_for), [None; 2]);
-    }
-
-    #[test]
-    fn link_local_addresses_differ_as_those_they_are_made_from() {
-        let [one, two] = ["fd00::2", "fd00::3"].map(|text| link_local_for(text.parse().expect("an address")));
-        assert!(one.is_unicast_link_local() && one.segments()[1..4] == [0; 3], "{one}");
-        assert_ne!(one, two);
-        assert_ne!((one.octets()[11], one.octets()[12]), (0xff, 0xfe));
     }
 
     #[test]

@@ -21,15 +21,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::Mode;
 use super::error::AfXdpError;
-
-/// Whether the steering program outlives the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Persistence {
-    /// It does, and so does what it drops: connections are kept somewhere and the next process goes on.
-    Kept,
-    /// The interface is as it was as soon as the process has ended, however it ends.
-    Vanishes,
-}
+use crate::link::Persistence;
 
 /// The link of an earlier process, and how it is attached.
 pub(super) type Adopted = (FdLink, Mode);

@@ -21,8 +21,9 @@ use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
 use nix::errno::Errno;
 
 use super::error::AfXdpError;
-use super::pins::{Persistence, Pins, Settings};
+use super::pins::{Pins, Settings};
 use super::{Mode, Steering};
+use crate::link::Persistence;
 
 /// The program of one interface, attached.
 pub(super) struct Program {
