@@ -16,14 +16,12 @@
 pub mod client;
 mod crew;
 mod drive;
-mod latency;
 mod lines;
 mod namespace;
 mod payload;
 mod report;
 mod seats;
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +32,7 @@ use holdline::server::{MemoryAhead, Options, Server};
 use holdline::service::Hold;
 use holdline::shard::Config;
 
-use super::Outcome;
+use super::{Outcome, write_json};
 use crew::{Crew, Plan};
 use drive::Drive;
 use namespace::{Cable, Laid};
@@ -89,8 +87,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let report = Report::new(plan, arguments.rest, &figures);
     writeln!(io::stdout(), "{report}")?;
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string(&report)? + "\n";
-        fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     troubles.extend(report.verdict());
     let told = troubles.len().min(TROUBLES_TOLD_MAX);

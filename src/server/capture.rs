@@ -11,12 +11,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::link::pcap::{CaptureFile, Direction, Packet};
 use crate::shard::{RuleSet, Service, Shard, Traced};
+
+use super::clock::{wall_clock, whole};
 
 /// How many bytes may wait for the disk.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -99,7 +100,7 @@ impl Recording {
 impl Recorder {
     /// Notes what the shard has just received.
     pub fn received<'a, S: Service>(&mut self, shard: &mut Shard<S>, frames: impl Iterator<Item = &'a [u8]>) {
-        let at_ns = wall_clock_ns();
+        let at_ns = whole(wall_clock().as_nanos());
         let first = self.bunch.packets.len();
         for frame in frames {
             self.bunch.add(at_ns, Direction::Received, frame, RuleSet::default());
@@ -124,7 +125,7 @@ impl Recorder {
     /// Notes the next frame that the shard has handed out.
     pub fn sent(&mut self, frame: &[u8]) {
         let rules = self.causes.pop_front().unwrap_or_default();
-        self.bunch.add(wall_clock_ns(), Direction::Sent, frame, rules);
+        self.bunch.add(whole(wall_clock().as_nanos()), Direction::Sent, frame, rules);
     }
 
     /// Hands the writer what was noted.
@@ -206,10 +207,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// Nanoseconds since 1970; 0 on a machine that believes to be earlier.
-fn wall_clock_ns() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }

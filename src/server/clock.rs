@@ -22,7 +22,7 @@ impl Clock {
     /// Goes on with the time of a state, which is the same for all of its shards; writes the time of making into what
     /// is fresh.
     pub fn start(shards: &mut [Storage]) -> Clock {
-        let wall_us = wall_clock_us();
+        let wall_us = whole(wall_clock().as_micros());
         // A process may have died when it had started some of them.
         let known = shards.iter().filter(|storage| !storage.is_fresh()).map(Storage::made_at_us).min();
         let made_at_us = known.unwrap_or(wall_us);
@@ -42,15 +42,19 @@ impl Clock {
     }
 
     fn at(&self, instant: Instant) -> Time {
-        let elapsed_us = instant.saturating_duration_since(self.started).as_micros();
-        Time(self.base.0.saturating_add(u64::try_from(elapsed_us).unwrap_or(u64::MAX)))
+        let elapsed_us = whole(instant.saturating_duration_since(self.started).as_micros());
+        Time(self.base.0.saturating_add(elapsed_us))
     }
 }
 
-/// Microseconds since 1970; 0 on a machine that believes to be earlier.
-fn wall_clock_us() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+/// The time since 1970; none on a machine that believes to be earlier.
+pub(super) fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A count of some unit of time, which takes no more than 64 bits for ages.
+pub(super) fn whole(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn resumed_time(wall_us: u64, made_at_us: u64, last: Time) -> Time {

@@ -238,7 +238,7 @@ impl BroadcastAsk {
 }
 
 /// Asks that one pass takes.
-pub(super) const ASKS_MAX: usize = 16;
+pub(super) const ASKS_AT_ONCE: usize = 16;
 
 /// Connections that one page tells of.
 pub(super) const PAGE_FLOWS_MAX: usize = 128;

@@ -48,18 +48,29 @@ pub(super) struct Figures {
     /// Shard, who drives it, its connections.
     pub(super) shards: Vec<(u8, usize, u32)>,
     pub(super) workers: Vec<WorkerFigures>,
+    /// What found no room between the threads.
+    pub(super) lost: Lost,
+}
+
+/// What found no room between the threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    /// Notices that no reader took in time.
+    pub(super) notices: u64,
+    /// Frames on their way to another worker.
+    pub(super) frames: u64,
 }
 
 impl Figures {
     /// Of all shards and all workers; `None` where there is no shard.
-    pub(super) fn of(shards: Vec<ShardFigures>, workers: Vec<WorkerFigures>) -> Option<Figures> {
+    pub(super) fn of(shards: Vec<ShardFigures>, workers: Vec<WorkerFigures>, lost: Lost) -> Option<Figures> {
         let seats = shards.iter().map(|figures| (figures.shard, figures.worker, figures.stats.flows)).collect();
         let mut shards = shards.into_iter();
         let mut whole = shards.next()?;
         shards.for_each(|figures| whole.add(&figures));
         let mut worker = WorkerFigures::default();
         workers.iter().for_each(|figures| worker.add(figures));
-        Some(Figures { whole, worker, shards: seats, workers })
+        Some(Figures { whole, worker, shards: seats, workers, lost })
     }
 
     /// How often a rule decided.

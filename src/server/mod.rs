@@ -21,7 +21,6 @@ mod control;
 mod cores;
 mod desk;
 mod drain;
-mod events;
 mod figures;
 mod histogram;
 mod populator;

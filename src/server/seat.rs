@@ -19,7 +19,7 @@ use super::ServerError;
 use super::ask::Reply;
 use super::capture::Recorder;
 use super::clock::Clock;
-use super::desk::{ASKS_MAX, Desk, Errand};
+use super::desk::{ASKS_AT_ONCE, Desk, Errand};
 use super::drain::Drain;
 use super::populator::Populator;
 use super::pusher::Request;
@@ -175,7 +175,7 @@ impl Seat {
     /// Answers a few asks of the control side, no more after one that took long.
     fn take_asks(&mut self, now: Time, worker: usize) -> bool {
         let mut count = 0;
-        while count < ASKS_MAX
+        while count < ASKS_AT_ONCE
             && let Some(ask) = self.shared.mailbox(self.number).asks.pop()
         {
             count += 1;

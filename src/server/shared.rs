@@ -176,11 +176,6 @@ impl Shared {
         self.bounds.push_bytes_max
     }
 
-    /// How many asks of the control side may wait for a shard.
-    pub(super) fn asks_max(&self) -> usize {
-        ASKS_MAX
-    }
-
     /// A ticket that no push had before.
     pub(super) fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
@@ -279,7 +274,7 @@ fn first_ticket(start_number: u64) -> u64 {
 
 /// Asks of the control side that wait for one shard at the same time, and how many of the server's own find room beside
 /// them.
-const ASKS_MAX: usize = 256;
+pub(super) const ASKS_MAX: usize = 256;
 const ASKS_SPARE: usize = 64;
 
 /// Orders that wait for one worker: as many as the control side has asks, and some.

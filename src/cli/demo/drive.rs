@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::select;
 use holdline::flows::FlowId;
-use holdline::server::{Pusher, Server};
+use holdline::server::{Histogram, Pusher, Server};
 use holdline::shard::{Notice, PushError};
 
 use super::super::memory::Memory;
 use super::super::progress::{Progress, grouped};
 use super::crew::{Crew, Happening, Plan, Said};
-use super::latency::Latencies;
 use super::lines::Tally;
 use super::payload::Payload;
 use super::seats::{SeatState, Seats};
@@ -41,7 +40,7 @@ pub struct Figures {
     /// How long the pushes took, without the pauses between the rounds.
     pub pushing: Duration,
     /// From the hand-over of a push to its receipt.
-    pub latencies: Latencies,
+    pub latencies: Histogram,
 }
 
 /// The demo while it runs.
@@ -59,7 +58,7 @@ pub struct Drive<'a> {
     closed: u32,
     pushes: u64,
     delivered: u64,
-    latencies: Latencies,
+    latencies: Histogram,
     troubles: Vec<String>,
     is_over: bool,
 }
@@ -81,7 +80,7 @@ impl<'a> Drive<'a> {
             closed: 0,
             pushes: 0,
             delivered: 0,
-            latencies: Latencies::new(),
+            latencies: Histogram::default(),
             troubles: Vec::new(),
             is_over: false,
         }
@@ -326,7 +325,7 @@ impl<'a> Drive<'a> {
             Notice::Delivered { flow, .. } => match self.seats.seat(flow) {
                 Some(seat) if seat.state == SeatState::Pushed => {
                     seat.state = SeatState::Quiet;
-                    self.latencies.record(now_us.saturating_sub(seat.pushed_at_us));
+                    self.latencies.record(Duration::from_micros(now_us.saturating_sub(seat.pushed_at_us)));
                     self.in_flight -= 1;
                     self.delivered += 1;
                 }

@@ -49,6 +49,7 @@ impl Report {
         let [before, idle, after] = figures.memory;
         let (server_idle, kernel_bytes) = idle.growth_per(before, figures.connected.into());
         let (server_bytes_after, _) = after.growth_per(before, figures.connected.into());
+        let us = |share| figures.latencies.quantile(share).map_or(0.0, |latency| latency.as_micros() as f64);
         let per_s = |count: u64, seconds: f64| if seconds > 0.0 { (count as f64 / seconds).round() } else { 0.0 };
         Report {
             clients: plan.clients,
@@ -60,7 +61,7 @@ impl Report {
             server_bytes_per_connection: (server_idle * 10.0).round() / 10.0,
             setup_per_s: per_s(figures.connected.into(), figures.setup.as_secs_f64()),
             push_per_s: per_s(figures.delivered, figures.pushing.as_secs_f64()),
-            latency_us: Quantiles { p50: figures.latencies.quantile_us(0.5), p99: figures.latencies.quantile_us(0.99) },
+            latency_us: Quantiles { p50: us(0.5), p99: us(0.99) },
             beside: Beside {
                 rounds: plan.rounds,
                 payload_bytes: plan.payload_bytes as u64,
@@ -138,14 +139,15 @@ impl fmt::Display for Report {
 mod tests {
     use std::time::Duration;
 
+    use holdline::server::Histogram;
+
     use super::super::super::memory::Memory;
-    use super::super::latency::Latencies;
     use super::*;
 
     fn report(change: impl FnOnce(&mut Figures)) -> Report {
         let memory = |process_bytes| Memory { process_bytes, slab_bytes: process_bytes * 40 };
-        let mut latencies = Latencies::new();
-        latencies.record(50);
+        let mut latencies = Histogram::default();
+        latencies.record(Duration::from_micros(50));
         let mut figures = Figures {
             memory: [memory(1_000), memory(8_250), memory(9_000)],
             connected: 100,

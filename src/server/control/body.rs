@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::failure::Failure;
@@ -62,6 +63,12 @@ pub(super) fn lines(place: OwnedSemaphorePermit) -> (Response, Pieces) {
     let mut response = Response::new(Body::new(Lines { receiver, _place: place }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     (response, pieces)
+}
+
+/// Adds a line to a piece.
+pub(super) fn write_line(piece: &mut Vec<u8>, line: &impl Serialize) {
+    serde_json::to_writer(&mut *piece, line).expect("a line has no map and a vector takes everything");
+    piece.push(b'\n');
 }
 
 struct Lines {

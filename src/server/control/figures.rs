@@ -20,7 +20,7 @@ use super::super::figures::{CLOSE_REASONS, Figures};
 use super::super::histogram::Histogram;
 use super::Api;
 use super::failure::{Failure, json as answer};
-use super::metrics::{self, Lost};
+use super::metrics;
 use super::parameters::Parameters;
 use super::stream::ring;
 
@@ -78,7 +78,6 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
         (ring.last().to_string(), ring.kept(), ring.lost())
     };
     let (whole, told, worker) = (&figures.whole, &figures.whole.told, &figures.worker);
-    let (notices_lost, frames_refused) = api.line.lost();
     let stats = json!({
         "uptime_ms": u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "draining": whole.is_draining,
@@ -99,7 +98,7 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
             .map(|(rule, count)| (<&str>::from(*rule).to_owned(), (*count).into())).collect::<Map<String, Value>>(),
         "frames": {
             "in": whole.stats.frames_in, "out": whole.stats.frames_out, "lost": worker.frames_lost,
-            "handed_over": worker.handed_over, "handed_over_lost": frames_refused,
+            "handed_over": worker.handed_over, "handed_over_lost": figures.lost.frames,
         },
         "link": worker.link.iter()
             .map(|count| (count.name.to_owned(), count.value.into())).collect::<Map<String, Value>>(),
@@ -113,7 +112,7 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
         "shards": figures.shards.iter().map(|(shard, worker, connections)| json!({
             "shard": shard, "worker": worker, "connections": connections,
         })).collect::<Vec<Value>>(),
-        "events": { "cursor": last, "kept": kept, "lost": lost, "notices_lost": notices_lost },
+        "events": { "cursor": last, "kept": kept, "lost": lost, "notices_lost": figures.lost.notices },
     });
     Ok(answer(StatusCode::OK, &stats))
 }
@@ -134,10 +133,7 @@ fn quantiles(histogram: &Histogram) -> Value {
 pub(super) async fn metrics(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, Failure> {
     Parameters::read(&uri, &[])?;
     let figures = api.line.figures().await?;
-    let events_lost = ring(&api).lost();
-    let (notices_lost, frames_refused) = api.line.lost();
-    let lost = Lost { events: events_lost, notices: notices_lost, frames_refused };
-    let text = metrics::text(figures, lost).map_err(|error| {
+    let text = metrics::text(figures, ring(&api).lost()).map_err(|error| {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}"))
     })?;
     let mut response = Response::new(Body::from(text));

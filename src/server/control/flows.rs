@@ -58,11 +58,6 @@ impl FlowLine {
             paused: None,
         }
     }
-
-    fn write(&self, lines: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *lines, self).expect("a connection has no map and a vector takes everything");
-        lines.push(b'\n');
-    }
 }
 
 /// What a listing is of.
@@ -107,7 +102,7 @@ async fn list_pages(api: &Api, mut listing: Listing, pieces: &Pieces) -> Result<
         while listing.lines_left > 0 && shard < api.line.shards() && lines.len() < PIECE_BYTES {
             let (state, flows_max) = (listing.state, listing.lines_left.min(PAGE_FLOWS_MAX));
             let page = api.line.ask(shard, |reply| Ask::Page { from_slot, state, flows_max, reply }).await?;
-            page.flows.iter().for_each(|flow| FlowLine::new(flow).write(&mut lines));
+            page.flows.iter().for_each(|flow| body::write_line(&mut lines, &FlowLine::new(flow)));
             listing.lines_left -= page.flows.len();
             debug_assert!(page.next_slot.is_none_or(|next| next > from_slot), "a page goes on");
             (shard, from_slot) = page.next_slot.map_or((shard + 1, 0), |next_slot| (shard, next_slot));
@@ -131,7 +126,7 @@ async fn list_named(api: &Api, listing: Listing, pieces: &Pieces) -> Result<(), 
         // One that has ended in between is not listed.
         let Ok(found) = api.line.ask(flow.shard(), |reply| Ask::Flow { flow, reply }).await? else { continue };
         if listing.state.is_none_or(|state| state == found.view.state) && lines_left > 0 {
-            FlowLine::new(&found).write(&mut lines);
+            body::write_line(&mut lines, &FlowLine::new(&found));
             lines_left -= 1;
         }
     }

@@ -14,9 +14,9 @@ use crate::shard::{FlowId, PushError, Ticket};
 
 use super::super::Order;
 use super::super::ask::{Ask, Outcome, PushReply, Reply};
-use super::super::figures::Figures;
+use super::super::figures::{Figures, Lost};
 use super::super::pusher::Asked;
-use super::super::shared::Shared;
+use super::super::shared::{ASKS_MAX, Shared};
 use super::failure::Failure;
 
 /// See the module.
@@ -48,8 +48,7 @@ pub(super) struct Queued {
 
 impl Line {
     pub(super) fn new(shared: Arc<Shared>) -> Line {
-        let asks = Semaphore::new(shared.asks_max().min(ASKS_MAX));
-        Line { shared, asks, pushes: Semaphore::new(PUSHES_MAX) }
+        Line { shared, asks: Semaphore::new(ASKS_MAX), pushes: Semaphore::new(PUSHES_MAX) }
     }
 
     /// How many shards there are.
@@ -93,13 +92,12 @@ impl Line {
             answers.push(answer);
         }
         let shards = shards.into_iter().map(|figures| *figures).collect();
-        Figures::of(shards, all(answers).await?).ok_or_else(Failure::stopped)
-    }
-
-    /// How many notices no reader took in time, and frames that found no room in a mailbox.
-    pub(super) fn lost(&self) -> (u64, u64) {
         let refused = |shard| self.shared.mailbox(shard).frames_refused.load(Ordering::Relaxed);
-        (self.shared.notices_lost.load(Ordering::Relaxed), (0..self.shards()).map(refused).sum())
+        let lost = Lost {
+            notices: self.shared.notices_lost.load(Ordering::Relaxed),
+            frames: (0..self.shards()).map(refused).sum(),
+        };
+        Figures::of(shards, all(answers).await?, lost).ok_or_else(Failure::stopped)
     }
 
     /// Pushes, and waits until that is committed. The error is what the stack says; `None`: the server stops.
@@ -134,8 +132,5 @@ async fn all<T>(answers: Vec<oneshot::Receiver<T>>) -> Result<Vec<T>, Failure> {
     Ok(all)
 }
 
-/// Asks that wait for a shard at the same time.
-const ASKS_MAX: usize = 256;
-
-/// Pushes that do; the rest of the queue is for pushers of other threads.
+/// Pushes that wait for a shard at the same time; the rest of the queue is for pushers of other threads.
 const PUSHES_MAX: usize = 1_024;

@@ -19,32 +19,23 @@ use super::super::histogram::Histogram;
 pub(super) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
 /// The text.
-pub(super) fn text(figures: Figures, lost: Lost) -> Result<String, fmt::Error> {
+pub(super) fn text(figures: Figures, events_lost: u64) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("holdline");
-    registry.register_collector(Box::new(Scrape { figures, lost }));
+    registry.register_collector(Box::new(Scrape { figures, events_lost }));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry)?;
     Ok(text)
 }
 
-/// What found no room between the threads.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    pub(super) events: u64,
-    pub(super) notices: u64,
-    /// Frames on their way to another worker.
-    pub(super) frames_refused: u64,
-}
-
 #[derive(Debug)]
 struct Scrape {
     figures: Figures,
-    lost: Lost,
+    events_lost: u64,
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Scrape { figures, lost } = self;
+        let Scrape { figures, events_lost } = self;
         let (whole, worker) = (&figures.whole, &figures.worker);
         let (stats, told) = (&whole.stats, &whole.told);
         let states = whole.states.iter().map(|(state, count)| (state.to_string(), u64::from(*count)));
@@ -73,10 +64,10 @@ impl Collector for Scrape {
             "what",
             link,
         )?;
-        let handed = [("sent", worker.handed_over), ("lost", lost.frames_refused)];
+        let handed = [("sent", worker.handed_over), ("lost", figures.lost.frames)];
         let help = "Frames that came to another worker than their shard's, and those that found no room there";
         counters(&mut encoder, "frames_handed_over", help, "outcome", handed)?;
-        let told = [("notices", lost.notices), ("events", lost.events)];
+        let told = [("notices", figures.lost.notices), ("events", *events_lost)];
         counters(&mut encoder, "told_lost", "What was to be told and found no room", "what", told)?;
         let batches = [("committed", stats.batches)];
         counters(&mut encoder, "batches", "Batches over the life of the state", "outcome", batches)?;

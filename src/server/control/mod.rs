@@ -2,7 +2,7 @@
 //!
 //! Comes in: calls (the table is in `routes`), and through `teller` what the shards tell. Goes out: answers; JSON with
 //! an `error` that is a sentence where a call failed. One thread serves it all: `line` leads to the shards, `events`
-//! (beside this folder) keeps what happened, of all shards in one numbering.
+//! keeps what happened, of all shards in one numbering.
 //!
 //! ```text
 //! curl -- socket -- routes -- flows, push, broadcast, figures, shards -- line ==asks==> workers
@@ -14,6 +14,7 @@
 
 mod body;
 mod broadcast;
+mod events;
 mod failure;
 mod figures;
 mod flows;
@@ -32,7 +33,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -42,10 +43,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::ServerError;
-use super::events::Ring;
+use super::clock::{wall_clock, whole};
 use super::shared::Shared;
 use super::teller::ToldQueue;
 
+use events::Ring;
 use figures::Rates;
 use line::Line;
 use listen::NamedListener;
@@ -216,8 +218,7 @@ async fn take_in(api: &Api, told: &ToldQueue) {
 
 /// Puts a bounded number of events into the ring. Returns whether there were any.
 fn put_some(api: &Api, told: &ToldQueue) -> bool {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    let time_ms = whole(wall_clock().as_millis());
     let mut ring = stream::ring(api);
     let mut count = 0;
     while count < EVENTS_AT_ONCE

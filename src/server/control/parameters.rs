@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use axum::extract::Query;
 use axum::http::Uri;
 
+use crate::service::NAME_BYTES_MAX;
 use crate::shard::FlowId;
 
 use super::failure::Failure;
@@ -86,9 +87,6 @@ pub(super) fn name(text: &str) -> Result<&str, Failure> {
     let text = text.escape_debug();
     Err(Failure::bad(format!("`{text}` is no name: a name has 1 to {NAME_BYTES_MAX} bytes and no control characters")))
 }
-
-/// Longest name, in bytes.
-const NAME_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

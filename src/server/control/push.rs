@@ -21,9 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::shard::{FlowId, Ticket};
 
 use super::super::ask::{Ask, Outcome};
-use super::super::events::ticket_text;
 use super::Api;
 use super::body;
+use super::events::ticket_text;
 use super::failure::{Failure, json as answer};
 use super::line::{PushTerms, Queued};
 use super::parameters::{self, Parameters};

@@ -6,7 +6,7 @@
 //! Invariant: a reader waits for itself only. The ring goes on without it, and tells it of the gap when it reads again.
 
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::State as Of;
@@ -14,9 +14,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use strum::IntoEnumIterator;
 
-use super::super::events::{Cursor, Kind, Kinds};
 use super::Api;
 use super::body::{self, Pieces};
+use super::events::{Cursor, Kind, Kinds, Ring};
 use super::failure::Failure;
 use super::parameters::Parameters;
 
@@ -80,6 +80,6 @@ async fn follow(api: Arc<Api>, mut after: Cursor, kinds: Kinds, mut lines_left: 
 }
 
 /// A panic in another task leaves the ring whole: every change of it is one push or one pop.
-pub(super) fn ring(api: &Api) -> std::sync::MutexGuard<'_, super::super::events::Ring> {
+pub(super) fn ring(api: &Api) -> MutexGuard<'_, Ring> {
     api.ring.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use crate::shard::{FlowId, Notice, Ticket};
 
-use super::figures::{CLOSE_REASONS, Counts};
-use super::teller::Told;
+use super::super::figures::{CLOSE_REASONS, Counts};
+use super::super::teller::Told;
+use super::body::write_line;
 
 /// The number of an event; written as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -283,11 +284,6 @@ impl Event {
     fn bare(&self, kind: Kind) -> Line {
         Line::new(self.cursor, self.time_ms, kind)
     }
-}
-
-fn write_line(lines: &mut Vec<u8>, line: &Line) {
-    serde_json::to_writer(&mut *lines, line).expect("a line has no map and a vector takes everything");
-    lines.push(b'\n');
 }
 
 /// A ticket as readers see it: 16 hexadecimal digits.
