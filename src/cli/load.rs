@@ -20,8 +20,8 @@ use holdline::server::{MemoryAhead, Options, Server};
 use holdline::service::{Echo, Hold, Service};
 use holdline::shard::{Capacity, Config, Storage};
 
-use super::Outcome;
 use super::link::{LinkName, Traffic, open_link, parse_address, parse_link};
+use super::{Outcome, write_json};
 use drive::{Drive, PORTS};
 use report::Report;
 
@@ -104,8 +104,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let report = Report::new(arguments, &figures);
     write!(io::stdout(), "{report}")?;
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string(&report)? + "\n";
-        std::fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -16,7 +16,16 @@ pub mod serve;
 pub mod sim;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
+
+use serde::Serialize;
 
 /// How a subcommand ended.
 pub type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Writes what `--json FILE` asks for.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Box<dyn Error>> {
+    let text = serde_json::to_string(value)? + "\n";
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}

@@ -25,7 +25,7 @@ use clap::{Args, ValueEnum};
 use holdline::link::pcap::read_capture;
 use holdline::service::{Echo, Hold, Service};
 
-use super::Outcome;
+use super::{Outcome, write_json};
 use recording::Recording;
 use report::Report;
 use stage::{Application, Options, Recorded, Stage};
@@ -101,8 +101,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         reports.push(report);
     }
     if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&reports)? + "\n";
-        std::fs::write(path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        write_json(path, &reports)?;
     }
     Ok(ExitCode::SUCCESS)
 }

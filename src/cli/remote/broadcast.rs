@@ -8,9 +8,8 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{Client, target};
+use super::client::target;
 use super::payload::Payload;
-use super::push::answered;
 use super::{Remote, print};
 use crate::cli::Outcome;
 use crate::cli::progress::{Progress, grouped};
@@ -58,7 +57,7 @@ Examples:
 /// Starts one, or shows how one stands.
 pub fn run(arguments: &Arguments) -> Outcome {
     let remote = &arguments.remote;
-    let client = Client::new(&remote.control)?;
+    let client = remote.client()?;
     let job = match arguments.job {
         Some(job) => job,
         None => {
@@ -68,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 ("expires", arguments.expires.map(|seconds| seconds.to_string())),
             ];
             let bytes = arguments.payload.read()?;
-            let answer = answered(remote, client.call(Method::POST, &target("/broadcast", &parameters), bytes))?;
+            let answer = remote.answered(client.call(Method::POST, &target("/broadcast", &parameters), bytes))?;
             let job = answer.body["job"].as_u64().unwrap_or_default();
             if !remote.json {
                 print(&format!("broadcast {job} is on its way\n"));

@@ -7,8 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 
-use super::client::{Client, target};
-use super::push::answered;
+use super::client::target;
 use super::{Remote, print};
 use crate::cli::Outcome;
 use crate::cli::progress::{Progress, grouped};
@@ -35,10 +34,10 @@ Example:
 
 /// Drains.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let client = Client::new(&arguments.remote.control)?;
+    let client = arguments.remote.client()?;
     let parameters = [("rate", arguments.rate.map(|rate| rate.to_string()))];
     let called = client.call(Method::POST, &target("/drain", &parameters), Vec::new());
-    let answer = answered(&arguments.remote, called)?.body;
+    let answer = arguments.remote.answered(called)?.body;
     let is_json = arguments.remote.json;
     if !is_json {
         let connections = grouped(answer["connections"].as_u64().unwrap_or_default());
@@ -47,11 +46,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
             answer["rate"]
         ));
     }
+    if !arguments.wait {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut progress = Progress::new();
     loop {
-        if !arguments.wait {
-            break;
-        }
         let connections = client.call(Method::GET, "/stats", Vec::new())?.body["connections"].take();
         let count = |state: &str| connections[state].as_u64().unwrap_or_default();
         let left = count("total").saturating_sub(count("TIME-WAIT"));
@@ -62,11 +61,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
             if !is_json {
                 progress.finish("no connection is left".to_owned());
             }
-            break;
+            return Ok(ExitCode::SUCCESS);
         }
         sleep(PAUSE);
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// How often the connections are counted.

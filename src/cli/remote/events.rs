@@ -1,16 +1,14 @@
 //! `holdline events`: what happens on a server, as it happens.
 
 use std::fmt::Write;
-use std::ops::ControlFlow;
-use std::process::ExitCode;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, target};
-use super::{Remote, print};
+use super::Remote;
+use super::client::target;
 use crate::cli::Outcome;
 
 /// The flags of `events`.
@@ -47,15 +45,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("kinds", arguments.kinds.clone()),
         ("limit", arguments.limit.map(|limit| limit.to_string())),
     ];
-    let is_json = arguments.remote.json;
-    Client::new(&arguments.remote.control)?.lines(&target("/events", &parameters), |line| {
-        let is_read = match is_json {
-            true => print(&format!("{line}\n")),
-            false => print(&said(&serde_json::from_str(line).unwrap_or(Value::Null))),
-        };
-        if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    arguments.remote.print_lines(&target("/events", &parameters), said)
 }
 
 fn said(event: &Value) -> String {

@@ -1,12 +1,9 @@
 //! `holdline flows`: the connections of a server.
 
-use std::ops::ControlFlow;
-use std::process::ExitCode;
-
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, target};
+use super::client::target;
 use super::{Remote, print, span_text};
 use crate::cli::Outcome;
 
@@ -48,18 +45,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("state", arguments.state.clone()),
         ("name", arguments.name.clone()),
     ];
-    let is_json = arguments.remote.json;
-    if !is_json {
+    if !arguments.remote.json {
         print(&row(["ID", "STATE", "REMOTE", "LOCAL", "OPEN", "IDLE", "RTT", "UNACKED", "NAME"]));
     }
-    Client::new(&arguments.remote.control)?.lines(&target("/flows", &parameters), |line| {
-        let is_read = match is_json {
-            true => print(&format!("{line}\n")),
-            false => print(&flow_row(&serde_json::from_str(line).unwrap_or(Value::Null))),
-        };
-        if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    arguments.remote.print_lines(&target("/flows", &parameters), flow_row)
 }
 
 fn flow_row(flow: &Value) -> String {

@@ -18,9 +18,15 @@ pub mod stats;
 pub mod top;
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
+
+use super::Outcome;
+use client::{Answer, CallError, Client};
 
 /// What all of them are told.
 #[derive(Args, Debug)]
@@ -31,6 +37,34 @@ pub struct Remote {
     /// Print what the server answered, as JSON, for scripts.
     #[arg(long)]
     json: bool,
+}
+
+impl Remote {
+    fn client(&self) -> io::Result<Client> {
+        Client::new(&self.control)
+    }
+
+    /// With `--json` prints what the server said, whatever it was.
+    fn answered(&self, called: Result<Answer, CallError>) -> Result<Answer, CallError> {
+        if self.json
+            && let Ok(answer) | Err(CallError::Refused(answer)) = &called
+        {
+            print(&format!("{}\n", answer.body));
+        }
+        called
+    }
+
+    /// Prints a stream of lines, each in words unless JSON is wanted, until it ends or nobody reads on.
+    fn print_lines(&self, target: &str, in_words: impl Fn(&Value) -> String) -> Outcome {
+        self.client()?.lines(target, |line| {
+            let is_read = match self.json {
+                true => print(&format!("{line}\n")),
+                false => print(&in_words(&serde_json::from_str(line).unwrap_or(Value::Null))),
+            };
+            if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Writes to standard output. False: nobody reads it any more.

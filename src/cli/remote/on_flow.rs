@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hyper::Method;
 
-use super::client::{CallError, Client, encoded};
-use super::push::answered;
+use super::client::{CallError, encoded};
 use super::{Remote, print};
 use crate::cli::Outcome;
 
@@ -68,11 +67,11 @@ pub fn resume(arguments: &PauseArguments) -> Outcome {
 
 /// Goes on where the server refuses one of them; the exit status tells.
 fn on_each(remote: &Remote, ids: &[String], method: Method, behind_id: &str, done: &str) -> Outcome {
-    let client = Client::new(&remote.control)?;
+    let client = remote.client()?;
     let mut status = ExitCode::SUCCESS;
     for id in ids {
         let target = format!("/flows/{}{behind_id}", encoded(id));
-        match answered(remote, client.call(method.clone(), &target, Vec::new())) {
+        match remote.answered(client.call(method.clone(), &target, Vec::new())) {
             Ok(_) if remote.json => {}
             Ok(_) => {
                 print(&format!("{id} {done}\n"));

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::{Answer, CallError, Client, encoded, target};
+use super::client::{encoded, target};
 use super::payload::Payload;
 use super::{Remote, print};
 use crate::cli::Outcome;
@@ -61,23 +61,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("timeout", arguments.timeout.map(|seconds| seconds.to_string())),
     ];
     let bytes = arguments.payload.read()?;
-    let client = Client::new(&arguments.remote.control)?;
-    let called = client.call_with_key(Method::POST, &target(&path, &parameters), arguments.key.as_deref(), bytes);
-    let answer = answered(&arguments.remote, called)?;
+    let called = arguments.remote.client()?.call_with_key(
+        Method::POST,
+        &target(&path, &parameters),
+        arguments.key.as_deref(),
+        bytes,
+    );
+    let answer = arguments.remote.answered(called)?;
     if !arguments.remote.json {
         print(&said(&answer.body));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// With `--json` prints what the server said, whatever it was.
-pub fn answered(remote: &Remote, called: Result<Answer, CallError>) -> Result<Answer, CallError> {
-    if remote.json
-        && let Ok(answer) | Err(CallError::Refused(answer)) = &called
-    {
-        print(&format!("{}\n", answer.body));
-    }
-    called
 }
 
 /// One line for each connection that was pushed to.

@@ -7,8 +7,6 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::client::Client;
-use super::push::answered;
 use super::{Remote, bytes_text, print, span_text};
 use crate::cli::Outcome;
 use crate::cli::progress::grouped;
@@ -32,9 +30,9 @@ Examples:
 
 /// Shows them.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let client = Client::new(&arguments.remote.control)?;
-    let stats = answered(&arguments.remote, client.call(Method::GET, "/stats", Vec::new()))?.body;
-    if !arguments.remote.json {
+    let remote = &arguments.remote;
+    let stats = remote.answered(remote.client()?.call(Method::GET, "/stats", Vec::new()))?.body;
+    if !remote.json {
         let mut text = summary(&stats).join("\n") + "\n";
         if arguments.rules {
             text.push_str(&rules(&stats));

@@ -44,7 +44,7 @@ Examples:
 
 /// Shows the figures until it is told to end.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let client = Client::new(&arguments.remote.control)?;
+    let client = arguments.remote.client()?;
     // A server that cannot be asked is no screen, but a sentence.
     let first = ask(&client)?;
     if arguments.remote.json || !std::io::stdout().is_terminal() {

@@ -63,7 +63,7 @@ pub struct Conversation {
 pub struct Skipped {
     pub other_hosts: u64,
     pub other_ports: u64,
-    pub not_ipv4: u64,
+    pub not_ip: u64,
 }
 
 /// See the module.
@@ -94,7 +94,7 @@ impl Recording {
     fn take(&mut self, captured: CapturedFrame, address: IpAddr, ports: &[u16]) {
         let CapturedFrame { at_ns, bytes, cut_bytes, .. } = captured;
         let Some(view) = packet::view(&bytes, cut_bytes) else {
-            self.skipped.not_ipv4 += 1;
+            self.skipped.not_ip += 1;
             return;
         };
         let sender = match view {

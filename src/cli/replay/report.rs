@@ -23,7 +23,7 @@ pub struct Report {
     rules: Vec<RuleCount>,
     skipped_other_hosts: u64,
     skipped_other_ports: u64,
-    skipped_not_ipv4: u64,
+    skipped_not_ip: u64,
 }
 
 #[derive(Serialize)]
@@ -105,7 +105,7 @@ impl Report {
             rules: outcome.rules.iter().map(|(rule, count)| RuleCount { rule: rule.into(), count: *count }).collect(),
             skipped_other_hosts: recording.skipped.other_hosts,
             skipped_other_ports: recording.skipped.other_ports,
-            skipped_not_ipv4: recording.skipped.not_ipv4,
+            skipped_not_ip: recording.skipped.not_ip,
         }
     }
 }
@@ -252,9 +252,9 @@ impl Display for Report {
         self.others.iter().try_for_each(|line| writeln!(formatter, "{line}"))?;
         writeln!(formatter, "rules")?;
         self.rules.iter().try_for_each(|it| writeln!(formatter, "{:>8} {}", it.count, it.rule))?;
-        let (hosts, ports, rest) = (self.skipped_other_hosts, self.skipped_other_ports, self.skipped_not_ipv4);
+        let (hosts, ports, rest) = (self.skipped_other_hosts, self.skipped_other_ports, self.skipped_not_ip);
         if hosts + ports + rest > 0 {
-            writeln!(formatter, "not played: {hosts} of other hosts, {ports} of other ports, {rest} not IPv4")?;
+            writeln!(formatter, "not played: {hosts} of other hosts, {ports} of other ports, {rest} not IP")?;
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ use super::packet::{self, View};
 use super::recording::{Event, Recording, Sender};
 use super::rewrite::{self, Changes, Side};
 
-/// When a replay begins: not at 0, where clocks that look back would.
 /// The Ethernet address by which routers of IPv6 are asked for.
 const ALL_ROUTERS: [u8; 6] = [0x33, 0x33, 0, 0, 0, 2];
+/// When a replay begins: not at 0, where clocks that look back would.
 const START: Time = Time(1_000_000);
 /// The longest silence that is kept; a longer one is cut to this, so that a strange clock costs no hours.
 const SILENCE_US_MAX: u64 = 86_400_000_000;
