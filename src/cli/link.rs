@@ -45,6 +45,8 @@ pub struct Traffic<'a> {
     /// Our addresses, each with the prefix length of its network. A link whose interface has a link-local address of
     /// the kernel's adds one of ours.
     pub addresses: &'a mut Vec<(IpAddr, u8)>,
+    /// Those of them that the kernel keeps.
+    pub shared: &'a [IpAddr],
     /// The ports that we listen on.
     pub ports: &'a [u16],
     /// Whether routers are asked for.
@@ -62,6 +64,18 @@ impl LinkName {
     }
 }
 
+/// Those of the addresses that the kernel keeps and shares with us: the link can steer, and it has them there.
+pub fn shared_over(name: &LinkName, addresses: &[(IpAddr, u8)]) -> std::io::Result<Vec<IpAddr>> {
+    let LinkName::AfXdp { name, .. } = name else { return Ok(Vec::new()) };
+    let mut shared = Vec::new();
+    for (address, _) in addresses {
+        if interface::owners_of(*address)?.contains(name) {
+            shared.push(*address);
+        }
+    }
+    Ok(shared)
+}
+
 /// The link, and a word where nothing can come over it yet.
 pub fn open_link(name: &LinkName, traffic: Traffic<'_>) -> Result<Box<dyn Link>, Box<dyn std::error::Error>> {
     let links = open_links(name, 1, traffic)?;
@@ -74,11 +88,11 @@ pub fn open_links(
     workers: usize,
     traffic: Traffic<'_>,
 ) -> Result<Vec<Box<dyn Link>>, Box<dyn std::error::Error>> {
-    for (address, _) in &*traffic.addresses {
-        if let Some(owner) = interface::owner_of(*address)? {
+    for (address, _) in traffic.addresses.iter().filter(|(address, _)| !traffic.shared.contains(address)) {
+        if let Some(owner) = interface::owners_of(*address)?.first() {
             return Err(format!(
                 "the kernel has {address} itself, on {owner}, and would answer with RST: take it away with \
-                 `ip address del`, or give holdline another"
+                 `ip address del`, or give holdline another, or share it over af-xdp:{owner}"
             )
             .into());
         }
@@ -111,18 +125,22 @@ fn open_af_xdp(
     wishes: Wishes,
     traffic: Traffic<'_>,
 ) -> Result<Vec<Box<dyn Link>>, Box<dyn std::error::Error>> {
-    let ipv6 = |(address, _): &(IpAddr, u8)| match address {
-        IpAddr::V6(address) => Some(*address),
+    let own = |traffic: &Traffic<'_>| -> Vec<IpAddr> {
+        let addresses = traffic.addresses.iter().map(|(address, _)| *address);
+        addresses.filter(|address| !traffic.shared.contains(address)).collect()
+    };
+    let ipv6 = |address: IpAddr| match address {
+        IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
     };
-    let given: Vec<Ipv6Addr> = traffic.addresses.iter().filter_map(ipv6).collect();
+    let given: Vec<Ipv6Addr> = own(&traffic).into_iter().filter_map(ipv6).collect();
     if let (Some(first), false) = (given.first(), given.iter().any(Ipv6Addr::is_unicast_link_local)) {
         // The interface's Ethernet address is ours and the kernel's, but a link-local address cannot be.
         traffic.addresses.push((link_local_for(*first).into(), 64));
     }
     let steering = Steering {
-        addresses: traffic.addresses.iter().map(|(address, _)| *address).collect(),
-        shared_addresses: Vec::new(),
+        addresses: own(&traffic),
+        shared_addresses: traffic.shared.to_vec(),
         ports: traffic.ports.to_vec(),
         wants_routers: traffic.wants_routers,
     };

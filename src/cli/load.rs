@@ -89,7 +89,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let (link, _server): (Box<dyn Link>, _) = match &arguments.link {
         Where::Outside(name) => {
             let wants_routers = config.wants_routers();
-            let traffic = Traffic { addresses: &mut config.addresses, ports: &[], wants_routers, is_kept: false };
+            let addresses = &mut config.addresses;
+            let traffic = Traffic { addresses, shared: &[], ports: &[], wants_routers, is_kept: false };
             (open_link(name, traffic)?, None)
         }
         Where::Memory => {

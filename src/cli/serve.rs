@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
 use holdline::flows::Storage;
+use holdline::link::interface;
 use holdline::link::pcap::CaptureFile;
 use holdline::server::{ControlOptions, Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Names, Service};
@@ -28,7 +29,7 @@ use strum::IntoEnumIterator;
 
 use super::Outcome;
 use super::capacity::{Beside, capacity_of_shard, parse_size};
-use super::link::{LinkName, Traffic, open_links, parse_address, parse_link};
+use super::link::{LinkName, Traffic, open_links, parse_address, parse_link, shared_over};
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
@@ -39,8 +40,9 @@ pub struct Arguments {
     /// `,generic`, `,copy` and `,busy-poll` behind it ask for what is not chosen by itself.
     #[arg(long, value_name = "tap:NAME|raw:IFACE|af-xdp:IFACE[:QUEUE[-QUEUE]]", value_parser = parse_link)]
     link: LinkName,
-    /// An IPv4 or IPv6 address of our own, which the kernel must not have or it answers too, with the prefix length of
-    /// its network.
+    /// An IPv4 or IPv6 address with the prefix length of its network: one of our own, which the kernel must not have.
+    /// With AF_XDP it may also be one that the kernel has on that interface, of which we serve TCP to our ports and the
+    /// kernel all the rest.
     #[arg(long = "address", value_name = "ADDR/PREFIX", required = true, value_parser = parse_address)]
     addresses: Vec<(IpAddr, u8)>,
     /// The router for peers outside these networks, once for each family. Where there is none for IPv6, routers are
@@ -135,20 +137,21 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = std::env::var(KILL_AT).ok().map(|value| kill_at(&value)).transpose()?;
     let signals = signals()?;
     let mut config = config(arguments);
+    config.shared = shared_over(&arguments.link, &config.addresses)?;
+    let known = arguments.state.as_deref().and_then(Storage::shards_in);
+    let shards = arguments.shards.or(known).unwrap_or(arguments.workers as u8);
+    let capacity = capacity_of_shard(arguments.max_connections, arguments.max_memory, beside(arguments), shards)?;
+    if let (Some(directory), Some(_), LinkName::AfXdp { .. }) = (&arguments.state, known, &arguments.link) {
+        keep_ends(&config, &Storage::all_in_directory(directory, shards, capacity)?)?;
+    }
     let traffic = Traffic {
         wants_routers: config.wants_routers(),
+        shared: &config.shared,
         ports: &config.ports,
         addresses: &mut config.addresses,
         is_kept: arguments.state.is_some(),
     };
     let links = open_links(&arguments.link, arguments.workers as usize, traffic)?;
-    let beside = Beside {
-        has_attachment: arguments.service == ServiceName::Names,
-        has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
-    };
-    let known = arguments.state.as_deref().and_then(Storage::shards_in);
-    let shards = arguments.shards.or(known).unwrap_or(arguments.workers as u8);
-    let capacity = capacity_of_shard(arguments.max_connections, arguments.max_memory, beside, shards)?;
     let storages = match &arguments.state {
         Some(directory) => Storage::all_in_directory(directory, shards, capacity)?,
         None => (0..shards).map(|_| Storage::in_memory(capacity)).collect::<Result<_, _>>()?,
@@ -180,6 +183,31 @@ pub fn run(arguments: &Arguments) -> Outcome {
     eprintln!("ready");
     until_told(arguments, server, &signals)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn beside(arguments: &Arguments) -> Beside {
+    Beside {
+        has_attachment: arguments.service == ServiceName::Names,
+        has_ipv6: arguments.addresses.iter().any(|(address, _)| address.is_ipv6()),
+    }
+}
+
+/// Refuses to begin where connections of the state would be left to the kernel, which ends what it does not know:
+/// before the link steers.
+fn keep_ends(config: &Config, storages: &[Storage]) -> Result<(), Box<dyn std::error::Error>> {
+    for (address, port) in storages.iter().flat_map(Storage::ends_in_use) {
+        let is_given = config.addresses.iter().any(|(given, _)| *given == address);
+        let again = match (is_given, config.shared.contains(&address)) {
+            (false, _) if !interface::owners_of(address)?.is_empty() => format!("--address {address}"),
+            (true, true) if !config.ports.contains(&port) => format!("--listen {port}"),
+            _ => continue,
+        };
+        let sentence = "which the kernel keeps and would end them";
+        return Err(
+            format!("the state has connections on port {port} of {address}, {sentence}: give {again} again").into()
+        );
+    }
+    Ok(())
 }
 
 fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> Result<(), ServerError> {

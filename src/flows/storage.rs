@@ -11,8 +11,10 @@
 //!
 //! Invariant: while a storage is open its directory is locked, so no second process writes to it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -287,6 +289,15 @@ impl Storage {
     /// How often the state was started, this time included once a shard has it.
     pub fn starts(&self) -> u64 {
         self.head().starts
+    }
+
+    /// Our ends of the connections in it, each once.
+    pub fn ends_in_use(&self) -> BTreeSet<(IpAddr, u16)> {
+        let head = self.head();
+        let end = head.flows_end.min(head.capacity.flows) as usize;
+        let live = self.flows.records()[..end].iter().filter(|flow| flow.is_live());
+        let ends = live.map(|flow| (flow.local_index(), flow.local_port)).collect::<BTreeSet<_>>().into_iter();
+        ends.filter_map(|(local, port)| Some((head.locals.get(usize::from(local))?.ip()?, port))).collect()
     }
 
     pub(crate) fn head(&self) -> &Head {

@@ -67,15 +67,17 @@ pub fn is_ethernet(name: &str) -> Result<bool, InterfaceError> {
     Ok(request.hardware_kind() == libc::ARPHRD_ETHER)
 }
 
-/// The interface on which the kernel has this address itself.
-pub fn owner_of(address: IpAddr) -> io::Result<Option<String>> {
+/// The interfaces on which the kernel has this address itself.
+pub fn owners_of(address: IpAddr) -> io::Result<Vec<String>> {
     let is_owner = |it: &InterfaceAddress| {
         it.address.as_ref().is_some_and(|known| match address {
             IpAddr::V4(address) => known.as_sockaddr_in().is_some_and(|known| known.ip() == address),
             IpAddr::V6(address) => known.as_sockaddr_in6().is_some_and(|known| known.ip() == address),
         })
     };
-    Ok(getifaddrs()?.find(is_owner).map(|owner| owner.interface_name))
+    // A label such as eth0:1 names an address of eth0.
+    let name = |it: InterfaceAddress| it.interface_name.split(':').next().unwrap_or_default().to_owned();
+    Ok(getifaddrs()?.filter(is_owner).map(name).collect())
 }
 
 /// The Ethernet address of the kernel's side of the interface.
@@ -307,10 +309,10 @@ mod tests {
     #[test]
     fn the_loopback_owns_its_address_and_is_no_ethernet() {
         assert!(!is_ethernet("lo").expect("every machine has it"));
-        let owner = owner_of(Ipv4Addr::LOCALHOST.into()).expect("interfaces can be listed");
+        let owners = owners_of(Ipv4Addr::LOCALHOST.into()).expect("interfaces can be listed");
         // A namespace of its own may have its loopback down, which then has no address.
-        assert!(owner.is_none_or(|name| name == "lo"));
-        assert_eq!(owner_of(Ipv4Addr::new(192, 0, 2, 77).into()).expect("interfaces can be listed"), None);
+        assert!(owners.iter().all(|name| name == "lo"));
+        assert!(owners_of(Ipv4Addr::new(192, 0, 2, 77).into()).expect("interfaces can be listed").is_empty());
     }
 
     #[test]

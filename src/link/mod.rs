@@ -17,6 +17,7 @@ mod frames;
 pub mod interface;
 mod join;
 mod memory;
+mod neighbors;
 mod netlink;
 mod offload;
 mod packet_socket;
@@ -26,6 +27,7 @@ mod tap;
 pub mod veth;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -69,6 +71,12 @@ pub trait Link: Send {
 
     /// What becomes readable when frames wait, if the link has such a thing.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The Ethernet address of the neighbour that the kernel sends to, over this link, for an address, if it is sure of
+    /// it; from now on it finds out. `None` as well where the link shares no addresses with the kernel.
+    fn neighbor(&self, _address: IpAddr) -> Option<[u8; 6]> {
+        None
+    }
 
     /// How many frames the link itself has lost so far: cut, or refused by what lies below it.
     fn frames_lost(&self) -> u64 {

@@ -241,6 +241,7 @@ impl Seat {
         if let Some(memory) = &self.memory {
             memory.populator.nudge(&memory.ahead);
         }
+        self.shard.look_up(now, |address| link.neighbor(address));
         let mut failure = None;
         let recorder = &mut self.recorder;
         if let Some(recorder) = recorder {

@@ -15,6 +15,9 @@ impl Batch {
         let is_listening = self.tables.config.ports.contains(&packet.local_port);
         let unmatched = if is_listening {
             tcp::on_listen(&packet.segment)
+        } else if self.tables.is_shared(packet.addresses.local()) {
+            // Its other ports are the kernel's.
+            return self.tables.count(Rule::FrameNotForUs);
         } else {
             Unmatched::Ends(tcp::on_closed(&packet.segment))
         };

@@ -17,6 +17,16 @@ impl Tables {
         self.link_local.is_some_and(|ours| address == ours) || self.local_index(address).is_some()
     }
 
+    /// Whether an address of ours is kept by the kernel, which answers for it.
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        self.config.shared.contains(&address)
+    }
+
+    /// Whether an address is ours alone: we answer for it.
+    pub fn is_ours_alone(&self, address: IpAddr) -> bool {
+        self.is_ours(address) && !self.is_shared(address)
+    }
+
     /// Whether an address cannot be a peer's: one of our own, or the broadcast address of one of our networks.
     #[inline]
     pub fn is_no_peer(&self, remote: IpAddr) -> bool {
@@ -37,6 +47,15 @@ impl Tables {
         let is_near = |&&(address, prefix): &&(IpAddr, u8)| is_in_network(address, remote, prefix);
         let near = self.config.addresses.iter().find(is_near).map(|&(address, _)| address);
         near.or_else(|| self.locals.iter().find(|local| local.is_ipv4() == remote.is_ipv4()).copied())
+    }
+
+    /// The one of our addresses by which we would ask for a neighbour.
+    pub fn asker(&self, target: IpAddr) -> Option<IpAddr> {
+        let link_local = match target {
+            IpAddr::V6(target) if target.is_unicast_link_local() => self.link_local.map(IpAddr::V6),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        };
+        link_local.or_else(|| self.nearest_local(target))
     }
 
     /// Whether the connections on one of our addresses are over IPv6.

@@ -19,7 +19,8 @@ const KEEPALIVE_PROBES_MIN: u8 = 2;
 /// Smallest receive window: the segment that every host takes (MUST-15).
 const WINDOW_BYTES_MIN: u32 = 536;
 
-/// A shard's configuration. Addresses and ports are holdline's own: the kernel must not have them.
+/// A shard's configuration. Addresses are holdline's own, and the kernel must not have them, but for those that are
+/// shared.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Number of this shard, part of every flow id.
@@ -32,6 +33,9 @@ pub struct Config {
     pub mtu: u16,
     /// Our addresses of both families, each with the prefix length of its network.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// Those of our addresses that the kernel keeps: only TCP to our ports is ours there. The kernel answers for them
+    /// and knows neighbours, see `Shard::look_up`.
+    pub shared: Vec<IpAddr>,
     /// The routers for peers outside our networks, one for each family at most. Without one for IPv6, routers are asked
     /// for.
     pub gateways: Vec<IpAddr>,
@@ -84,6 +88,7 @@ impl Config {
             mac: [0x02, 0x68, 0x6f, 0x6c, 0x64, 0x01],
             mtu: 1500,
             addresses: vec![(address.into(), prefix)],
+            shared: Vec::new(),
             gateways: Vec::new(),
             ports: ports.to_vec(),
             window_bytes: 256 * 1024,
@@ -124,19 +129,26 @@ impl Config {
         self.addresses.iter().any(|(address, _)| address.is_ipv6())
     }
 
-    /// Whether routers are asked for: there is IPv6, and no gateway for it is given.
+    /// Whether any address of IPv6 is ours alone.
+    fn has_own_ipv6(&self) -> bool {
+        self.addresses.iter().any(|(address, _)| address.is_ipv6() && !self.shared.contains(address))
+    }
+
+    /// Whether routers are asked for: there is IPv6 of our own, and no gateway for it is given.
     pub fn wants_routers(&self) -> bool {
-        self.has_ipv6() && !self.gateways.iter().any(IpAddr::is_ipv6)
+        self.has_own_ipv6() && !self.gateways.iter().any(IpAddr::is_ipv6)
     }
 
     /// Our link-local address, by which we speak to neighbours and routers: one of those given, or the one that the
-    /// Ethernet address gives (RFC 4291 appendix A). `None` without IPv6.
+    /// Ethernet address gives (RFC 4291 appendix A). `None` without IPv6 of our own.
     pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
-        if !self.has_ipv6() {
+        if !self.has_own_ipv6() {
             return None;
         }
         let given = self.addresses.iter().find_map(|(address, _)| match address {
-            IpAddr::V6(address) if address.is_unicast_link_local() => Some(*address),
+            IpAddr::V6(address) if address.is_unicast_link_local() && !self.shared.contains(&(*address).into()) => {
+                Some(*address)
+            }
             _ => None,
         });
         let [a, b, c, d, e, f] = self.mac;
@@ -162,6 +174,9 @@ impl Config {
         }
         if let Some((address, _)) = self.addresses.iter().find(|(address, _)| !is_host(*address)) {
             return wrong(format!("{address} cannot be the address of a server"));
+        }
+        if let Some(shared) = self.shared.iter().find(|&shared| self.addresses.iter().all(|(it, _)| it != shared)) {
+            return wrong(format!("{shared} cannot be shared with the kernel without being ours; give --address"));
         }
         if let Some(gateway) = self.gateways.iter().find(|&&gateway| !is_host(gateway)) {
             return wrong(format!("{gateway} cannot be the address of a gateway"));

@@ -17,8 +17,8 @@ pub enum ConnectError {
     /// The peer's address is a broadcast, multicast or loopback address or our own, or its port is 0 (MUST-46).
     #[error("nobody can be at this address")]
     Remote,
-    /// The local address is not one of ours, or of another family than the peer's.
-    #[error("the local address is not one of the shard's of that family")]
+    /// The local address is not one of ours alone, or of another family than the peer's.
+    #[error("the local address is not one of the shard's own of that family")]
     Local,
     /// Answers to this port would come to another of the state's shards.
     #[error("a connection from this port belongs to another shard")]
@@ -73,7 +73,8 @@ impl Batch {
         }
         let local = local.or_else(|| self.tables.nearest_local(address)).ok_or(ConnectError::Local)?;
         let local_index = self.tables.local_index(local).ok_or(ConnectError::Local)?;
-        if local.is_ipv6() != address.is_ipv6() {
+        // Of a shared address only the ports that we listen on come to us.
+        if local.is_ipv6() != address.is_ipv6() || self.tables.is_shared(local) {
             return Err(ConnectError::Local);
         }
         let key = FlowKey { remote: address, remote_port: remote.port(), local_port, local_index };

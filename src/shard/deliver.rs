@@ -188,7 +188,7 @@ impl<S: Service> Shard<S> {
         if flow.state() != State::SynReceived || flow.is_active_open() {
             self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow: id, error });
         }
-        self.batch.tables.doubt_next_hop(flow.next_hop);
+        self.batch.doubt_next_hop(id, &flow);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {

@@ -16,7 +16,7 @@ impl Batch {
         if self.tables.is_no_peer(echo.remote) {
             return self.tables.count(Rule::SourceAddressInvalid);
         }
-        if !self.tables.is_ours(echo.local) {
+        if !self.tables.is_ours_alone(echo.local) {
             return self.tables.count(Rule::FrameNotForUs);
         }
         self.tables.count(Rule::IcmpEchoAnswers);

@@ -1,9 +1,9 @@
 //! Next hops: where frames for peers go.
 //!
 //! A peer on our own network that speaks first is answered at the Ethernet address that it spoke from; one that we
-//! speak to first is asked for by ARP or neighbour discovery, as the gateways are. An entry is by Ethernet address
-//! (`asked` is none), or by the address that was asked for. The first entry is that of the gateway for IPv4, the second
-//! that for IPv6, given or learnt from its advertisements, whether there is one or not.
+//! speak to first is asked for by ARP or neighbour discovery, or looked up, as the gateways are. An entry is by
+//! Ethernet address (`asked` is none), or by the address that was asked for. The first entry is that of the gateway for
+//! IPv4, the second that for IPv6, given or learnt from its advertisements, whether there is one or not.
 //!
 //! Invariant: only an entry that no committed connection uses is written, and the end of the table after the entry, so
 //! that a killed process leaves no half of one that counts.
@@ -11,6 +11,7 @@
 use std::net::IpAddr;
 
 use super::config::is_in_network;
+use super::lookup::LOOKS_MAX;
 use super::tables::Tables;
 use crate::flows::{Address, NEXT_HOPS_MAX, NextHop};
 
@@ -174,14 +175,19 @@ impl Tables {
 
     /// Whether `hops_to_ask` has any.
     pub fn has_hops_to_ask(&self) -> bool {
-        !self.asked_hops.is_empty()
+        !self.asked_hops.is_empty() || self.has_doubts()
     }
 
     /// The addresses that are to be asked for now. One that is known, but doubted, is asked for a few times only.
     pub fn hops_to_ask(&mut self) -> Vec<IpAddr> {
+        let mut asked_hops = std::mem::take(&mut self.asked_hops);
+        asked_hops.retain(|&(index, asked)| {
+            let hop = self.next_hop(index);
+            let is_looked_up = hop.asked.ip().is_some_and(|address| self.is_looked_up(address));
+            hop.is_known == 0 || asked < if is_looked_up { LOOKS_MAX } else { DOUBTED_ASKS_MAX }
+        });
+        self.asked_hops = asked_hops;
         let records = self.storage.next_hops.records();
-        let is_known = |index: u16| records[usize::from(index)].is_known == 1;
-        self.asked_hops.retain(|&(index, asked)| !is_known(index) || asked < DOUBTED_ASKS_MAX);
         let asks = self.asked_hops.iter_mut().filter_map(|(index, asked)| {
             *asked = asked.saturating_add(1);
             records[usize::from(*index)].asked.ip()

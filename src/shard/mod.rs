@@ -32,6 +32,7 @@ mod gate;
 mod hops;
 mod inspect;
 mod keys;
+mod lookup;
 mod neighbors;
 mod path;
 mod peers;

@@ -32,7 +32,8 @@ impl ProblemBudget {
 
 impl Batch {
     pub(super) fn receive_arp(&mut self, message: &ArpMessage) {
-        let is_for_us = self.tables.local_index(message.target.into()).is_some();
+        let target = message.target.into();
+        let is_for_us = self.tables.local_index(target).is_some() && !self.tables.is_shared(target);
         let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender.into(), message.sender_mac)).flatten();
         if let Some(hop) = learnt {
             self.send_waiting_syns(hop);
@@ -58,7 +59,7 @@ impl Batch {
         if let Some(hop) = learnt {
             self.send_waiting_syns(hop);
         }
-        let is_question = message.advertisement.is_none() && self.tables.is_ours(message.target.into());
+        let is_question = message.advertisement.is_none() && self.tables.is_ours_alone(message.target.into());
         if !is_question || !self.tables.answers_for_all() || self.tables.is_ours(message.source.into()) {
             self.tables.count(if learnt.is_some() { Rule::NeighborLearns } else { Rule::NeighborIgnored });
             return;
@@ -72,7 +73,7 @@ impl Batch {
     /// What a message teaches of a next hop that we have asked for (RFC 4861 §7.2.3 and §7.2.5). Returns that one.
     fn learn_neighbor(&mut self, message: &NeighborMessage) -> Option<u16> {
         let Some(advertisement) = message.advertisement else {
-            let mac = message.link_address.filter(|_| self.tables.is_ours(message.target.into()))?;
+            let mac = message.link_address.filter(|_| self.tables.is_ours_alone(message.target.into()))?;
             return self.tables.learn_hop(message.source.into(), mac);
         };
         let hop = self.tables.hop_asked(message.target.into())?;
@@ -97,12 +98,12 @@ impl Batch {
 
     /// The sender of a packet that we may not take is told why.
     pub(super) fn receive_refused(&mut self, refused: &Refused<'_>) {
-        let is_for_us = self.tables.is_ours(refused.local.into()) || refused.local.is_multicast();
         let nearest = match self.tables.nearest_local(refused.remote.into()) {
             Some(IpAddr::V6(nearest)) => nearest,
             Some(IpAddr::V4(_)) | None => return self.tables.count(Rule::FrameNotForUs),
         };
-        if !is_for_us {
+        let local = if refused.local.is_multicast() { nearest } else { refused.local };
+        if !self.tables.is_ours_alone(local.into()) {
             return self.tables.count(Rule::FrameNotForUs);
         }
         if self.tables.is_no_peer(refused.remote.into()) {
@@ -112,7 +113,6 @@ impl Batch {
             return self.tables.count(Rule::Ipv6ProblemThrottled);
         }
         self.tables.count(Rule::Ipv6ProblemTold);
-        let local = if refused.local.is_multicast() { nearest } else { refused.local };
         let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
         self.gate.put_frame(self.number, |out| wire::emit_parameter_problem(out, mac, local, ttl, refused));
         self.count_frame(None);
@@ -120,12 +120,11 @@ impl Batch {
 
     /// Asks where an address is.
     pub(super) fn ask_for_hop(&mut self, target: IpAddr) {
+        if self.tables.is_looked_up(target) {
+            return self.tables.look_up_later(target);
+        }
         let mac = self.tables.config.mac;
-        let source = match target {
-            IpAddr::V6(target) if target.is_unicast_link_local() => self.tables.link_local.map(IpAddr::V6),
-            IpAddr::V4(_) | IpAddr::V6(_) => self.tables.nearest_local(target),
-        };
-        match (source, target) {
+        match (self.tables.asker(target), target) {
             (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => {
                 let request = ArpMessage { is_request: true, sender_mac: mac, sender, target_mac: [0; 6], target };
                 self.gate.put_frame(self.number, |out| wire::emit_arp(out, &request));

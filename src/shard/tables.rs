@@ -13,6 +13,7 @@ use super::config::Config;
 use super::destinations::Destinations;
 use super::fragments::Fragments;
 use super::keys::{FlowHashes, key_of, remote_of};
+use super::lookup::Lookups;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
@@ -70,6 +71,7 @@ pub(super) struct Tables {
     pub(super) hops_in_batch: Vec<u16>,
     /// Next hops that are to be asked for, and how often they were.
     pub(super) asked_hops: Vec<(u16, u8)>,
+    pub(super) lookups: Lookups,
 }
 
 impl Tables {
@@ -126,6 +128,7 @@ impl Tables {
             hop_users: vec![0; NEXT_HOPS_MAX as usize],
             hops_in_batch: Vec::new(),
             asked_hops: Vec::new(),
+            lookups: Lookups::default(),
             config,
             storage,
         })

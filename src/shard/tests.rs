@@ -3,6 +3,7 @@
 mod bounded;
 mod ipv6;
 mod requirements;
+mod shared;
 mod siblings;
 
 use std::net::Ipv4Addr;

@@ -68,6 +68,7 @@ impl<S: Service> Shard<S> {
         for address in self.batch.tables.hops_to_ask() {
             self.batch.ask_for_hop(address);
         }
+        self.batch.tables.look_up_doubted();
         self.batch.commit();
     }
 

@@ -1,98 +1,25 @@
 //! AF_XDP on one end of a veth pair, beside a kernel that goes on using the interface.
 //!
-//! Both ends are in namespaces of their own, so that what they say to each other goes over the pair. File systems for
-//! pins are mounted where this thread alone sees them.
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::mpsc::channel;
+use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
 use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering};
 use holdline::link::{Link, complete_checksums, interface, veth};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
-use nix::unistd::gettid;
 
 use crate::echo::echo_checked;
 use crate::kill::kill_over;
-use crate::support::{HOLDLINE, PATIENCE, Served, in_namespace};
+use crate::pair::{CLIENT, KERNEL, beside_clients, is_attached, is_given_back, on_stage, ping, run, with_far_clients};
+use crate::support::{HOLDLINE, PATIENCE, Served};
 
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
-const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 3);
 const SERVER_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 2);
-
-/// Runs `test` in a thread with a network namespace and mounts of its own, where pins can be made. Skips where maps
-/// cannot.
-fn on_stage(name: &str, test: impl FnOnce() + Send) {
-    in_namespace(name, || {
-        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-            return eprintln!("{name} skipped: this user may not mount");
-        }
-        let nothing = None::<&str>;
-        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).expect("root may");
-        if let Err(errno) = mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), nothing) {
-            return eprintln!("{name} skipped: there is no file system for pins ({errno})");
-        }
-        veth::make_pair("clients", "ours").expect("root may make a veth pair");
-        complete_checksums("clients").expect("a veth can");
-        interface::bring_up("ours").expect("it comes up");
-        if let Err(error) = Interface::open("ours", &Steering::default(), AfXdpOptions::default()) {
-            return eprintln!("{name} skipped: {error}");
-        }
-        test();
-    });
-}
-
-/// The same, with the clients' end of the pair up and its addresses set, in this namespace.
-fn beside_clients(test: impl FnOnce()) {
-    interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
-    interface::bring_up("clients").expect("it comes up");
-    test();
-}
-
-/// Moves the clients' end into another namespace and runs `clients` there, then `afterwards` here. The pair is gone
-/// when that namespace is.
-fn with_far_clients(clients: impl FnOnce() + Send, afterwards: impl FnOnce()) {
-    let ((tell, told), (go, gone)) = (channel(), channel::<()>());
-    let (done, is_done) = channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("root may");
-            tell.send(gettid()).expect("the test waits for it");
-            gone.recv().expect("the end is moved");
-            interface::bring_up("lo").expect("it is there");
-            interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
-            interface::bring_up("clients").expect("it comes up");
-            interface::set_address("clients", "fd79::1".parse().expect("one"), 64).expect("it takes IPv6");
-            clients();
-            done.send(()).expect("the test waits for it");
-            // What keeps the pair there ends with the test.
-            let _ = gone.recv();
-        });
-        let thread = told.recv().expect("the thread runs").to_string();
-        run("ip", &["link", "set", "clients", "netns", &thread]);
-        go.send(()).expect("the thread waits");
-        // Where the thread has panicked, the scope says so.
-        if is_done.recv().is_ok() {
-            afterwards();
-        }
-        drop(go);
-    });
-}
-
-fn run(program: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program).args(arguments).output().expect("it is installed");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {} {said}", output.status);
-    output
-}
 
 fn arguments<'a>(link: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = ["--address", "10.79.0.2/24", "--address", "fd79::2/64", "--listen", "7", "--service", "echo"];
@@ -104,12 +31,6 @@ fn refusal(link: &str, more: &[&str]) -> String {
     let said = Served::start(&arguments(link, more), &[]).err().expect("it cannot start");
     assert_eq!(said.lines().count(), 1, "{said}");
     said
-}
-
-/// Whether a program is attached to our end.
-fn is_attached() -> bool {
-    let output = run("ip", &["link", "show", "ours"]);
-    String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
 }
 
 #[test]
@@ -154,16 +75,14 @@ fn clients_are_echoed_while_the_kernel_keeps_the_rest_of_the_interface() {
                 asker.send_to(b"who?", (KERNEL, 53)).expect("the kernel sends");
                 assert_eq!(asker.recv(&mut [0; 16]).expect("the kernel answers"), 4);
                 // Echo requests of our addresses and of the kernel's, small, and in fragments.
-                for address in ["10.79.0.2", "fd79::2", "10.79.0.3"] {
-                    for size in ["56", "4000"] {
-                        run("ping", &["-c", "2", "-i", "0.2", "-W", "5", "-s", size, address]);
-                    }
+                for address in [SERVER.into(), SERVER_IPV6.into(), KERNEL.into()] {
+                    [56, 4_000].iter().for_each(|bytes| ping(address, *bytes));
                 }
             };
             with_far_clients(clients, || {
                 served.signal(Signal::SIGTERM);
                 assert!(served.wait().success());
-                assert!(!is_attached(), "the interface is as it was");
+                assert!(is_given_back(), "the interface is as it was");
                 assert!(!Path::new("/sys/fs/bpf/holdline").exists());
             });
         });
@@ -186,7 +105,7 @@ fn large_frames_and_the_generic_mode_carry_the_same() {
                 assert!(served.before_ready.join("\n").contains(said), "{:?}", served.before_ready);
                 echo_checked(1, (SERVER, 7), 3_000_000);
                 served.signal(Signal::SIGTERM);
-                assert!(served.wait().success() && !is_attached(), "{link}");
+                assert!(served.wait().success() && is_given_back(), "{link}");
             }
         });
     });
@@ -201,7 +120,7 @@ fn kills_on_af_xdp_lose_no_connection_and_no_byte() {
             assert_eq!((kills.random, kills.switched), (4, 4));
             assert!(is_attached(), "what outlives the process drops what nobody takes");
             fs::remove_dir_all("/sys/fs/bpf/holdline/ours").expect("root may");
-            assert!(!is_attached(), "the interface is given back");
+            assert!(is_given_back(), "the interface is given back");
         });
     });
 }
@@ -227,7 +146,7 @@ fn a_server_without_a_state_takes_what_a_killed_one_left_and_leaves_nothing() {
             echo_checked(2, (SERVER, 7), 100_000);
             served.signal(Signal::SIGKILL);
             served.wait();
-            assert!(!is_attached(), "without a state nothing outlives the process");
+            assert!(is_given_back(), "without a state nothing outlives the process");
         });
     });
 }
@@ -306,7 +225,7 @@ fn what_cannot_be_is_said_in_one_sentence() {
         mount(Some("none"), "/sys/fs/bpf", Some("tmpfs"), MsFlags::empty(), nothing).expect("root may");
         let nowhere = refusal("af-xdp:ours", &["--state", "/nowhere"]);
         assert!(nowhere.contains("mount -t bpf bpf /sys/fs/bpf"), "{nowhere}");
-        assert!(!is_attached(), "who cannot start leaves nothing");
+        assert!(is_given_back(), "who cannot start leaves nothing");
     });
 }
 
@@ -375,7 +294,7 @@ fn two_workers_serve_two_queues_and_their_counts_are_told() {
             assert!(count("address") > 1_000 && count("arp") > 0, "{}", stats["link"]);
             assert_eq!((count("no_socket"), count("misnamed")), (0, 0), "{}", stats["link"]);
             served.signal(Signal::SIGTERM);
-            assert!(served.wait().success() && !is_attached());
+            assert!(served.wait().success() && is_given_back());
         });
     });
 }

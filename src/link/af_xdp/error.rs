@@ -1,6 +1,7 @@
 //! Why there is no AF_XDP link. Each error says in one sentence what to do about it.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::link::InterfaceError;
@@ -69,6 +70,19 @@ pub enum AfXdpError {
     DriverMtu {
         /// The interface.
         name: String,
+    },
+    /// The kernel uses a port.
+    #[error(
+        "the kernel uses port {port} of {address}, which it keeps on {name}: see by whom with \
+         `ss -tanp sport = :{port}`, and end that or take another port"
+    )]
+    PortTaken {
+        /// The interface.
+        name: String,
+        /// The address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
     },
     /// Another program is attached.
     #[error(

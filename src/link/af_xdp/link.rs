@@ -8,6 +8,7 @@
 //! link then has no descriptor to sleep on.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::umem::Share;
 use super::{Interface, Mode};
 use crate::link::interface::Presence;
 use crate::link::packet_socket::Advertisements;
-use crate::link::{Count, Link, Received, ethtool};
+use crate::link::{Count, Link, Received, ethtool, neighbors};
 
 /// One queue of an interface.
 pub struct AfXdp {
@@ -199,6 +200,11 @@ impl Link for AfXdp {
             return None;
         }
         Some(self.watch.as_ref().map_or(self.socket.as_fd(), |watch| watch.0.as_fd()))
+    }
+
+    fn neighbor(&self, address: IpAddr) -> Option<[u8; 6]> {
+        // What cannot be found out now is asked for again.
+        neighbors::find(self.interface.index, address).ok().flatten()
     }
 
     fn frames_lost(&self) -> u64 {

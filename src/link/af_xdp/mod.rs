@@ -21,6 +21,7 @@ mod link;
 mod pins;
 mod program;
 mod pump;
+mod reserve;
 mod ring;
 mod socket;
 mod umem;
@@ -105,6 +106,7 @@ pub struct Interface {
     umem: Arc<Umem>,
     program: Mutex<Program>,
     opened: Mutex<Opened>,
+    _reserved: Vec<OwnedFd>,
 }
 
 /// The queues that were opened so far.
@@ -128,6 +130,7 @@ impl Interface {
             mtu,
             max: mtu_max(FRAME_BYTES[1]),
         })?;
+        let reserved = reserve::reserve(name, index, &steering.shared_addresses, &steering.ports)?;
         let to =
             Attachment { name, index, mac, is_generic_wanted: options.is_generic, persistence: options.persistence };
         let program = Program::start(&to, steering)?;
@@ -145,6 +148,7 @@ impl Interface {
             umem: Arc::new(umem),
             program: Mutex::new(program),
             opened: Mutex::default(),
+            _reserved: reserved,
         }))
     }
 
