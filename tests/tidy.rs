@@ -113,3 +113,9 @@ fn the_readme_and_the_code_agree() {
     demand_none("README.md states the sizes that the code has", &facts::sizes(&readme));
     demand_none("README.md names every number's command", &facts::numbers(&readme));
 }
+
+#[test]
+fn the_tour_names_functions_that_there_are() {
+    let code: Vec<String> = source::rust_sources().into_iter().map(|source| source.code).collect();
+    demand_none("src/lib.rs walks through the code as it is", &facts::walks(&source::text_of("src/lib.rs"), &code));
+}

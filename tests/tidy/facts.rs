@@ -92,6 +92,23 @@ pub fn folder_map(readme: &str, folders: &[String]) -> Vec<Finding> {
     findings
 }
 
+/// Functions that the walks of `src/lib.rs` name, and that are nowhere in the code. What they link is held by rustdoc.
+pub fn walks(tour: &str, code: &[String]) -> Vec<Finding> {
+    let lines = tour.lines().enumerate().skip_while(|(_, line)| !line.starts_with("//! # One "));
+    let spans = lines.flat_map(|(index, line)| line.split('`').skip(1).step_by(2).map(move |span| (index + 1, span)));
+    let mut findings = Vec::new();
+    for (line, span) in spans {
+        let name = span.rsplit("::").next().unwrap_or_default();
+        let is_function = name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+        let is_there =
+            || code.iter().any(|text| text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<")));
+        if is_function && !is_there() {
+            findings.push(finding("src/lib.rs", line, format!("there is no function `{span}`")));
+        }
+    }
+    findings
+}
+
 /// Sizes that README.md states, as the code has them.
 fn known_sizes() -> Vec<(&'static str, usize)> {
     let config = holdline::shard::Config::new(std::net::Ipv4Addr::LOCALHOST, 8, &[]);

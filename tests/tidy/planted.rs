@@ -251,3 +251,10 @@ fn a_readme_that_says_something_else_is_found() {
     assert_eq!(lines(&facts::sizes_against(readme, &[("a record", 64), ("a block", 1)])), [12, 1, 13]);
     assert_eq!(lines(&facts::numbers(readme)), [19]);
 }
+
+#[test]
+fn a_walk_through_what_is_not_there_is_found() {
+    let tour = "//! See `gone`.\n//! # One frame\n//! `Shard::step`, `skip`, `Queued`,\n//! then `open` and `shut`.\n";
+    let code = ["fn step(now: u64) {}".to_string(), "fn open<T>(what: T) {}".to_string()];
+    assert_eq!(lines(&facts::walks(tour, &code)), [3, 4]);
+}
