@@ -211,11 +211,7 @@ impl Application {
     }
 
     fn close(&mut self, now_us: u64, socket: &mut Socket) -> bool {
-        let is_time = match (self.parameters.ending, self.parameters.workload) {
-            (Ending::ClientFin(_), Workload::Echo) => true,
-            (Ending::ClientFin(at_us), Workload::Hold) => now_us >= at_us,
-            (Ending::ClientReset(_) | Ending::ServerFin(_) | Ending::ServerReset(_), _) => false,
-        };
+        let is_time = self.parameters.is_client_to_close(now_us);
         let wants_to_close = self.has_ended || (is_time && self.unwritten_bytes() == 0);
         if self.progress.is_closed || !self.progress.is_established || !wants_to_close {
             return false;

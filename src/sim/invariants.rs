@@ -56,8 +56,7 @@ const CALLS_PER_WALK: u64 = 32;
 
 impl Invariants {
     /// Looks at the shard after a call. `is_one_batch` says whether it was one batch at most: in several the congestion
-    /// window may have moved up and down. `lie` may change what is seen, and
-    /// says what that breaks.
+    /// window may have moved up and down. `lie` may change what is seen, and says what that breaks.
     pub(super) fn check<S: crate::service::Service>(
         &mut self,
         shard: &Shard<S>,

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::fault::Fault;
-use super::frame::{Family, family};
+use super::frame::{Family, IP, family};
 use super::profile::NetworkParameters;
 use super::report::Statistics;
 
@@ -207,7 +207,6 @@ impl Network {
 
     /// Why a frame does not get through, if it does not.
     fn swallows(&mut self, now_us: u64, index: usize, frame: &[u8]) -> Option<Fault> {
-        const HEADER_BYTES: usize = 14;
         if self.is_healed {
             return None;
         }
@@ -217,7 +216,7 @@ impl Network {
         }
         let narrow = self.parameters.narrow_us.iter().find(|&&(from_us, until_us, _)| is_now(&(from_us, until_us)));
         let mtu_min = if family(frame) == Some(Family::Ipv6) { MTU_MIN_IPV6 } else { 0 };
-        if narrow.is_some_and(|&(.., mtu)| frame.len() > usize::from(mtu.max(mtu_min)) + HEADER_BYTES) {
+        if narrow.is_some_and(|&(.., mtu)| frame.len() > usize::from(mtu.max(mtu_min)) + IP) {
             return Some(Fault::TooLarge);
         }
         let (to_node, to_clients) = self.parameters.loss;
@@ -236,11 +235,10 @@ impl Network {
 
     /// Flips one bit of the IP packet in a frame of `bytes` without its padding.
     fn corrupt(&mut self, frame: &mut [u8], bytes: usize) -> bool {
-        const HEADER_BYTES: usize = 14;
-        if bytes <= HEADER_BYTES || family(frame).is_none() {
+        if bytes <= IP || family(frame).is_none() {
             return false;
         }
-        let bit = self.random.random_range(HEADER_BYTES * 8..bytes * 8);
+        let bit = self.random.random_range(IP * 8..bytes * 8);
         frame[bit / 8] ^= 1 << (bit % 8);
         true
     }

@@ -250,8 +250,7 @@ impl fmt::Display for Totals {
         for (index, line) in told.chunks(6).enumerate() {
             writeln!(f, "{:12} {}", if index == 0 { "faults" } else { "" }, line.join(", "))?;
         }
-        write!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
-        writeln!(f)?;
+        writeln!(f, "kills        {}: {} between calls", s.kills(), s.kills_between)?;
         for (operation, counts) in Operation::iter().zip(s.kills_at) {
             let told = CommitPoint::iter().zip(counts).map(|(point, count)| format!("{count} {}", <&str>::from(point)));
             writeln!(f, "{:12} in {operation}: {}", "", told.collect::<Vec<_>>().join(", "))?;

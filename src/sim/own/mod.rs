@@ -24,7 +24,7 @@ use super::invariants::Invariants;
 use super::network::Port;
 use super::node::{not_started, panicked};
 use super::pattern::{self, Stream};
-use super::profile::{ClientParameters, ConnectionParameters, Ending, Workload};
+use super::profile::{ClientParameters, ConnectionParameters, Ending};
 use super::report::Breach;
 use guest::{Event, Guest, Heard};
 
@@ -314,11 +314,7 @@ impl OwnClient {
 
     fn close(&mut self, index: usize, flow: FlowId, now_us: u64) -> bool {
         let seat = &mut self.seats[index];
-        let is_time = match (seat.parameters.ending, seat.parameters.workload) {
-            (Ending::ClientFin(_), Workload::Echo) => true,
-            (Ending::ClientFin(at_us), Workload::Hold) => now_us >= at_us,
-            (Ending::ClientReset(_) | Ending::ServerFin(_) | Ending::ServerReset(_), _) => false,
-        };
+        let is_time = seat.parameters.is_client_to_close(now_us);
         let wants_to_close = seat.has_ended || (is_time && seat.unwritten_bytes() == 0);
         if seat.progress.is_closed || !seat.progress.is_established || !wants_to_close {
             return false;

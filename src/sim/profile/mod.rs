@@ -319,6 +319,17 @@ pub struct ConnectionParameters {
     pub ending: Ending,
 }
 
+impl ConnectionParameters {
+    /// Whether the client closes its direction as soon as it has written all: where it holds, not before a time.
+    pub(super) fn is_client_to_close(&self, now_us: u64) -> bool {
+        match (self.ending, self.workload) {
+            (Ending::ClientFin(_), Workload::Echo) => true,
+            (Ending::ClientFin(at_us), Workload::Hold) => now_us >= at_us,
+            (Ending::ClientReset(_) | Ending::ServerFin(_) | Ending::ServerReset(_), _) => false,
+        }
+    }
+}
+
 impl Parameters {
     /// How many connections all clients have together.
     pub fn connection_count(&self) -> usize {
