@@ -148,9 +148,7 @@ fn what_is_wrong_with_a_call_is_named() {
         ("GET", "/", 404, "there is no /"),
         ("GET", "/flows/", 404, "there is no /flows/"),
     ] {
-        let answer = stage.call(method, target, b"");
-        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
-        assert!(answer.error().contains(named), "{method} {target}: {answer:?}");
+        stage.is_refused(method, target, status, named);
     }
     for target in [format!("/flows/{id}?how=gently"), format!("/flows/{id}?who=me")] {
         let answer = stage.call("DELETE", &target, b"");

@@ -113,6 +113,13 @@ impl Stage {
         answer.json()
     }
 
+    /// Asks for something that is refused, with these words in its sentence.
+    pub fn is_refused(&self, method: &str, target: &str, status: u16, words: &str) {
+        let answer = self.call(method, target, b"");
+        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+        assert!(answer.error().contains(words), "{method} {target}: {answer:?}");
+    }
+
     /// Does something in another thread while the peer answers what comes.
     pub fn turning<T: Send>(&mut self, act: impl FnOnce(&Path) -> T + Send) -> T {
         let socket = self.socket();

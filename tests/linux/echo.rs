@@ -1,4 +1,4 @@
-//! A client of the echo that checks every byte.
+//! Clients of the echo that check every byte.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,4 +22,20 @@ pub fn echo_checked(index: usize, server: impl Into<SocketAddr>, count: u64) {
         let wrong = (0..).zip(&received).find(|(offset, byte)| stream_byte(index, *offset) != **byte);
         assert_eq!(wrong, None, "client {index}");
     });
+}
+
+/// Sends one byte and waits for it.
+pub fn echo_byte(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+    stream.write_all(b"x").expect("the echo reads");
+    let mut byte = [0];
+    stream.read_exact(&mut byte).expect("the echo writes");
+    assert_eq!(byte, *b"x");
+}
+
+/// Waits until the server closes.
+pub fn expect_fin(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("a FIN, and no RST");
+    assert!(rest.is_empty());
 }

@@ -83,7 +83,8 @@ pub fn with_far_clients(clients: impl FnOnce() + Send, afterwards: impl FnOnce()
 }
 
 pub fn run(program: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(program).args(arguments).output().expect("it is installed");
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {} {said}", output.status);
     output

@@ -1,14 +1,14 @@
 //! `holdline serve`, with ordinary kernel sockets as clients.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
 use holdline::link::{Tap, veth};
 use nix::sys::signal::Signal;
 
-use crate::echo::echo_checked;
-use crate::support::{PATIENCE, Served, add_ipv6, in_namespace, make_tap};
+use crate::echo::{echo_byte, echo_checked, expect_fin};
+use crate::support::{Served, add_ipv6, in_namespace, make_tap};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 
@@ -43,18 +43,9 @@ fn serve_echoes_to_kernel_sockets_and_drains_on_sigterm() {
 
         let mut idle: Vec<TcpStream> =
             (0..20).map(|_| TcpStream::connect(("10.78.0.2", 7)).expect("holdline listens")).collect();
-        for stream in &mut idle {
-            stream.set_read_timeout(Some(PATIENCE)).expect("a time");
-            stream.write_all(b"x").expect("the echo reads");
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("the echo writes");
-        }
+        idle.iter_mut().for_each(echo_byte);
         served.signal(Signal::SIGTERM);
-        for stream in &mut idle {
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).expect("a FIN, and no RST");
-            assert!(rest.is_empty());
-        }
+        idle.iter_mut().for_each(expect_fin);
         drop(idle);
         assert!(served.wait().success());
     });

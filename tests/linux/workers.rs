@@ -14,8 +14,8 @@ use holdline::wire::tuple_hash;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::echo::echo_checked;
-use crate::support::{HOLDLINE, PATIENCE, Served, add_ipv6, in_namespace, make_tap_of};
+use crate::echo::{echo_byte, echo_checked, expect_fin};
+use crate::support::{HOLDLINE, Served, add_ipv6, in_namespace, make_tap_of};
 
 fn arguments<'a>(control: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let control = control.to_str().expect("a plain name");
@@ -73,11 +73,7 @@ fn two_workers_echo_on_two_queues_and_each_flow_is_in_its_shard() {
             is_over.store(true, Ordering::Relaxed);
             outcomes.into_iter().for_each(|outcome| outcome.expect("every byte came back"));
         });
-        for stream in &mut idle {
-            stream.set_read_timeout(Some(PATIENCE)).expect("a time");
-            stream.write_all(b"x").expect("the echo reads");
-            stream.read_exact(&mut [0]).expect("the echo writes");
-        }
+        idle.iter_mut().for_each(echo_byte);
         let mut shards = BTreeSet::new();
         let flows = ask(&control, &["flows", "--state", "ESTABLISHED"]);
         for flow in &flows {
@@ -96,11 +92,7 @@ fn two_workers_echo_on_two_queues_and_each_flow_is_in_its_shard() {
         let workers = stats["workers"].as_array().expect("a list");
         assert!(workers.len() == 2 && workers.iter().all(|worker| worker["passes"].as_u64() > Some(100)), "{stats}");
         served.signal(Signal::SIGTERM);
-        for stream in &mut idle {
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).expect("a FIN, and no RST");
-            assert!(rest.is_empty());
-        }
+        idle.iter_mut().for_each(expect_fin);
         drop(idle);
         assert!(served.wait().success());
     });
