@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 /// Server-side TCP that holds millions of mostly idle connections, pushes to any of them, and keeps them when the
 /// process dies.
 #[derive(Parser)]
-#[command(version, about, arg_required_else_help = true)]
+#[command(version, about, arg_required_else_help = true, max_term_width = 120)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

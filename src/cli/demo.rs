@@ -57,7 +57,7 @@ pub struct Arguments {
     /// How long connections rest after the pushes before memory is read once more.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3_600))]
     rest: u32,
-    /// Write the figures as JSON, too.
+    /// Write the figures into this file as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -208,6 +208,12 @@ pub fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
     if address.is_unspecified() || address.is_multicast() || is_broadcast || address.is_loopback() {
         return Err(format!("{address} is no address that a host on a link can have"));
     }
+    if let IpAddr::V4(address) = address
+        && prefix < 31
+        && [0, u32::MAX >> prefix].contains(&(address.to_bits() & u32::MAX >> prefix))
+    {
+        return Err(format!("{address} is the network {address}/{prefix} itself, or its broadcast address"));
+    }
     Ok((address, prefix))
 }
 
@@ -219,6 +225,9 @@ mod tests {
     fn addresses_need_a_prefix() {
         assert_eq!(parse_address("10.0.0.2/24"), Ok((Ipv4Addr::new(10, 0, 0, 2).into(), 24)));
         assert_eq!(parse_address("fd00::2/64"), Ok(("fd00::2".parse().unwrap(), 64)));
+        for right in ["10.1.0.0/31", "10.1.0.255/32", "10.1.0.255/16", "10.0.0.1/8", "10.0.0.2/0"] {
+            assert!(parse_address(right).is_ok(), "{right:?}");
+        }
         for wrong in [
             "10.0.0.2",
             "10.0.0/8",
@@ -231,6 +240,9 @@ mod tests {
             "::/0",
             "127.0.0.1/8",
             "224.0.0.1/4",
+            "10.1.0.0/24",
+            "10.1.0.255/24",
+            "10.1.255.255/16",
         ] {
             assert!(parse_address(wrong).is_err(), "{wrong:?}");
         }

@@ -27,6 +27,7 @@ use report::Report;
 
 /// The flags of `load`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Where the server is reached: tap:NAME, raw:IFACE or af-xdp:IFACE[:QUEUE] as for `serve`, or `memory` for a
     /// server in this process, which echoes if --echo is given.
@@ -60,10 +61,20 @@ pub struct Arguments {
     /// How long connections stay, from when the last was asked for.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u32,
-    /// Write the account into this file, too.
+    /// Write the account into this file as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+The exit status is 0 only if no connection, message or byte is missing or wrong.
+
+Examples:
+  A hundred thousand clients of a server in the same process:
+    holdline load --link memory --address 10.99.0.2/16 --addresses-each 2 --to 10.99.0.1:7000 \\
+      --clients 100000 --rate 50000 --echo 64
+  Silent clients of a server behind an interface, which count what is pushed to them for a minute:
+    holdline load --link raw:eth0 --address 192.0.2.8/24 --to 192.0.2.7:7000 --seconds 60";
 
 /// Where frames go.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,8 +89,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let room = addresses.len() as u64 * PORTS.len() as u64;
     if room < u64::from(arguments.clients) {
         return Err(format!(
-            "{} addresses have ports for {room} clients; give more with --address or --addresses-each",
-            addresses.len()
+            "these addresses have ports for {room} clients; give more with --address or --addresses-each"
         )
         .into());
     }

@@ -50,7 +50,7 @@ pub struct Arguments {
     /// found.
     #[arg(long)]
     fix_checksums: bool,
-    /// A file for the same in JSON.
+    /// Write the same into this file as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

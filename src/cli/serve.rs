@@ -33,6 +33,7 @@ use super::link::{LinkName, Traffic, open_links, parse_address, parse_link, shar
 
 /// The flags of `serve`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// Where frames come from and go to. tap:NAME is a TAP made beforehand (`ip tuntap add dev NAME mode tap`) or made
     /// now. raw:IFACE is a raw socket on an Ethernet interface, which the kernel goes on using for its own addresses.
@@ -49,7 +50,7 @@ pub struct Arguments {
     /// asked for.
     #[arg(long = "gateway", value_name = "ADDR")]
     gateways: Vec<IpAddr>,
-    /// A port to listen on, or a range such as 7000-7010.
+    /// A port to listen on, or a range such as 7000-7010. This flag, --address and --gateway may be given again.
     #[arg(long = "listen", value_name = "PORT", required = true, value_parser = parse_ports)]
     ports: Vec<Ports>,
     /// What is done with connections.
@@ -110,6 +111,17 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     drain_rate: u32,
 }
+
+const EXAMPLES: &str = "\
+`ready` on standard error says that packets are answered. SIGTERM ends it: with --state connections stay for the next
+start, without they are closed first.
+
+Examples:
+  An echo on a TAP, which root has made with `ip tuntap add dev hold0 mode tap`, and which outlives the process:
+    holdline serve --link tap:hold0 --address 10.99.0.2/24 --listen 7000 --service echo --state /var/tmp/holdline
+  Names to push to, beside the kernel on a network card, with a control API and metrics:
+    holdline serve --link raw:eth0 --address 192.0.2.7/24 --gateway 192.0.2.1 --listen 7000 --service names \\
+      --control /run/holdline.sock --metrics 9100 --keepalive 240";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum ServiceName {

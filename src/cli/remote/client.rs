@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
@@ -140,6 +141,9 @@ impl Client {
 
     fn cannot_connect(&self, error: io::Error) -> CallError {
         let path = self.path.display().to_string();
+        if std::fs::metadata(&self.path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return CallError::NoSocket(path);
+        }
         match error.kind() {
             io::ErrorKind::NotFound => CallError::NoSocket(path),
             io::ErrorKind::ConnectionRefused => CallError::NobodyAnswers(path),

@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("kinds", arguments.kinds.clone()),
         ("limit", arguments.limit.map(|limit| limit.to_string())),
     ];
-    arguments.remote.print_lines(&target("/events", &parameters), said)
+    arguments.remote.print_lines(&target("/events", &parameters), "", said)
 }
 
 fn said(event: &Value) -> String {

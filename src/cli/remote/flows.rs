@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::target;
-use super::{Remote, print, span_text};
+use super::{Remote, span_text};
 use crate::cli::Outcome;
 
 /// The flags of `flows`.
@@ -45,10 +45,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ("state", arguments.state.clone()),
         ("name", arguments.name.clone()),
     ];
-    if !arguments.remote.json {
-        print(&row(["ID", "STATE", "REMOTE", "LOCAL", "OPEN", "IDLE", "RTT", "UNACKED", "NAME"]));
-    }
-    arguments.remote.print_lines(&target("/flows", &parameters), flow_row)
+    let head = row(["ID", "STATE", "REMOTE", "LOCAL", "OPEN", "IDLE", "RTT", "UNACKED", "NAME"]);
+    arguments.remote.print_lines(&target("/flows", &parameters), &head, flow_row)
 }
 
 fn flow_row(flow: &Value) -> String {

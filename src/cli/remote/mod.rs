@@ -54,15 +54,18 @@ impl Remote {
         called
     }
 
-    /// Prints a stream of lines, each in words unless JSON is wanted, until it ends or nobody reads on.
-    fn print_lines(&self, target: &str, in_words: impl Fn(&Value) -> String) -> Outcome {
+    /// Prints a stream of lines until it ends or nobody reads on: as it is with `--json`, else in words below `head`.
+    fn print_lines(&self, target: &str, head: &str, in_words: impl Fn(&Value) -> String) -> Outcome {
+        let mut head = if self.json { "" } else { head };
         self.client()?.lines(target, |line| {
-            let is_read = match self.json {
-                true => print(&format!("{line}\n")),
-                false => print(&in_words(&serde_json::from_str(line).unwrap_or(Value::Null))),
+            let text = match self.json {
+                true => format!("{line}\n"),
+                false => in_words(&serde_json::from_str(line).unwrap_or(Value::Null)),
             };
+            let is_read = print(&(std::mem::take(&mut head).to_owned() + &text));
             if is_read { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        print(head);
         Ok(ExitCode::SUCCESS)
     }
 }
