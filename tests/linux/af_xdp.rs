@@ -15,7 +15,9 @@ use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;
 use crate::kill::kill_over;
-use crate::pair::{CLIENT, KERNEL, beside_clients, is_attached, is_given_back, on_stage, ping, run, with_far_clients};
+use crate::pair::{
+    CLIENT, KERNEL, beside_clients, counted, expect_given_back, is_attached, on_stage, ping, run, with_far_clients,
+};
 use crate::support::{HOLDLINE, PATIENCE, Served};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
@@ -82,7 +84,7 @@ fn clients_are_echoed_while_the_kernel_keeps_the_rest_of_the_interface() {
             with_far_clients(clients, || {
                 served.signal(Signal::SIGTERM);
                 assert!(served.wait().success());
-                assert!(is_given_back(), "the interface is as it was");
+                expect_given_back();
                 assert!(!Path::new("/sys/fs/bpf/holdline").exists());
             });
         });
@@ -105,7 +107,8 @@ fn large_frames_and_the_generic_mode_carry_the_same() {
                 assert!(served.before_ready.join("\n").contains(said), "{:?}", served.before_ready);
                 echo_checked(1, (SERVER, 7), 3_000_000);
                 served.signal(Signal::SIGTERM);
-                assert!(served.wait().success() && is_given_back(), "{link}");
+                assert!(served.wait().success());
+                expect_given_back();
             }
         });
     });
@@ -120,8 +123,37 @@ fn kills_on_af_xdp_lose_no_connection_and_no_byte() {
             assert_eq!((kills.random, kills.switched), (4, 4));
             assert!(is_attached(), "what outlives the process drops what nobody takes");
             fs::remove_dir_all("/sys/fs/bpf/holdline/ours").expect("root may");
-            assert!(is_given_back(), "the interface is given back");
+            expect_given_back();
         });
+    });
+}
+
+#[test]
+fn kills_of_two_workers_on_two_queues_lose_nothing() {
+    on_stage("kills_of_two_workers_on_two_queues_lose_nothing", || {
+        lay_two_queues();
+        beside_clients(|| {
+            let kills = kill_over("af-xdp:ours", "clients", 8, 200, 3, 2);
+            eprintln!("{kills:?}");
+            assert_eq!((kills.random, kills.switched), (4, 4));
+            assert!(is_attached());
+            fs::remove_dir_all("/sys/fs/bpf/holdline/ours").expect("root may");
+        });
+    });
+}
+
+#[test]
+fn a_queue_that_another_process_has_is_named() {
+    on_stage("a_queue_that_another_process_has_is_named", || {
+        let state = tempfile::tempdir().expect("a directory");
+        let kept = ["--state", state.path().to_str().expect("text")];
+        let _other = Served::start(&arguments("af-xdp:ours", &kept), &[]).expect("it starts");
+        // Its program goes, its socket stays.
+        fs::remove_dir_all("/sys/fs/bpf/holdline/ours").expect("root may");
+        expect_given_back();
+        let taken = refusal("af-xdp:ours", &[]);
+        assert!(taken.contains("queue 0 of ours is taken by another AF_XDP socket"), "{taken}");
+        expect_given_back();
     });
 }
 
@@ -146,7 +178,7 @@ fn a_server_without_a_state_takes_what_a_killed_one_left_and_leaves_nothing() {
             echo_checked(2, (SERVER, 7), 100_000);
             served.signal(Signal::SIGKILL);
             served.wait();
-            assert!(is_given_back(), "without a state nothing outlives the process");
+            expect_given_back();
         });
     });
 }
@@ -225,7 +257,7 @@ fn what_cannot_be_is_said_in_one_sentence() {
         mount(Some("none"), "/sys/fs/bpf", Some("tmpfs"), MsFlags::empty(), nothing).expect("root may");
         let nowhere = refusal("af-xdp:ours", &["--state", "/nowhere"]);
         assert!(nowhere.contains("mount -t bpf bpf /sys/fs/bpf"), "{nowhere}");
-        assert!(is_given_back(), "who cannot start leaves nothing");
+        expect_given_back();
     });
 }
 
@@ -265,15 +297,20 @@ fn two_queues_share_the_memory() {
     });
 }
 
+/// Exchanges the pair for one of two queues.
+fn lay_two_queues() {
+    run("ip", &["link", "delete", "ours"]);
+    let two = ["numrxqueues", "2", "numtxqueues", "2"];
+    let peer = ["type", "veth", "peer", "ours"];
+    run("ip", &[&["link", "add", "clients"], &two[..], &peer, &two].concat());
+    complete_checksums("clients").expect("a veth can");
+    interface::bring_up("ours").expect("it comes up");
+}
+
 #[test]
 fn two_workers_serve_two_queues_and_their_counts_are_told() {
     on_stage("two_workers_serve_two_queues_and_their_counts_are_told", || {
-        run("ip", &["link", "delete", "ours"]);
-        let two = ["numrxqueues", "2", "numtxqueues", "2"];
-        let peer = ["type", "veth", "peer", "ours"];
-        run("ip", &[&["link", "add", "clients"], &two[..], &peer, &two].concat());
-        complete_checksums("clients").expect("a veth can");
-        interface::bring_up("ours").expect("it comes up");
+        lay_two_queues();
         beside_clients(|| {
             let folder = tempfile::tempdir().expect("a directory");
             let control = folder.path().join("control");
@@ -288,13 +325,12 @@ fn two_workers_serve_two_queues_and_their_counts_are_told() {
                     scope.spawn(move || echo_checked(index, (SERVER, 7), 500_000));
                 }
             });
-            let stats = run(HOLDLINE, &["stats", "--json", "--control", control]).stdout;
-            let stats: serde_json::Value = serde_json::from_slice(&stats).expect("JSON");
-            let count = |name: &str| stats["link"][name].as_u64().expect("it is counted");
-            assert!(count("address") > 1_000 && count("arp") > 0, "{}", stats["link"]);
-            assert_eq!((count("no_socket"), count("misnamed")), (0, 0), "{}", stats["link"]);
+            let count = |name| counted(control, "link", name);
+            assert!(count("address") > 1_000 && count("arp") > 0);
+            assert_eq!(["no_socket", "misnamed"].map(count), [0, 0]);
             served.signal(Signal::SIGTERM);
-            assert!(served.wait().success() && is_given_back());
+            assert!(served.wait().success());
+            expect_given_back();
         });
     });
 }

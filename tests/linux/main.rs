@@ -8,6 +8,7 @@ mod broadcast;
 mod capture;
 mod demo;
 mod echo;
+mod icmp;
 mod kill;
 mod pair;
 mod raw;

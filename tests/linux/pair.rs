@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::gettid;
 
-use crate::support::{PATIENCE, in_namespace};
+use crate::support::{HOLDLINE, PATIENCE, in_namespace};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 /// What the kernel of our end has, where it has any.
@@ -55,6 +55,18 @@ pub fn beside_clients(test: impl FnOnce()) {
 /// Moves the clients' end into another namespace and runs `clients` there, then `afterwards` here. The pair is gone
 /// when that namespace is.
 pub fn with_far_clients(clients: impl FnOnce() + Send, afterwards: impl FnOnce()) {
+    let clients = || {
+        interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
+        interface::bring_up("clients").expect("it comes up");
+        interface::set_address("clients", "fd79::1".parse().expect("one"), 64).expect("it takes IPv6");
+        clients();
+    };
+    elsewhere("clients", clients, afterwards);
+}
+
+/// Moves an interface into another namespace and runs `inside` there, then `afterwards` here. What was moved is gone
+/// when that namespace is, afterwards.
+pub fn elsewhere(name: &str, inside: impl FnOnce() + Send, afterwards: impl FnOnce()) {
     let ((tell, told), (go, gone)) = (channel(), channel::<()>());
     let (done, is_done) = channel::<()>();
     thread::scope(|scope| {
@@ -63,16 +75,13 @@ pub fn with_far_clients(clients: impl FnOnce() + Send, afterwards: impl FnOnce()
             tell.send(gettid()).expect("the test waits for it");
             gone.recv().expect("the end is moved");
             interface::bring_up("lo").expect("it is there");
-            interface::set_address("clients", CLIENT.into(), 24).expect("it takes an address");
-            interface::bring_up("clients").expect("it comes up");
-            interface::set_address("clients", "fd79::1".parse().expect("one"), 64).expect("it takes IPv6");
-            clients();
+            inside();
             done.send(()).expect("the test waits for it");
-            // What keeps the pair there ends with the test.
+            // What keeps the interface there ends with the test.
             let _ = gone.recv();
         });
         let thread = told.recv().expect("the thread runs").to_string();
-        run("ip", &["link", "set", "clients", "netns", &thread]);
+        run("ip", &["link", "set", name, "netns", &thread]);
         go.send(()).expect("the thread waits");
         // Where the thread has panicked, the scope says so.
         if is_done.recv().is_ok() {
@@ -90,19 +99,31 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
     output
 }
 
+/// What the server behind a control socket has counted.
+pub fn counted(control: &str, section: &str, name: &str) -> u64 {
+    let stats = run(HOLDLINE, &["stats", "--json", "--control", control]).stdout;
+    let stats: serde_json::Value = serde_json::from_slice(&stats).expect("JSON");
+    stats[section][name].as_u64().expect("it is counted")
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "after {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Whether a program is attached to our end.
 pub fn is_attached() -> bool {
     let output = run("ip", &["link", "show", "ours"]);
     String::from_utf8_lossy(&output.stdout).contains("prog/xdp")
 }
 
-/// Whether no program is attached there any more, or soon: the kernel takes its time with the last reference.
-pub fn is_given_back() -> bool {
-    let until = Instant::now() + PATIENCE;
-    while is_attached() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(10));
-    }
-    !is_attached()
+/// Waits until no program is attached there any more: the kernel takes its time with the last reference.
+pub fn expect_given_back() {
+    until("the program is still attached", || !is_attached());
 }
 
 /// Has the kernel of this namespace ping an address, with so many bytes; panics where no answer comes.

@@ -12,7 +12,7 @@ use holdline::link::interface;
 use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;
-use crate::pair::{CLIENT, KERNEL, is_given_back, on_stage, ping, run, with_far_clients};
+use crate::pair::{CLIENT, KERNEL, expect_given_back, on_stage, ping, run, with_far_clients};
 use crate::support::{HOLDLINE, PATIENCE, Served};
 
 const KERNEL_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 0, 3);
@@ -106,7 +106,8 @@ fn the_kernel_keeps_all_of_its_address_but_our_ports() {
                 // That of the refused one.
                 assert_eq!(resets_sent(), 1);
                 served.signal(Signal::SIGTERM);
-                assert!(served.wait().success() && is_given_back());
+                assert!(served.wait().success());
+                expect_given_back();
                 TcpListener::bind((KERNEL, PORT)).expect("the port is free again");
             });
         });
@@ -213,6 +214,6 @@ fn what_cannot_be_shared_is_said_in_one_sentence() {
             arguments(&[]).iter().map(|word| if *word == "af-xdp:ours" { "raw:ours" } else { word }).collect();
         let raw = refusal(&raw);
         assert!(raw.contains("itself, on ours") && raw.contains("share it over af-xdp:ours"), "{raw}");
-        assert!(is_given_back(), "who cannot start leaves nothing");
+        expect_given_back();
     });
 }
