@@ -172,10 +172,6 @@ impl Presence {
         Presence { name: name.to_owned(), index, is_down: false }
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Whether it was down when it was looked at last.
     pub fn is_down(&self) -> bool {
         self.is_down

@@ -85,11 +85,6 @@ impl Raw {
             frames_dropped: Cell::new(0),
         })
     }
-
-    /// The interface's name.
-    pub fn name(&self) -> &str {
-        self.interface.name()
-    }
 }
 
 /// A socket outlives an interface that is down; one that is deleted is the end of it.

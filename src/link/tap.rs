@@ -146,11 +146,6 @@ impl Tap {
         Errno::result(answer)?;
         Ok(())
     }
-
-    /// The interface's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 /// Whoever is attached to a TAP that was deleted has a descriptor in a bad state.

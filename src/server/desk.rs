@@ -132,7 +132,8 @@ impl Desk {
         }
     }
 
-    /// Answers one ask. `is_last` tells that it was a long one: leave the rest for the next pass.
+    /// Answers one ask. Returns what is still to be done about it, and whether it was a long one, after which the rest
+    /// is left for the next pass.
     pub(super) fn answer<S: Service>(
         &mut self,
         now: Time,

@@ -50,7 +50,8 @@ impl FromStr for Cursor {
 }
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
+#[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub(super) enum Kind {
     Opened,
@@ -154,7 +155,7 @@ impl Ring {
                 break;
             }
             let line = event.line();
-            if kinds.has(line.kind_of) {
+            if kinds.has(line.kind) {
                 write_line(lines, &line);
                 count += 1;
             }
@@ -196,9 +197,7 @@ struct Line {
     cursor: String,
     #[serde(skip_serializing_if = "is_zero")]
     time_ms: u64,
-    kind: &'static str,
-    #[serde(skip)]
-    kind_of: Kind,
+    kind: Kind,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,12 +224,11 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Line {
-    fn new(cursor: Cursor, time_ms: u64, kind_of: Kind) -> Line {
+    fn new(cursor: Cursor, time_ms: u64, kind: Kind) -> Line {
         Line {
             cursor: cursor.to_string(),
             time_ms,
-            kind: kind_of.into(),
-            kind_of,
+            kind,
             id: None,
             local: None,
             remote: None,

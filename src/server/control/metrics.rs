@@ -5,8 +5,8 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -39,11 +39,11 @@ impl Collector for Scrape {
         let (whole, worker) = (&figures.whole, &figures.worker);
         let (stats, told) = (&whole.stats, &whole.told);
         let states = whole.states.iter().map(|(state, count)| (state.to_string(), u64::from(*count)));
-        gauges(&mut encoder, "connections", "Connections by state", "state", states)?;
+        family(&mut encoder, Gauge, ["connections", "Connections by state", "state"], states)?;
         let opened = [("opened", told.opened)];
-        counters(&mut encoder, "handshakes", "Handshakes that were completed", "outcome", opened)?;
+        family(&mut encoder, Counter, ["handshakes", "Handshakes that were completed", "outcome"], opened)?;
         let closed = CLOSE_REASONS.iter().zip(told.closed).map(|((_, reason), count)| (*reason, count));
-        counters(&mut encoder, "closed", "Connections that ended, by reason", "reason", closed)?;
+        family(&mut encoder, Counter, ["closed", "Connections that ended, by reason", "reason"], closed)?;
         let pushes = [
             ("queued", figures.rule(Rule::PushQueued)),
             ("refused", figures.rule(Rule::PushRefused)),
@@ -51,74 +51,56 @@ impl Collector for Scrape {
             ("expired", told.expired),
             ("undelivered", told.undelivered),
         ];
-        counters(&mut encoder, "pushes", "Pushes by what became of them", "outcome", pushes)?;
+        family(&mut encoder, Counter, ["pushes", "Pushes by what became of them", "outcome"], pushes)?;
         let rules = whole.rules.iter().map(|(rule, count)| (<&str>::from(*rule), *count));
-        counters(&mut encoder, "decisions", "Decisions of the stack by rule", "rule", rules)?;
+        family(&mut encoder, Counter, ["decisions", "Decisions of the stack by rule", "rule"], rules)?;
         let frames = [("in", stats.frames_in), ("out", stats.frames_out), ("lost", worker.frames_lost)];
-        counters(&mut encoder, "frames", "Frames taken in, made, and lost by the link", "direction", frames)?;
+        family(&mut encoder, Counter, ["frames", "Frames taken in, made, and lost by the link", "direction"], frames)?;
         let link = worker.link.iter().map(|count| (count.name, count.value));
-        counters(
+        family(
             &mut encoder,
-            "link",
-            "What the link counts, frames of AF_XDP by what was made of them",
-            "what",
+            Counter,
+            ["link", "What the link counts, frames of AF_XDP by what was made of them", "what"],
             link,
         )?;
         let handed = [("sent", worker.handed_over), ("lost", figures.lost.frames)];
         let help = "Frames that came to another worker than their shard's, and those that found no room there";
-        counters(&mut encoder, "frames_handed_over", help, "outcome", handed)?;
+        family(&mut encoder, Counter, ["frames_handed_over", help, "outcome"], handed)?;
         let told = [("notices", figures.lost.notices), ("events", *events_lost)];
-        counters(&mut encoder, "told_lost", "What was to be told and found no room", "what", told)?;
+        family(&mut encoder, Counter, ["told_lost", "What was to be told and found no room", "what"], told)?;
         let batches = [("committed", stats.batches)];
-        counters(&mut encoder, "batches", "Batches over the life of the state", "outcome", batches)?;
+        family(&mut encoder, Counter, ["batches", "Batches over the life of the state", "outcome"], batches)?;
         let arenas = || whole.memory.iter();
         let used = arenas().map(|arena| (arena.name, arena.used.saturating_mul(arena.record_bytes)));
-        gauges(&mut encoder, "memory_used_bytes", "Memory in use by arena", "arena", used)?;
+        family(&mut encoder, Gauge, ["memory_used_bytes", "Memory in use by arena", "arena"], used)?;
         let capacity = arenas().map(|arena| (arena.name, arena.capacity.saturating_mul(arena.record_bytes)));
-        gauges(&mut encoder, "memory_capacity_bytes", "Memory that an arena may use", "arena", capacity)?;
+        family(&mut encoder, Gauge, ["memory_capacity_bytes", "Memory that an arena may use", "arena"], capacity)?;
         let draining = [("draining", u64::from(whole.is_draining))];
-        gauges(&mut encoder, "refusing", "Whether new connections are refused", "why", draining)?;
+        family(&mut encoder, Gauge, ["refusing", "Whether new connections are refused", "why"], draining)?;
         let help = "Time from a push to its acknowledgment by the peer";
         histogram(&mut encoder, "push_delivery_seconds", help, &whole.delivery)?;
         let help = "Time of a pass of a worker that had something to do";
         histogram(&mut encoder, "worker_step_seconds", help, &worker.step)?;
         let seats = figures.shards.iter().map(|(shard, worker, _)| (shard.to_string(), *worker as u64));
-        gauges(&mut encoder, "shard_worker", "The worker that drives a shard", "shard", seats)
+        family(&mut encoder, Gauge, ["shard_worker", "The worker that drives a shard", "shard"], seats)
     }
 }
 
-fn counters<L: AsRef<str>>(
+/// A family of counters or gauges, told apart by one label.
+fn family<L: AsRef<str>>(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &str,
+    kind: MetricType,
+    [name, help, label]: [&str; 3],
     values: impl IntoIterator<Item = (L, u64)>,
 ) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    labelled(&mut family, label, values, |value, encoder| ConstCounter::new(value).encode(encoder))
-}
-
-fn gauges<L: AsRef<str>>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    labelled(&mut family, label, values, |value, encoder| {
-        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
-    })
-}
-
-fn labelled<L: AsRef<str>>(
-    family: &mut MetricEncoder<'_>,
-    label: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-    encode: impl Fn(u64, MetricEncoder<'_>) -> Result<(), fmt::Error>,
-) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (text, value) in values {
-        encode(value, family.encode_family(&[(label, text.as_ref())])?)?;
+        let labels = [(label, text.as_ref())];
+        let encoder = family.encode_family(&labels)?;
+        match kind {
+            Counter => ConstCounter::new(value).encode(encoder)?,
+            _ => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)?,
+        }
     }
     Ok(())
 }

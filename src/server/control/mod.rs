@@ -41,6 +41,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::ServerError;
 use super::clock::{wall_clock, whole};
@@ -180,17 +181,18 @@ async fn serve(
     ended: oneshot::Receiver<()>,
 ) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut doors = JoinSet::new();
     let mut _name = None;
     if let Some((named, listener)) = socket {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let (routes, places) = (routes::control(Arc::clone(&api)), Arc::clone(&places));
         _name = Some(named);
-        tokio::spawn(accept(places, routes, listener));
+        doors.spawn(accept(places, routes, listener));
     }
     if let Some(listener) = metrics {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (routes, places) = (routes::metrics_only(Arc::clone(&api)), Arc::new(Semaphore::new(METRICS_MAX)));
-        tokio::spawn(accept(places, routes, listener));
+        doors.spawn(accept(places, routes, listener));
     }
     tokio::select! {
         // Only the end of the server ends it.
@@ -200,6 +202,8 @@ async fn serve(
     while put_some(&api, &told) {}
     api.has_ended.store(true, Ordering::Relaxed);
     api.ring_changed.send_replace(());
+    // A door holds a place for who comes next.
+    doors.shutdown().await;
     // Readers that read get the rest; nobody waits for one that does not.
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(LAST_WORDS, places.acquire_many(all)).await;
