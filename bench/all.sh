@@ -50,7 +50,7 @@ while IFS= read -r command; do
     else
         status=1
         echo " | failed:"
-        tail -n 5 "$said/out" "$said/error" | sed 's/^/ | /'
+        tail -q -n 5 "$said/out" "$said/error" | sed 's/^/ | /'
     fi
     echo "   [$((SECONDS - begun)) s]"
 done < <(rows | cut -f 1 | awk '!known[$0]++')

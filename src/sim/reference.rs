@@ -170,10 +170,9 @@ impl Device for Cable {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        const ETHERNET_HEADER_BYTES: usize = 14;
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + ETHERNET_HEADER_BYTES;
+        capabilities.max_transmission_unit = self.mtu + frame::IP;
         capabilities
     }
 }

@@ -14,6 +14,7 @@ use smoltcp::wire::{
 };
 
 use super::super::client::{NODE_IPV4, NODE_IPV6, NODE_PORT};
+use super::super::frame::IP;
 use super::super::network::NODE_MAC;
 use super::super::report::Breach;
 
@@ -50,12 +51,11 @@ pub(in super::super) fn from_node(frame: &[u8], mtu: u16) -> Result<Option<Segme
 }
 
 fn checked_from_node(frame: &[u8], mtu: u16) -> Result<Option<Segment<'_>>, &'static str> {
-    const ETHERNET_HEADER_BYTES: usize = 14;
     let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "it has no Ethernet header")?;
     if ethernet.src_addr().0 != NODE_MAC {
         return Err("its source is not the node");
     }
-    if frame.len() > usize::from(mtu) + ETHERNET_HEADER_BYTES {
+    if frame.len() > usize::from(mtu) + IP {
         return Err("it is longer than the MTU");
     }
     if ethernet.ethertype() == EthernetProtocol::Arp {
