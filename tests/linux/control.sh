@@ -9,10 +9,9 @@
 set -euo pipefail
 
 source "$(dirname "$0")/stage.sh"
-[[ -z ${2:-} ]] || export HOLDLINE_WORKERS=$2
 enter curl nc ss
 
-workers=${HOLDLINE_WORKERS:-1}
+workers=${2:-1}
 
 address=10.80.0.2
 socket=$folder/control

@@ -8,11 +8,10 @@
 # 100 connections echo at a steady pace, some 5,000 lines a second together, for 5 s without the flood and 10 s with it.
 set -euo pipefail
 source "$(dirname "$0")/stage.sh"
-[[ -z ${2:-} ]] || export HOLDLINE_GAP_US=$2
 enter hping3 python3
 
 pace=--flood
-[[ ${HOLDLINE_GAP_US:-0} == 0 ]] || pace="-i u$HOLDLINE_GAP_US"
+[[ ${2:-0} == 0 ]] || pace="-i u$2"
 
 memory() {
     awk '/VmRSS/ { print $2 }' "/proc/$server/status"

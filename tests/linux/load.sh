@@ -5,10 +5,9 @@
 #     tests/linux/load.sh [PROGRAM] [THOUSANDS]        20 of them by default
 set -euo pipefail
 source "$(dirname "$0")/stage.sh"
-[[ -z ${2:-} ]] || export HOLDLINE_THOUSANDS=$2
 enter python3
 
-thousands=${HOLDLINE_THOUSANDS:-20}
+thousands=${2:-20}
 
 # load LINK ADDRESS TO FLAG...: the account is in $folder/load.
 load() {

@@ -4,6 +4,7 @@
 # `$program` is the server, `$folder` is for what they write; it is gone when they end, and so is all that was started.
 
 program=${1:-$(dirname "$0")/../../target/release/holdline}
+more=("${@:2}")
 
 skip() {
     echo "skipped: $*"
@@ -20,7 +21,7 @@ enter() {
     done
     [[ $EUID -eq 0 ]] || unshare+=(--user --map-root-user)
     "${unshare[@]}" unshare --net true 2> /dev/null || skip "this user may not make a network namespace"
-    HOLDLINE_INSIDE=yes exec "${unshare[@]}" "$0" "$program"
+    HOLDLINE_INSIDE=yes exec "${unshare[@]}" "$0" "$program" "${more[@]}"
 }
 
 # Made inside only: what runs the script again ends by that.
