@@ -21,11 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdline::flows::{Capacity, Storage};
 use holdline::link::memory_pair;
 use holdline::server::{ControlOptions, Histogram, Options, Server};
 use holdline::service::Hold;
-use holdline::shard::{Config, FlowId, Notice};
+use holdline::shard::{Capacity, Config, FlowId, Notice, Storage};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peer::Peer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

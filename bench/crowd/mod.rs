@@ -11,11 +11,12 @@ pub mod order;
 
 use std::net::Ipv4Addr;
 
-use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::server::Populator;
 use holdline::service::Hold;
-use holdline::shard::{Ahead, Broadcast, CloseHow, Config, Notice, Push, Rule, Shard, Ticket};
-use holdline::tcp::{Control, Outgoing, SeqNum, Time};
+use holdline::shard::{
+    Ahead, Broadcast, Capacity, CloseHow, Config, FlowId, Notice, Push, Rule, Shard, Storage, Ticket, Time,
+};
+use holdline::tcp::{Control, Outgoing, SeqNum};
 use holdline::wire::{Addressing, Packet, TcpPacket, emit_tcp, parse};
 
 use meter::Meter;

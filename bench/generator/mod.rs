@@ -13,9 +13,8 @@ use std::time::Instant;
 
 pub use ends::Family;
 use ends::{OURS_IPV6, address, ends_of, index_of};
-use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{Config, Notice, Push, Service, Shard, Ticket};
-use holdline::tcp::{Control, Outgoing, SeqNum, Time};
+use holdline::shard::{Capacity, Config, FlowId, Notice, Push, Service, Shard, Storage, Ticket, Time};
+use holdline::tcp::{Control, Outgoing, SeqNum};
 use holdline::wire::{Addressing, Packet, emit_tcp, parse};
 pub use shape::Shape;
 

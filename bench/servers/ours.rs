@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::service::Hold;
-use holdline::shard::{Config, Push, Shard, Ticket};
-use holdline::tcp::Time;
+use holdline::shard::{Capacity, Config, FlowId, Push, Shard, Storage, Ticket, Time};
 
 use super::frames::{Frames, MAC, OURS, PORT};
 use super::{PAYLOAD, Server};

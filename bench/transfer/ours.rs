@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use holdline::flows::{Capacity, Storage};
 use holdline::link::{MemoryLink, memory_pair};
 use holdline::server::{Options, Server};
 use holdline::service::{Context, Service};
-use holdline::shard::{CloseHow, Config, FlowId, Ticket};
+use holdline::shard::{Capacity, CloseHow, Config, FlowId, Storage, Ticket};
 
 use super::{CHUNK_BYTES, Course, Direction, PORT, Progress, SERVER};
 

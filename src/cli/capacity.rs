@@ -3,7 +3,7 @@
 //! What is fixed comes first: records of connections with their index. What is left goes to payload, three quarters and
 //! more, and to active blocks. Memory is touched as it is used; these are bounds.
 
-use holdline::flows::Capacity;
+use holdline::shard::Capacity;
 
 /// A size in bytes, such as 65536, 64K, 512M or 2G.
 pub fn parse_size(text: &str) -> Result<u64, String> {

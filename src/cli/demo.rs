@@ -27,10 +27,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use holdline::flows::{Capacity, Storage};
 use holdline::server::{MemoryAhead, Options, Server};
 use holdline::service::Hold;
-use holdline::shard::Config;
+use holdline::shard::{Capacity, Config, Storage};
 
 use super::{Outcome, write_json};
 use crew::{Crew, Plan};

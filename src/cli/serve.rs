@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use crossbeam::channel::{Receiver, bounded, select};
-use holdline::flows::Storage;
 use holdline::link::interface;
 use holdline::link::pcap::CaptureFile;
 use holdline::server::{ControlOptions, Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Names, Service};
-use holdline::shard::{CommitPoint, Config, Interrupt};
+use holdline::shard::{CommitPoint, Config, Interrupt, Storage};
 use nix::sys::signal::{Signal, raise};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;

@@ -1,6 +1,6 @@
 //! Pushes by id, by name and to all: tickets, receipts, keys, expiry, and every refusal.
 
-use holdline::flows::Capacity;
+use holdline::shard::Capacity;
 use serde_json::{Value, json};
 
 use crate::http::{self, Lines};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdline::flows::Capacity;
+use holdline::shard::Capacity;
 use serde_json::{Value, json};
 
 use crate::stage::{Setting, Stage, id_of};

@@ -4,11 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use holdline::flows::{Capacity, Storage};
 use holdline::link::{Link, MemoryLink, memory_pair};
 use holdline::server::{ControlOptions, Options, Server};
 use holdline::service::{Names, Service};
-use holdline::shard::Config;
+use holdline::shard::{Capacity, Config, Storage};
 use serde_json::Value;
 
 use crate::http::{self, Answer};

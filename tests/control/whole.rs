@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
-use holdline::flows::Capacity;
+use holdline::shard::Capacity;
 use serde_json::json;
 
 use crate::http;

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crossbeam::channel::RecvTimeoutError;
-use holdline::flows::{Capacity, Storage};
 use holdline::link::{Link, Raw, Received, Tap, interface, veth};
 use holdline::server::{Options, Server, ServerError};
 use holdline::service::Echo;
-use holdline::shard::Config;
+use holdline::shard::{Capacity, Config, Storage};
 use nix::sys::signal::Signal;
 
 use crate::echo::echo_checked;

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use holdline::flows::FlowId;
 use holdline::link::Tap;
+use holdline::shard::FlowId;
 use holdline::wire::tuple_hash;
 use nix::sys::signal::Signal;
 use serde_json::Value;

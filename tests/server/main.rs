@@ -11,11 +11,10 @@ use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::link::{Link, MemoryLink, Received, memory_pair};
 use holdline::server::{Options, Server, ServerError};
 use holdline::service::{Echo, Hold};
-use holdline::shard::{CloseHow, Config, Notice, PushError};
+use holdline::shard::{Capacity, CloseHow, Config, FlowId, Notice, PushError, Storage};
 use peer::{PATIENCE, Peer};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

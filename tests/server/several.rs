@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use holdline::flows::Storage;
 use holdline::link::{Link, MemoryLink, memory_pair};
 use holdline::server::{MoveError, Options, Server, ServerError};
 use holdline::service::{Echo, Hold, Service};
-use holdline::shard::{Broadcast, Config, JobId, JobState, Notice, PushError, Shard, Ticket, Time};
+use holdline::shard::{Broadcast, Config, JobId, JobState, Notice, PushError, Shard, Storage, Ticket, Time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -105,7 +104,7 @@ fn shards_move_to_and_fro_under_traffic_and_nobody_notices() {
 fn a_push_finds_its_shard_wherever_it_has_gone() {
     let (ours, _theirs) = cables(2);
     let server = serve(ours, 2, || Box::new(Hold), Options::default());
-    let nobody = [0, 1].map(|shard| holdline::flows::FlowId::new(shard, 1, 200));
+    let nobody = [0, 1].map(|shard| holdline::shard::FlowId::new(shard, 1, 200));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

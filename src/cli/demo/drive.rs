@@ -8,9 +8,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::select;
-use holdline::flows::FlowId;
 use holdline::server::{Histogram, Pusher, Server};
-use holdline::shard::{Notice, PushError};
+use holdline::shard::{FlowId, Notice, PushError};
 
 use super::super::memory::Memory;
 use super::super::progress::{Progress, grouped};

@@ -3,7 +3,7 @@
 //! One seat for each slot of the shard's table. All of it is allocated and touched before the first measurement of
 //! memory, so that it is no part of what a connection costs.
 
-use holdline::flows::FlowId;
+use holdline::shard::FlowId;
 
 use super::payload::Payload;
 

@@ -11,7 +11,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use holdline::server::Histogram;
-use holdline::shard::{CloseHow, CloseReason, Context, FlowId, Service, Time};
+use holdline::service::{Context, Service};
+use holdline::shard::{CloseHow, CloseReason, FlowId, Time};
 
 /// In place of a round: no message is under way.
 const AT_REST: u32 = u32::MAX;

@@ -9,10 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::service::{Context, Service};
-use holdline::shard::{CloseHow, Config, Notice, Push, RuleSet, Shard, StartError, Ticket, Traced};
-use holdline::tcp::{Control, Rule, Time};
+use holdline::shard::{
+    Capacity, CloseHow, Config, FlowId, Notice, Push, Rule, RuleSet, Shard, StartError, Storage, Ticket, Time, Traced,
+};
+use holdline::tcp::Control;
 use strum::IntoEnumIterator;
 
 use super::packet::{self, View};

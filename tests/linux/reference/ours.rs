@@ -5,9 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{CloseHow, Config, Context, Push, Service, Shard, Ticket};
-use holdline::tcp::{State, Time};
+use holdline::shard::{
+    Capacity, CloseHow, Config, Context, FlowId, Push, Service, Shard, State, Storage, Ticket, Time,
+};
 
 use super::crafted::Ends;
 use super::stack::{CLIENT, PORT, PORT_SMALL, PREFIX, SERVER, Stack};
