@@ -190,6 +190,12 @@ impl Index {
         self.count == 0
     }
 
+    /// How often something was added or removed since it was made.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.turns
+    }
+
     /// How many entries were moved since it was made.
     pub fn moved(&self) -> u64 {
         self.moved

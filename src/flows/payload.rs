@@ -82,10 +82,25 @@ impl Payload {
 
     /// Appends bytes to the send queue. `false` where there is no room for all of them; then nothing is taken.
     pub fn append_to_send(&mut self, active: &mut Active, bytes: &[u8], label: Label) -> bool {
+        if active.send_head == NO_SPAN && bytes.len() <= BLOCK_BYTES {
+            return self.begin_send(active, bytes, label);
+        }
         let tail = if active.send_head == NO_SPAN { NO_SPAN } else { active.send_tail };
         let is_stored = self.store(bytes, label, tail, 0);
         self.append_stored(active);
         is_stored
+    }
+
+    /// The same for what fits into a block where the queue is empty, as most pushes find it.
+    fn begin_send(&mut self, active: &mut Active, bytes: &[u8], label: Label) -> bool {
+        if self.taken_spans.free() == 0 {
+            return false;
+        }
+        let Some(block) = self.taken_blocks.take_lowest() else { return false };
+        let index = self.name_piece(block, bytes, 0, label);
+        self.spans.records_mut()[index as usize].is_last_of_push = 1;
+        tcp::append_to_send_queue(active, self, index, bytes.len() as u16);
+        true
     }
 
     /// Appends what a queue of its own holds, from `head` to `tail`, to the send queue: the bytes are not copied.
@@ -188,11 +203,13 @@ impl Payload {
             return false;
         }
         if !first.is_empty() {
-            self.name_piece(tail_block, first, 0, label);
+            let index = self.name_piece(tail_block, first, 0, label);
+            self.stored.push(index);
         }
         for (position, piece) in rest.chunks(BLOCK_BYTES).enumerate() {
             let block = self.taken_blocks.take_lowest().expect("as many as needed were free");
-            self.name_piece(block, piece, first.len() + position * BLOCK_BYTES, label);
+            let index = self.name_piece(block, piece, first.len() + position * BLOCK_BYTES, label);
+            self.stored.push(index);
         }
         if let Some(&last) = self.stored.last() {
             self.spans.records_mut()[last as usize].is_last_of_push = 1;
@@ -211,8 +228,8 @@ impl Payload {
         (span.block, if is_last_writer { BLOCK_BYTES - usize::from(end) } else { 0 })
     }
 
-    /// Writes a piece into a block, behind what is in it, and names it by a new span of the chain.
-    fn name_piece(&mut self, block: u32, piece: &[u8], push_offset: usize, label: Label) {
+    /// Writes a piece into a block, behind what is in it, and names it by a new span.
+    fn name_piece(&mut self, block: u32, piece: &[u8], push_offset: usize, label: Label) -> u32 {
         let index = self.taken_spans.take_lowest().expect("as many as needed were free");
         self.touch(index, block);
         let offset = self.filled.records()[block as usize];
@@ -230,7 +247,7 @@ impl Payload {
             expires_s: label.expires_s,
             ticket: label.ticket,
         };
-        self.stored.push(index);
+        index
     }
 
     /// How many bytes could be stored with this reserve.

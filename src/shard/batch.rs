@@ -6,40 +6,19 @@
 //!
 //! Invariant: a slot, span or block that the batch gives up is not used again before the batch is applied.
 
-use bytemuck::Zeroable;
-
 use super::BATCH_MAX;
 use super::commit::Interrupt;
+use super::copies::{Copies, TOUCHED_MAX};
 use super::gate::Gate;
 use super::neighbors::ProblemBudget;
-use super::positions::Positions;
-use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
 use crate::tcp::{self, Active, Flow, Offer, Outgoing, Place, Repair, Reply, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
-/// How many flows one batch may change. Its record holds three lines of each.
-pub(super) const TOUCHED_MAX: usize = 1_024;
-
 /// Rounds of the clock hand until it has looked everywhere, the one it is in not counted.
 pub(super) const STARVED_ROUNDS: u8 = 2;
-
-/// A flow that the batch has changed, or may have.
-#[derive(Clone, Copy)]
-pub(super) struct Touched {
-    pub slot: u32,
-    pub flow: Flow,
-    pub active: Active,
-    /// The active block that is borrowed, and whether this batch borrowed it.
-    pub active_index: Option<u32>,
-    pub is_active_new: bool,
-    /// The repair block that is borrowed.
-    pub repair: Option<Borrowed>,
-    /// By how much the timestamps that this connection sees differ from our clock.
-    pub ts_offset: u32,
-}
 
 /// See the module.
 pub(crate) struct Batch {
@@ -47,9 +26,8 @@ pub(crate) struct Batch {
     pub(super) gate: Gate,
     pub(super) number: u64,
     pub(super) now: Time,
-    pub(super) touched: Vec<Touched>,
+    pub(super) touched: Copies,
     pub(super) repairs: Vec<Repair>,
-    positions: Positions,
     /// Lines of records beside flows and active blocks that the batch changes.
     pub(super) changes: Vec<LoggedLine>,
     /// Flows that were aborted and are still to be ended.
@@ -84,9 +62,8 @@ impl Batch {
             gate: Gate::default(),
             number,
             now: Time(0),
-            touched: Vec::with_capacity(128),
+            touched: Copies::default(),
             repairs: Vec::new(),
-            positions: Positions::default(),
             changes: Vec::new(),
             aborted: Vec::new(),
             freed_flows: Vec::new(),
@@ -116,12 +93,16 @@ impl Batch {
 
     /// The batch's copy of a flow. Panics beyond `TOUCHED_MAX`; see `has_room`.
     pub fn touch(&mut self, slot: u32) -> usize {
-        if let Some(position) = self.positions.find(slot, &self.touched) {
-            self.tables.trace_flow(position);
-            return position;
-        }
-        let position = self.add(slot);
-        // Field by field, from where it is to where it goes: a copy is large.
+        let position = match self.touched.find(slot) {
+            Some(position) => position,
+            None => self.copy(slot),
+        };
+        self.tables.trace_flow(position);
+        position
+    }
+
+    fn copy(&mut self, slot: u32) -> usize {
+        let position = self.touched.add(slot);
         let touched = &mut self.touched[position];
         touched.flow = self.tables.storage.flows.records()[slot as usize];
         touched.active_index = touched.flow.active();
@@ -135,25 +116,6 @@ impl Batch {
         if let Some(index) = touched.active_index.and(touched.active.repair()) {
             self.touched[position].repair = Some(self.copy_repair(index));
         }
-        position
-    }
-
-    /// Makes room for the copy of a flow that has none.
-    #[inline]
-    pub(super) fn add(&mut self, slot: u32) -> usize {
-        assert!(self.touched.len() < TOUCHED_MAX, "a batch touches a bounded number of flows");
-        let position = self.touched.len();
-        self.positions.insert(slot, position);
-        self.touched.push(Touched {
-            slot,
-            flow: Flow::zeroed(),
-            active: Active::zeroed(),
-            active_index: None,
-            is_active_new: false,
-            repair: None,
-            ts_offset: 0,
-        });
-        self.tables.trace_flow(position);
         position
     }
 
@@ -202,7 +164,7 @@ impl Batch {
         if id.shard() != self.tables.config.shard || id.slot() >= end {
             return Err(PushError::Unknown);
         }
-        if !self.has_room() && self.positions.find(id.slot(), &self.touched).is_none() {
+        if !self.has_room() && self.touched.find(id.slot()).is_none() {
             return Err(PushError::ShardFull);
         }
         let position = self.touch(id.slot());
@@ -307,7 +269,6 @@ impl Batch {
 
     /// Forgets the copies.
     pub fn clear(&mut self) {
-        self.positions.clear(&self.touched);
         self.touched.clear();
         self.changes.clear();
         self.freed_flows.clear();

@@ -13,11 +13,13 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::batch::{Batch, Touched};
+use super::batch::Batch;
+use super::copies::Touched;
 use super::repairs::Borrowed;
+use super::tables::Tables;
 use super::types::CommitPoint;
 use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
-use crate::tcp::{Active, Keepalive, Repair};
+use crate::tcp::{Active, Flow, Keepalive, Repair};
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
@@ -89,13 +91,11 @@ impl Batch {
                 &self.touched[position];
             let storage = &mut self.tables.storage;
             let old = &mut storage.flows.records_mut()[*slot as usize];
-            self.tables.states[old.state() as usize] =
-                self.tables.states[old.state() as usize].saturating_sub(u32::from(old.is_live()));
-            self.tables.states[flow.state() as usize] += u32::from(flow.is_live());
-            let before = old.is_live().then_some(old.next_hop);
             self.tables.has_kept_alive |= flow.keepalive() == Keepalive::On;
-            *old = *flow;
-            self.tables.follow_hop(before, flow.is_live().then_some(flow.next_hop));
+            let before = std::mem::replace(old, *flow);
+            if before.state() != flow.state() || before.next_hop != flow.next_hop {
+                self.tables.follow(&before, flow);
+            }
             let storage = &mut self.tables.storage;
             if let Some(Borrowed { index, position, is_new: false }) = *repair {
                 storage.repairs.records_mut()[index as usize] = self.repairs[position];
@@ -133,6 +133,17 @@ impl Batch {
         }
         self.tables.storage.payload.reclaim();
         self.clear();
+    }
+}
+
+impl Tables {
+    /// A record is committed in the place of another: the counts follow.
+    fn follow(&mut self, before: &Flow, after: &Flow) {
+        let count = &mut self.states[before.state() as usize];
+        *count = count.saturating_sub(u32::from(before.is_live()));
+        self.states[after.state() as usize] += u32::from(after.is_live());
+        let hop_of = |flow: &Flow| flow.is_live().then_some(flow.next_hop);
+        self.follow_hop(hop_of(before), hop_of(after));
     }
 }
 

@@ -4,7 +4,8 @@
 //! ends when it returns, so that nothing ends under its feet.
 
 use super::Shard;
-use super::batch::{Batch, Touched};
+use super::batch::Batch;
+use super::copies::Touched;
 use super::service::{Context, Service};
 use super::types::{Notice, Ticket};
 use crate::flows::FlowId;

@@ -16,15 +16,16 @@ impl Batch {
             if !touched.flow.is_live() {
                 continue;
             }
-            if touched.active.is_quiet(&touched.flow) {
+            let mut is_needed = touched.active.is_needed(&touched.flow);
+            if !is_needed && !touched.active.is_ack_owed() {
                 self.rest(position);
                 continue;
             }
             if touched.active_index.is_none() && self.tables.active_slots.free() == 0 {
                 touched.active.hurry_ack();
+                is_needed = touched.active.is_needed(&touched.flow);
             }
-            let touched = &self.touched[position];
-            if touched.active.is_needed(&touched.flow) && !self.borrow_active(position) {
+            if is_needed && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
                 self.starved_rounds = STARVED_ROUNDS;
                 if self.touched[position].active.is_ack_owed() {
@@ -57,10 +58,9 @@ impl Batch {
     #[inline]
     fn settle(&mut self, position: usize) {
         let touched = &self.touched[position];
-        let wants_repair = tcp::wants_repair(&touched.flow, &touched.active);
         if let Some(borrowed) = touched.repair
             && self.repairs[borrowed.position].is_idle()
-            && !wants_repair
+            && !tcp::wants_repair(&touched.flow, &touched.active)
         {
             self.return_repair(position);
         }

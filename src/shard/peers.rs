@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::batch::{Batch, TOUCHED_MAX};
+use super::batch::Batch;
+use super::copies::TOUCHED_MAX;
 use crate::flows::FlowKey;
 use crate::tcp::{Active, Flow, State};
 
@@ -28,7 +29,8 @@ impl Batch {
         keyed.set_state(State::Free);
         *record = keyed;
         self.tables.insert(hash, slot);
-        let position = self.add(slot);
+        let position = self.touched.add(slot);
+        self.tables.trace_flow(position);
         let touched = &mut self.touched[position];
         touched.flow = flow;
         touched.active = Active::quiet(slot, &flow);

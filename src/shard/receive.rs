@@ -1,13 +1,13 @@
 //! Frames come in: parse, look up, step on copies.
 //!
-//! A batch of up to 64 frames is parsed and hashed first, and the index is asked for; then its flows are; then it is
-//! stepped, so that the memory of one flow comes while others are worked on.
+//! A batch of up to 64 frames is parsed and hashed first; then the index is asked for at all of its places, then for the
+//! flows, so that the memory of many comes at the same time; then it is stepped.
 
 use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Flow, Reply, Rule, SoftError, State, Time};
+use crate::tcp::{self, CloseReason, Reply, Rule, SoftError, State, Time};
 use crate::wire::{self, IcmpError, Packet, TcpPacket, Trouble};
 
 /// A segment on its way to its flow.
@@ -15,6 +15,8 @@ pub(super) struct Prepared<'a> {
     pub(super) packet: TcpPacket<'a>,
     pub(super) local_index: u8,
     pub(super) hash: u64,
+    /// What the index says of the hash before the batch is stepped.
+    candidate: Option<u32>,
 }
 
 impl Prepared<'_> {
@@ -64,11 +66,12 @@ impl<S: Service> Shard<S> {
                 parsed => self.batch.prepare(parsed),
             };
         }
-        self.batch.prefetch(&prepared);
+        let changes = self.batch.tables.index.changes();
+        self.batch.prefetch(&mut prepared);
         for (index, segment) in prepared.iter().enumerate() {
             if let Some(segment) = segment {
                 self.batch.tables.trace_frame(Some(index));
-                self.receive_segment(segment);
+                self.receive_segment(segment, changes);
             }
         }
         for (index, frame) in whole {
@@ -89,14 +92,15 @@ impl<S: Service> Shard<S> {
             Ok(Packet::Error(error)) => self.receive_error(&error),
             parsed => {
                 if let Some(segment) = self.batch.prepare(parsed) {
-                    self.receive_segment(&segment);
+                    self.receive_segment(&segment, 0);
                 }
             }
         }
     }
 
-    fn receive_segment(&mut self, prepared: &Prepared<'_>) {
-        let Some(slot) = self.batch.tables.find(prepared.hash, &prepared.key()) else {
+    /// Its candidate is of an index that had changed so often.
+    fn receive_segment(&mut self, prepared: &Prepared<'_>, changes: u64) {
+        let Some(slot) = self.batch.find(prepared, changes) else {
             match self.batch.take_cookie(prepared) {
                 Some(position) => self.step(position, &prepared.packet),
                 None => self.batch.receive_unmatched(prepared, None),
@@ -270,27 +274,37 @@ impl Batch {
                     return None;
                 }
                 let hash = self.tables.hash(&key_of(&packet, local_index));
-                self.tables.index.prefetch(hash);
-                return Some(Prepared { hash, local_index, packet });
+                return Some(Prepared { hash, local_index, packet, candidate: None });
             }
         }
         None
     }
 
-    fn prefetch(&self, prepared: &[Option<Prepared<'_>>]) {
-        let storage = &self.tables.storage;
-        let mut slots = [u32::MAX; BATCH_MAX];
-        for (slot, segment) in slots.iter_mut().zip(prepared) {
-            if let Some(candidate) = segment.as_ref().and_then(|it| self.tables.index.candidate(it.hash)) {
-                *slot = candidate;
-                storage.flows.prefetch(candidate);
+    /// Asks for what the step of these segments will look at, each kind of memory for all of them before it is used.
+    fn prefetch(&self, prepared: &mut [Option<Prepared<'_>>]) {
+        let (index, storage) = (&self.tables.index, &self.tables.storage);
+        for segment in prepared.iter().flatten() {
+            index.prefetch(segment.hash);
+        }
+        for segment in prepared.iter_mut().flatten() {
+            segment.candidate = index.candidate(segment.hash);
+            if let Some(slot) = segment.candidate {
+                storage.flows.prefetch(slot);
             }
         }
-        for slot in slots {
-            if let Some(active) = storage.flows.records().get(slot as usize).and_then(Flow::active) {
+        for slot in prepared.iter().flatten().filter_map(|segment| segment.candidate) {
+            if let Some(active) = storage.flows.records()[slot as usize].active() {
                 storage.actives.prefetch(active);
             }
         }
+    }
+
+    /// The slot of a segment's connection. The candidate is right if it has the key and the index is as it was then.
+    #[inline]
+    fn find(&self, prepared: &Prepared<'_>, changes: u64) -> Option<u32> {
+        let key = prepared.key();
+        let candidate = prepared.candidate.filter(|_| self.tables.index.changes() == changes);
+        candidate.filter(|&slot| self.tables.is_at(slot, &key)).or_else(|| self.tables.find(prepared.hash, &key))
     }
 
     /// Stores bytes that the service has not consumed.

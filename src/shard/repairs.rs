@@ -2,7 +2,8 @@
 //!
 //! A touched flow that has one has a copy of it in the batch, as it has of its active block.
 
-use super::batch::{Batch, Touched};
+use super::batch::Batch;
+use super::copies::Touched;
 use crate::tcp::{self, Active, Flow, Held, Repair, Rule, SeqNum};
 
 /// A repair block that a touched flow has borrowed.

@@ -183,6 +183,12 @@ impl Tables {
         self.index.find(hash, |slot| self.has_key(&flows[slot as usize], key))
     }
 
+    /// Whether the record in a slot has this key.
+    #[inline]
+    pub fn is_at(&self, slot: u32, key: &FlowKey) -> bool {
+        self.has_key(&self.storage.flows.records()[slot as usize], key)
+    }
+
     /// Whether a flow has this key. Of IPv4 it takes fewer steps than to make the flow's own key.
     #[inline]
     fn has_key(&self, flow: &Flow, key: &FlowKey) -> bool {

@@ -1,13 +1,15 @@
-//! Header prediction: the step that nearly every segment of a quiet connection asks for, in a straight line.
+//! Prediction: the steps that nearly every push to a quiet connection asks for, each in a straight line.
 //!
-//! In: the flow, its active block, a segment. Out: whether the segment was what the state of the connection lets
-//! expect, a pure acknowledgment of all that is in flight, and the step is done. Whatever else it is goes through the
-//! steps of the RFC (see `receive`).
+//! In: the flow, its active block, and a segment or what is queued. Out: whether it was what the state of the connection
+//! lets expect, a pure acknowledgment of all that is in flight, or one segment for all that is queued; then the step is
+//! done. Whatever else it is goes through the steps of the RFC (see `receive` and `send`).
 //!
-//! Invariant: what is done here is what those steps would do. A test makes both go from the same states.
+//! Invariant: what is done here is what those steps would do. Tests make both go from the same states.
 
+use super::open::Offer;
 use super::timestamps::take_timestamp;
-use super::{Active, Control, Flow, Segment, State, Time, send};
+use super::window::offer_window;
+use super::{Active, Control, Flow, Outgoing, Segment, State, Time, send};
 
 /// Takes a segment that acknowledges all that is in flight and says nothing else. `false`, with nothing changed, for
 /// any other segment, and where the connection is about more than that.
@@ -44,10 +46,35 @@ pub(super) fn take_expected_ack(flow: &mut Flow, active: &mut Active, segment: &
     true
 }
 
+/// The segment that takes all that is queued, where nothing is in flight and there is nothing else to think of.
+/// `None`, with nothing changed, for any other. The connection has no repair block.
+#[inline]
+pub(super) fn send_expected(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
+    let seq = flow.snd_nxt;
+    let bytes = active.snd_end.since(seq);
+    let room = active.cwnd.min(flow.send_window()).min(flow.mss.into());
+    let is_plain = flow.is_in(State::Established) && !flow.is_close_queued() && !flow.has_ecn() && active.marks == 0;
+    if !(is_plain && active.snd_una == seq && active.resend_nxt == seq && (1..=room).contains(&bytes)) {
+        return None;
+    }
+    let end = active.snd_end;
+    active.time_round_trip(end, now);
+    (flow.snd_nxt, active.resend_nxt) = (end, end);
+    active.note_size(flow, bytes, end);
+    if active.deadline_ms().is_none() {
+        active.arm(now);
+    }
+    active.acknowledge(flow.rcv_nxt);
+    offer_window(flow, active, offer);
+    let control = Control::ACK.with(Control::PSH);
+    let bare = Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field());
+    Some(Outgoing { payload_bytes: bytes, ..bare })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::receive::tests::by_the_steps;
-    use super::super::{Effects, Offer, Rule, SeqNum, Timestamps};
+    use super::super::{Effects, Rule, SeqNum, Timestamps};
     use super::*;
 
     /// Numbers that seem random, the same in every run (xorshift).
@@ -142,6 +169,34 @@ mod tests {
             let effects = by_the_steps(&mut long_flow, &mut long_active, &segment, offer, now);
             assert_eq!(effects, Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) }, "{segment:?}");
             assert_eq!((short_flow, short_active), (long_flow, long_active), "{segment:?}");
+        }
+        assert!(expected > 20_000, "{expected}");
+    }
+
+    #[test]
+    fn an_expected_push_does_what_the_steps_do() {
+        let mut random = Random(9);
+        let mut expected = 0;
+        for _ in 0..200_000 {
+            let (mut flow, mut active, _, offer, now) = conversation(&mut random);
+            if !random.is_one_in(10) {
+                (active.snd_una, active.resend_nxt) = (flow.snd_nxt, flow.snd_nxt);
+            }
+            active.snd_end = flow.snd_nxt.plus(random.any(&[0, 1, 64, 536, 1_460, 1_461, 70_000, u32::MAX]));
+            flow.set_nagle(random.is_one_in(3));
+            if random.is_one_in(2) {
+                active.disarm();
+            }
+            let (mut short_flow, mut short_active) = (flow, active);
+            let Some(outgoing) = send_expected(&mut short_flow, &mut short_active, offer, now) else {
+                assert_eq!((short_flow, short_active), (flow, active), "nothing is changed");
+                continue;
+            };
+            expected += 1;
+            let (mut long_flow, mut long_active) = (flow, active);
+            let by_steps = send::poll_state(&mut long_flow, &mut long_active, None, offer, now);
+            assert_eq!(by_steps, Some(outgoing));
+            assert_eq!((short_flow, short_active), (long_flow, long_active), "{outgoing:?}");
         }
         assert!(expected > 20_000, "{expected}");
     }

@@ -12,7 +12,7 @@ use super::ecn::ack_control;
 use super::open::Offer;
 use super::recovery::{PROBE_DUE, PROBED_NEW, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
-use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time};
+use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time, predict};
 
 /// The next segment that should leave now, if any. Call until `None`.
 #[inline]
@@ -24,13 +24,18 @@ pub fn poll_segment(
     now: Time,
 ) -> Option<Outgoing> {
     // Most calls find nothing, and what they would look at is at hand.
-    if repair.is_none() && active.has_sent_all(flow) {
-        return None;
+    if repair.is_none() {
+        if active.has_sent_all(flow) {
+            return None;
+        }
+        if let Some(outgoing) = predict::send_expected(flow, active, offer, now) {
+            return Some(outgoing);
+        }
     }
     poll_state(flow, active, repair, offer, now)
 }
 
-fn poll_state(
+pub(super) fn poll_state(
     flow: &mut Flow,
     active: &mut Active,
     mut repair: Option<&mut Repair>,

@@ -11,6 +11,8 @@ use crate::tcp::{Control, Outgoing, Timestamps};
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
+/// Where in the header the checksum is.
+const CHECKSUM_AT: usize = 16;
 /// What the data offset of a header can say, less the fixed header (RFC 9293 §3.1).
 const OPTION_WORDS_MAX: usize = 10;
 const TCP: u8 = 6;
@@ -43,23 +45,26 @@ pub struct Addressing {
 pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
     let options = OptionWords::of(outgoing);
     let header_bytes = TCP_BYTES + options.bytes();
-    let (start, lower_bytes) = (out.len(), lower_bytes(ends));
-    out.resize(start + lower_bytes + header_bytes, 0);
-    fill(out);
-    let (lower, segment) = out[start..].split_at_mut(lower_bytes);
     let tcp_bytes = header_bytes + outgoing.payload_bytes as usize;
-    assert!(segment.len() == tcp_bytes, "a segment carries what its header says");
     let traffic_class = ends.dscp << 2 | if outgoing.is_ecn_capable { ECT_0 } else { 0 };
-    emit_lower(lower, ends, traffic_class, TCP, tcp_bytes);
-    let (header, payload) = segment.split_at_mut(header_bytes);
-    let mut words = tcp_words(ends, outgoing, header_bytes);
-    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes);
-    let sum = sum.add_words(&words).add_words(options.words()).add_bytes(payload);
-    words[4] |= u32::from(sum.finish()) << 16;
-    let header = put_words(header, &words);
-    for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(options.words()) {
-        *place = word.to_be_bytes();
+    match LowerHeaders::of(ends, traffic_class, TCP, tcp_bytes) {
+        LowerHeaders::Ipv4(headers) => out.extend_from_slice(&headers),
+        LowerHeaders::Ipv6(headers) => out.extend_from_slice(&headers),
     }
+    let start = out.len();
+    let words = tcp_words(ends, outgoing, header_bytes);
+    let mut header = [0; TCP_BYTES];
+    put_words(&mut header, &words);
+    out.extend_from_slice(&header);
+    for word in options.words() {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    fill(out);
+    let segment = &mut out[start..];
+    assert!(segment.len() == tcp_bytes, "a segment carries what its header says");
+    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes);
+    let sum = sum.add_words(&words).add_words(options.words()).add_bytes(&segment[header_bytes..]);
+    segment[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
 }
 
 /// The fixed header (RFC 9293 §3.1), its checksum 0.
@@ -76,51 +81,72 @@ fn tcp_words(ends: &Addressing, outgoing: &Outgoing, header_bytes: usize) -> [u3
     ]
 }
 
-/// Writes words in network order. Returns what is behind them.
+/// Writes words in network order.
 #[inline]
-fn put_words<'a, const N: usize>(bytes: &'a mut [u8], words: &[u32; N]) -> &'a mut [u8] {
-    let (front, rest) = bytes.split_at_mut(4 * N);
-    let places: &mut [[u8; 4]; N] = front.as_chunks_mut().0.try_into().expect("as many places as words");
-    for (place, word) in places.iter_mut().zip(words) {
+fn put_words(bytes: &mut [u8], words: &[u32]) {
+    for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *place = word.to_be_bytes();
     }
-    rest
 }
 
-/// Length of the headers below TCP or ICMP.
-#[inline]
-pub(super) fn lower_bytes(ends: &Addressing) -> usize {
-    let ip_bytes = match ends.local {
-        IpAddr::V4(_) => IPV4_BYTES,
-        IpAddr::V6(_) => IPV6_BYTES,
-    };
-    ETHERNET_BYTES + ip_bytes
+/// The headers below TCP or ICMP.
+pub(super) enum LowerHeaders {
+    Ipv4([u8; ETHERNET_BYTES + IPV4_BYTES]),
+    Ipv6([u8; ETHERNET_BYTES + IPV6_BYTES]),
 }
 
-/// Writes the headers below TCP or ICMP, which are `lower_bytes(ends)` bytes long.
-#[inline]
-pub(super) fn emit_lower(headers: &mut [u8], ends: &Addressing, traffic_class: u8, protocol: u8, payload_bytes: usize) {
-    let (ethernet, ip) = headers.split_first_chunk_mut::<ETHERNET_BYTES>().expect("there is room for all headers");
-    ethernet[..6].copy_from_slice(&ends.destination_mac);
-    ethernet[6..12].copy_from_slice(&ends.source_mac);
-    match (ends.local, ends.remote) {
-        (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            ethernet[12..].copy_from_slice(&IPV4.to_be_bytes());
-            emit_ipv4(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
-        }
-        (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            ethernet[12..].copy_from_slice(&IPV6.to_be_bytes());
-            emit_ipv6(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-            unreachable!("a connection has one family: its key is found by our address and a peer of the same packet")
+impl LowerHeaders {
+    /// Of a packet with so many bytes of that protocol.
+    #[inline]
+    pub fn of(ends: &Addressing, traffic_class: u8, protocol: u8, payload_bytes: usize) -> LowerHeaders {
+        match (ends.local, ends.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let mut headers = [0; _];
+                let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
+                put_ethernet(ethernet, ends, IPV4);
+                put_ipv4(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
+                LowerHeaders::Ipv4(headers)
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let mut headers = [0; _];
+                let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
+                put_ethernet(ethernet, ends, IPV6);
+                put_ipv6(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
+                LowerHeaders::Ipv6(headers)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => unreachable!(
+                "a connection has one family: its key is found by our address and a peer of the same packet"
+            ),
         }
     }
+
+    /// How long those of such a packet are.
+    pub fn bytes_of(ends: &Addressing) -> usize {
+        match ends.local {
+            IpAddr::V4(_) => ETHERNET_BYTES + IPV4_BYTES,
+            IpAddr::V6(_) => ETHERNET_BYTES + IPV6_BYTES,
+        }
+    }
+
+    /// As bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            LowerHeaders::Ipv4(headers) => headers,
+            LowerHeaders::Ipv6(headers) => headers,
+        }
+    }
+}
+
+#[inline]
+fn put_ethernet(header: &mut [u8], ends: &Addressing, ether_type: u16) {
+    header[..6].copy_from_slice(&ends.destination_mac);
+    header[6..12].copy_from_slice(&ends.source_mac);
+    header[12..].copy_from_slice(&ether_type.to_be_bytes());
 }
 
 /// DF is set, so the identification may stay 0 (RFC 6864 §4.1).
 #[inline]
-fn emit_ipv4(
+fn put_ipv4(
     header: &mut [u8],
     ttl: u8,
     (local, remote): (Ipv4Addr, Ipv4Addr),
@@ -142,7 +168,8 @@ fn emit_ipv4(
 }
 
 /// The flow label is 0: packets of a connection are told by addresses and ports (RFC 6437 §3).
-fn emit_ipv6(
+#[inline]
+fn put_ipv6(
     header: &mut [u8],
     ttl: u8,
     (local, remote): (Ipv6Addr, Ipv6Addr),

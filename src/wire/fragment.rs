@@ -10,7 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::checksum::Sum;
-use super::emit::{Addressing, emit_lower, lower_bytes};
+use super::emit::{Addressing, LowerHeaders};
 use super::icmp::{ICMPV4, ICMPV6};
 use super::parse::{ECN_BITS, ETHERNET_BYTES, u16_at, u32_at};
 use crate::tcp::Rule;
@@ -132,12 +132,10 @@ pub fn emit_whole(
         ttl: 64,
         dscp: 0,
     };
-    let start = out.len();
-    let headers_end = start + lower_bytes(&ends);
-    out.resize(headers_end, 0);
+    out.extend_from_slice(LowerHeaders::of(&ends, ecn, id.protocol, bytes).bytes());
+    let headers_end = out.len();
     fill(out);
     assert!(out.len() - headers_end == bytes, "a packet is as long as its fragments together");
-    emit_lower(&mut out[start..headers_end], &ends, ecn, id.protocol, bytes);
 }
 
 /// Appends the fragment of a whole frame of ours that begins so many bytes behind its IP header, in a packet of at most

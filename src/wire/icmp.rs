@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet};
 
 use super::checksum::Sum;
-use super::emit::{Addressing, emit_lower, lower_bytes};
+use super::emit::{Addressing, LowerHeaders};
 use super::ndp::parse_ndp;
 use super::parse::{Lower, Packet};
 use crate::tcp::{Claim, Rule, SeqNum};
@@ -223,7 +223,7 @@ pub fn emit_parameter_problem(out: &mut Vec<u8>, source_mac: [u8; 6], local: Ipv
 /// header too (RFC 4443 §2.3).
 pub(super) fn emit_icmp(out: &mut Vec<u8>, ends: &Addressing, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    let icmp_start = start + lower_bytes(ends);
+    let icmp_start = start + LowerHeaders::bytes_of(ends);
     out.resize(icmp_start, 0);
     fill(out);
     let icmp = &mut out[icmp_start..];
@@ -234,5 +234,6 @@ pub(super) fn emit_icmp(out: &mut Vec<u8>, ends: &Addressing, fill: impl FnOnce(
     };
     let checksum = sum.add_bytes(icmp).finish();
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-    emit_lower(&mut out[start..icmp_start], ends, ends.dscp << 2, protocol, icmp_bytes);
+    let lower = LowerHeaders::of(ends, ends.dscp << 2, protocol, icmp_bytes);
+    out[start..icmp_start].copy_from_slice(lower.bytes());
 }
