@@ -178,14 +178,14 @@ impl Batch {
     }
 
     /// Sends a segment of a touched flow.
-    pub fn emit(&mut self, position: usize, outgoing: Outgoing) {
+    pub fn emit(&mut self, position: usize, mut outgoing: Outgoing) {
         let mut place = Place::head(&self.touched[position].active);
-        self.emit_from(position, outgoing, &mut place);
+        self.emit_from(position, &mut outgoing, &mut place);
     }
 
     /// Sends one whose payload is found from a place of the send queue on.
     #[inline]
-    pub(super) fn emit_from(&mut self, position: usize, mut outgoing: Outgoing, place: &mut Place) {
+    pub(super) fn emit_from(&mut self, position: usize, outgoing: &mut Outgoing, place: &mut Place) {
         let touched = &self.touched[position];
         let hop = self.tables.next_hop(touched.flow.next_hop);
         if hop.is_known == 0 {
@@ -206,7 +206,7 @@ impl Batch {
         outgoing.timestamps =
             touched.flow.has_timestamps().then_some(Timestamps { value, echo: touched.flow.ts_recent });
         self.gate.put_frame(self.number, |out| {
-            wire::emit_tcp(out, &ends, &outgoing, |out| {
+            wire::emit_tcp(out, &ends, outgoing, |out| {
                 let (seq, bytes) = (outgoing.seq, outgoing.payload_bytes);
                 tcp::gather(&touched.active, payload, place, seq, bytes, |block, offset, bytes| {
                     out.extend_from_slice(payload.piece(block, offset, bytes));

@@ -50,8 +50,8 @@ impl Batch {
         let mut place = Place::head(&self.touched[position].active);
         loop {
             let (flow, active, repair) = self.parts(position);
-            let Some(outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
-            self.emit_from(position, outgoing, &mut place);
+            let Some(mut outgoing) = tcp::poll_segment(flow, active, repair, offer, now) else { return };
+            self.emit_from(position, &mut outgoing, &mut place);
         }
     }
 

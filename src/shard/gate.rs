@@ -20,7 +20,9 @@ pub(super) struct Gate {
     /// Frames, one after the other, from `sent` on.
     bytes: Vec<u8>,
     sent_bytes: usize,
-    frames: VecDeque<Waiting<usize>>,
+    /// Those that wait are from `sent_frames` on.
+    frames: Vec<Waiting<usize>>,
+    sent_frames: usize,
     notices: VecDeque<Waiting<Notice>>,
     /// Batches up to this one may speak.
     durable: u64,
@@ -37,7 +39,7 @@ impl Gate {
     #[inline]
     pub fn put_frame(&mut self, batch: u64, emit: impl FnOnce(&mut Vec<u8>)) {
         emit(&mut self.bytes);
-        self.frames.push_back(Waiting { batch, what: self.bytes.len() });
+        self.frames.push(Waiting { batch, what: self.bytes.len() });
     }
 
     /// Puts in a notice.
@@ -56,23 +58,24 @@ impl Gate {
 
     /// Whether a frame may leave.
     pub fn has_frames(&self) -> bool {
-        self.frames.front().is_some_and(|frame| self.may_speak(frame.batch))
+        self.frames.get(self.sent_frames).is_some_and(|frame| self.may_speak(frame.batch))
     }
 
     /// Hands out frames until `send` answers false; that one stays.
     pub fn take_frames(&mut self, mut send: impl FnMut(&[u8]) -> bool) {
-        while let Some(frame) = self.frames.front() {
+        while let Some(frame) = self.frames.get(self.sent_frames) {
             if !self.may_speak(frame.batch) || !send(&self.bytes[self.sent_bytes..frame.what]) {
                 self.compact();
                 return;
             }
             self.sent_bytes = frame.what;
-            self.frames.pop_front();
+            self.sent_frames += 1;
         }
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+        self.frames.clear();
         self.frames.shrink_to(KEPT_COUNT);
-        self.sent_bytes = 0;
+        (self.sent_bytes, self.sent_frames) = (0, 0);
     }
 
     /// How many bytes of frames wait.
@@ -86,10 +89,11 @@ impl Gate {
             return;
         }
         self.bytes.drain(..self.sent_bytes);
+        self.frames.drain(..self.sent_frames);
         for frame in &mut self.frames {
             frame.what -= self.sent_bytes;
         }
-        self.sent_bytes = 0;
+        (self.sent_bytes, self.sent_frames) = (0, 0);
     }
 
     /// Hands out notices.

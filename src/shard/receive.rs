@@ -68,7 +68,7 @@ impl<S: Service> Shard<S> {
         }
         let changes = self.batch.tables.index.changes();
         self.batch.prefetch(&mut prepared);
-        for (index, segment) in prepared.iter().enumerate() {
+        for (index, segment) in prepared.iter_mut().enumerate() {
             if let Some(segment) = segment {
                 self.batch.tables.trace_frame(Some(index));
                 self.receive_segment(segment, changes);
@@ -91,18 +91,18 @@ impl<S: Service> Shard<S> {
         match wire::parse(&frame, &self.batch.tables.config.mac) {
             Ok(Packet::Error(error)) => self.receive_error(&error),
             parsed => {
-                if let Some(segment) = self.batch.prepare(parsed) {
-                    self.receive_segment(&segment, 0);
+                if let Some(mut segment) = self.batch.prepare(parsed) {
+                    self.receive_segment(&mut segment, 0);
                 }
             }
         }
     }
 
     /// Its candidate is of an index that had changed so often.
-    fn receive_segment(&mut self, prepared: &Prepared<'_>, changes: u64) {
+    fn receive_segment(&mut self, prepared: &mut Prepared<'_>, changes: u64) {
         let Some(slot) = self.batch.find(prepared, changes) else {
             match self.batch.take_cookie(prepared) {
-                Some(position) => self.step(position, &prepared.packet),
+                Some(position) => self.step(position, &mut prepared.packet),
                 None => self.batch.receive_unmatched(prepared, None),
             }
             return;
@@ -117,20 +117,30 @@ impl<S: Service> Shard<S> {
             self.batch.receive_unmatched(prepared, Some(&old));
             return;
         }
-        self.step(position, &prepared.packet);
+        self.step(position, &mut prepared.packet);
     }
 
     /// Steps a connection over a segment and applies the effects.
-    fn step(&mut self, position: usize, packet: &TcpPacket<'_>) {
-        let now = self.batch.now;
-        if tcp::is_out_of_order(&self.batch.touched[position].flow, &packet.segment) {
+    fn step(&mut self, position: usize, packet: &mut TcpPacket<'_>) {
+        if let Some(timestamps) = &mut packet.segment.timestamps {
+            timestamps.echo = timestamps.echo.wrapping_sub(self.batch.touched[position].ts_offset);
+        }
+        if self.batch.take_expected_ack(position, packet) {
+            self.release_acknowledged(position);
+            if self.batch.has_unconsumed(position) {
+                self.offer_again(position);
+            }
+        } else {
+            self.step_in_full(position, packet);
+        }
+    }
+
+    fn step_in_full(&mut self, position: usize, packet: &TcpPacket<'_>) {
+        let (segment, now) = (&packet.segment, self.batch.now);
+        if tcp::is_out_of_order(&self.batch.touched[position].flow, segment) {
             self.batch.borrow_repair(position);
         }
         let touched = &self.batch.touched[position];
-        let mut segment = packet.segment;
-        if let Some(timestamps) = &mut segment.timestamps {
-            timestamps.echo = timestamps.echo.wrapping_sub(touched.ts_offset);
-        }
         let offer = match touched.flow.state() {
             State::SynSent => self.batch.tables.offer_to(touched.flow.local_index(), packet.addresses.remote(), now),
             _ => self.batch.offer(position),
@@ -138,8 +148,8 @@ impl<S: Service> Shard<S> {
         let (flow, active, repair) = self.batch.parts(position);
         let was_calling = flow.state() == State::SynSent;
         let effects = match was_calling {
-            true => tcp::on_syn_sent(flow, active, &segment, offer, now),
-            false => tcp::on_segment(flow, active, repair, &segment, offer, now),
+            true => tcp::on_syn_sent(flow, active, segment, offer, now),
+            false => tcp::on_segment(flow, active, repair, segment, offer, now),
         };
         if was_calling && flow.state() != State::SynSent {
             self.batch.learn_of_answer(position, packet);
@@ -305,6 +315,19 @@ impl Batch {
         let key = prepared.key();
         let candidate = prepared.candidate.filter(|_| self.tables.index.changes() == changes);
         candidate.filter(|&slot| self.tables.is_at(slot, &key)).or_else(|| self.tables.find(prepared.hash, &key))
+    }
+
+    /// Takes a segment if it is an acknowledgment that the connection lets expect; see `tcp::take_expected_ack`.
+    #[inline]
+    fn take_expected_ack(&mut self, position: usize, packet: &TcpPacket<'_>) -> bool {
+        let now = self.now;
+        let (flow, active, repair) = self.parts(position);
+        let is_taken = repair.is_none() && tcp::take_expected_ack(flow, active, &packet.segment, now);
+        if is_taken {
+            self.tables.count(Rule::AckAdvances);
+            self.follow_next_hop(position, packet);
+        }
+        is_taken
     }
 
     /// Stores bytes that the service has not consumed.

@@ -56,6 +56,7 @@ pub use open::{Offer, Unmatched, on_closed, on_listen, on_syn, reset_for};
 pub use path::{Claim, on_too_big};
 pub use path_memory::PathMemory;
 pub use payload::{InOrder, Payload, in_order_part, on_payload};
+pub use predict::take_expected_ack;
 pub use queue::{
     NO_SPAN, Place, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue,
     consume_recv_queue, drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,

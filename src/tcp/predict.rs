@@ -11,10 +11,11 @@ use super::timestamps::take_timestamp;
 use super::window::offer_window;
 use super::{Active, Control, Flow, Outgoing, Segment, State, Time, send};
 
-/// Takes a segment that acknowledges all that is in flight and says nothing else. `false`, with nothing changed, for
-/// any other segment, and where the connection is about more than that.
+/// Takes a segment that acknowledges all that is in flight and says nothing else: [`Rule::AckAdvances`](super::Rule),
+/// and what is acknowledged is to be released. `false`, with nothing changed, for any other segment, and where the
+/// connection is about more than that. It has no repair block.
 #[inline]
-pub(super) fn take_expected_ack(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> bool {
+pub fn take_expected_ack(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> bool {
     let is_pure = segment.control == Control::ACK && segment.payload_bytes == 0 && segment.sack.is_empty();
     let acknowledges_all = segment.ack == flow.snd_nxt && active.snd_una != flow.snd_nxt;
     let is_plain = flow.is_in(State::Established) && !flow.is_close_queued() && !flow.has_ecn() && active.is_plain();
@@ -73,8 +74,7 @@ pub(super) fn send_expected(flow: &mut Flow, active: &mut Active, offer: Offer, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::receive::tests::by_the_steps;
-    use super::super::{Effects, Rule, SeqNum, Timestamps};
+    use super::super::{Effects, Rule, SeqNum, Timestamps, on_segment};
     use super::*;
 
     /// Numbers that seem random, the same in every run (xorshift).
@@ -166,7 +166,7 @@ mod tests {
             }
             expected += 1;
             let (mut long_flow, mut long_active) = (flow, active);
-            let effects = by_the_steps(&mut long_flow, &mut long_active, &segment, offer, now);
+            let effects = on_segment(&mut long_flow, &mut long_active, None, &segment, offer, now);
             assert_eq!(effects, Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) }, "{segment:?}");
             assert_eq!((short_flow, short_active), (long_flow, long_active), "{segment:?}");
         }

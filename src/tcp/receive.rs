@@ -11,14 +11,12 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use super::ecn::{self, Signals};
 use super::open::Offer;
 use super::payload::{check_urgent, take_payload_and_fin};
-use super::predict::take_expected_ack;
 use super::recovery::Acknowledged;
 use super::send;
 use super::timestamps::{check_timestamps, take_timestamp};
 use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
 
-/// Steps the connection over one segment.
-#[inline]
+/// Steps the connection over one segment. Most are what `take_expected_ack` takes, and need not come here.
 pub fn on_segment(
     flow: &mut Flow,
     active: &mut Active,
@@ -27,9 +25,6 @@ pub fn on_segment(
     offer: Offer,
     now: Time,
 ) -> Effects {
-    if repair.is_none() && take_expected_ack(flow, active, segment, now) {
-        return Effects { is_acknowledged: true, ..Effects::only(Rule::AckAdvances) };
-    }
     match steps(flow, active, repair, segment, offer, now) {
         Break(effects) | Continue(effects) => effects,
     }
@@ -344,16 +339,4 @@ pub(super) fn enter_time_wait(flow: &mut Flow, now: Time) {
 /// A challenge ACK, at most one a second.
 fn challenge(flow: &mut Flow, rule: Rule, now: Time) -> Effects {
     if flow.may_challenge(now) { Effects::reply(rule, Reply::Ack) } else { Effects::only(Rule::ChallengeThrottled) }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// What the steps alone make of a segment.
-    pub fn by_the_steps(flow: &mut Flow, active: &mut Active, segment: &Segment, offer: Offer, now: Time) -> Effects {
-        match steps(flow, active, None, segment, offer, now) {
-            Break(effects) | Continue(effects) => effects,
-        }
-    }
 }
