@@ -1,14 +1,15 @@
 //! What does a shard take for each of very many connections, and how long are its longest steps?
 //!
-//! `cargo bench --bench scale -- [--broadcast] [CONNECTIONS ...]`, by default 1000000; 100000000 needs 9 GB and some
-//! minutes. In memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time; then all
+//! `cargo bench --bench scale -- [--broadcast] [--twice] [CONNECTIONS ...]`, by default 1000000; 100000000 needs 9 GB
+//! and some minutes. In memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time; then all
 //! are, at most 65,536 at a time, and a minute passes; keepalive finds everybody silent once and everybody answers; a
 //! random tenth is gone and opens again, so that the table does not grow; then the shard closes all of them and they
 //! wait out their minute. With `--broadcast` all are opened, and then 1 KB is broadcast to them, a million pushes a
 //! second; the memory at its peak is that of looks now and then. Before anything is said all of it is checked.
 //!
 //! Times are the shard's alone, by the clock on the wall; a step is one call, with 64 frames or pushes, or a tick, and
-//! the frames that it lets out, and is told by the thread's own time, as others may work on the machine (see `meter`).
+//! the frames that it lets out, and is told by the thread's own time, as others may work on the machine (see `meter`);
+//! with `--twice` everything is done twice, and the lesser time of each step counts.
 //! Memory is what VmRSS and HugetlbPages of this process have grown by since the shard had no connection, for each
 //! connection; the generator (`crowd`) keeps nothing of its clients. Memory is brought in ahead of need by a thread, as
 //! in a server.
@@ -19,7 +20,7 @@ mod resident;
 
 use std::time::Duration;
 
-use crowd::meter::machine;
+use crowd::meter::{Twice, machine};
 use crowd::order::Order;
 use crowd::{BATCH, Crowd};
 use holdline::server::Histogram;
@@ -45,10 +46,11 @@ struct Run {
 }
 
 impl Run {
-    fn start(connections: u32) -> Run {
+    fn start(connections: u32, twice: Twice) -> Run {
         let empty = resident_bytes();
         let mut run = Run { crowd: Crowd::new(connections, KEEPALIVE_S), connections, before: 0.0 };
         run.before = resident_bytes();
+        run.crowd.meter.twice = twice;
         println!(
             "{connections} connections; without any, 27 MB of buffers here counted: {:.1} MB",
             (run.before - empty) / 1e6
@@ -111,8 +113,8 @@ impl Run {
     }
 }
 
-fn run(connections: u32) {
-    let mut run = Run::start(connections);
+fn run(connections: u32, twice: Twice) -> Twice {
+    let mut run = Run::start(connections, twice);
     let tenth = connections.div_ceil(10);
     let order = Order::below(connections);
     run.phase("handshakes, the table grows", connections, |crowd| crowd.open(0..connections));
@@ -144,10 +146,11 @@ fn run(connections: u32) {
         crowd.stay(|crowd| crowd.now >= end);
     });
     run.print_longest();
+    run.crowd.meter.twice
 }
 
-fn broadcast(connections: u32) {
-    let mut run = Run::start(connections);
+fn broadcast(connections: u32, twice: Twice) -> Twice {
+    let mut run = Run::start(connections, twice);
     run.phase("handshakes, the table grows", connections, |crowd| crowd.open(0..connections));
     let idle = resident_bytes();
     let (mut peak, mut stored) = (idle, 0);
@@ -167,17 +170,28 @@ fn broadcast(connections: u32) {
         (peak - idle) / 1e6,
     );
     run.print_longest();
+    run.crowd.meter.twice
 }
 
 fn main() {
-    let usage = "usage: cargo bench --bench scale -- [--broadcast] [CONNECTIONS ...]";
+    let usage = "usage: cargo bench --bench scale -- [--broadcast] [--twice] [CONNECTIONS ...]";
     let (flags, arguments): (Vec<String>, Vec<String>) = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
-        .partition(|argument| argument == "--broadcast");
+        .partition(|argument| argument.starts_with("--"));
     let mut counts: Vec<u32> = arguments.iter().map(|argument| argument.parse().expect(usage)).collect();
     if counts.is_empty() {
         counts = vec![1_000_000];
     }
-    counts.into_iter().for_each(if flags.is_empty() { run } else { broadcast });
+    assert!(flags.iter().all(|flag| flag == "--broadcast" || flag == "--twice"), "{usage}");
+    let has = |wanted: &str| flags.iter().any(|flag| flag == wanted);
+    let measure = if has("--broadcast") { broadcast } else { run };
+    for connections in counts {
+        if has("--twice") {
+            let first = measure(connections, Twice::first());
+            measure(connections, first.second());
+        } else {
+            measure(connections, Twice::Once);
+        }
+    }
 }

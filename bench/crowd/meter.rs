@@ -3,7 +3,12 @@
 //! A step is timed by two clocks: the one on the wall, and that of the thread's own time on its core, which stands
 //! still while the system, or the host that lends the machine, runs somebody else. Where others work on the machine
 //! only the second says something about the shard; `machine` tells what the clocks make of steps that cannot be long.
+//!
+//! Not even the second clock stands still when the host takes the core away. But the same calls make the same steps: of
+//! two runs the lesser time of each step is the shard's own (`Twice`), as what comes from outside hits others.
 
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use holdline::server::Histogram;
@@ -53,6 +58,50 @@ pub struct Long {
     pub effort: Effort,
 }
 
+/// What the steps of another run took, in a file, so that this process is not larger for it.
+#[derive(Default)]
+pub enum Twice {
+    /// There is none.
+    #[default]
+    Once,
+    /// This is the first of two.
+    First(BufWriter<File>),
+    /// This is the second.
+    Second(BufReader<File>),
+}
+
+impl Twice {
+    /// The first of two runs.
+    pub fn first() -> Twice {
+        Twice::First(BufWriter::new(tempfile::tempfile().expect("a place for a file")))
+    }
+
+    /// The second, after the first.
+    pub fn second(self) -> Twice {
+        let Twice::First(writer) = self else { panic!("the first run is over") };
+        let mut file = writer.into_inner().expect("it is written");
+        file.rewind().expect("it is a file");
+        Twice::Second(BufReader::new(file))
+    }
+
+    /// What this step took, or the step of the same number in the first run, if that is less.
+    fn lesser(&mut self, own: Duration) -> Duration {
+        match self {
+            Twice::Once => {}
+            Twice::First(writer) => {
+                let ns = u32::try_from(own.as_nanos()).unwrap_or(u32::MAX);
+                writer.write_all(&ns.to_ne_bytes()).expect("there is room for a file");
+            }
+            Twice::Second(reader) => {
+                let mut ns = [0; 4];
+                reader.read_exact(&mut ns).expect("both runs have the same steps");
+                return own.min(Duration::from_nanos(u32::from_ne_bytes(ns).into()));
+            }
+        }
+        own
+    }
+}
+
 /// See the module.
 pub struct Meter {
     phase: &'static str,
@@ -62,6 +111,7 @@ pub struct Meter {
     /// Of all phases.
     pub all: Steps,
     longest: Vec<Long>,
+    pub twice: Twice,
     usage: Usage,
     effort: Effort,
 }
@@ -78,6 +128,7 @@ impl Default for Meter {
             steps: Histogram::default(),
             all: Steps::default(),
             longest: Vec::new(),
+            twice: Twice::default(),
             usage: usage(),
             effort: Effort::default(),
         }
@@ -107,7 +158,7 @@ impl Meter {
         let (own, began) = (own_time(), Instant::now());
         run(shard);
         let wall = began.elapsed();
-        let own = own_time().saturating_sub(own);
+        let own = self.twice.lesser(own_time().saturating_sub(own));
         self.spent += wall;
         self.steps.record(own);
         self.all.own.record(own);
