@@ -1,15 +1,16 @@
 //! What does a shard take for each of very many connections, and how long are its longest steps?
 //!
 //! `cargo bench --bench scale -- [--broadcast] [--twice] [CONNECTIONS ...]`, by default 1000000; 100000000 needs 9 GB
-//! and some minutes. In memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time; then all
-//! are, at most 65,536 at a time, and a minute passes; keepalive finds everybody silent once and everybody answers; a
-//! random tenth is gone and opens again, so that the table does not grow; then the shard closes all of them and they
-//! wait out their minute. With `--broadcast` all are opened, and then 1 KB is broadcast to them, a million pushes a
-//! second; the memory at its peak is that of looks now and then. Before anything is said all of it is checked.
+//! and some minutes. In memory: all are opened; a random tenth is pushed to and acknowledges, at most 64 at a time;
+//! then all are, at most 65,536 at a time, and a minute passes; keepalive finds everybody silent once and everybody
+//! answers; a random tenth is gone and opens again, so that the table does not grow; then the shard closes all of them
+//! and they wait out their minute. With `--broadcast` all are opened, and then 1 KB is broadcast to them, a million
+//! pushes a second; the memory at its peak is that of looks now and then. Before anything is said all of it is checked.
 //!
 //! Times are the shard's alone, by the clock on the wall; a step is one call, with 64 frames or pushes, or a tick, and
 //! the frames that it lets out, and is told by the thread's own time, as others may work on the machine (see `meter`);
 //! with `--twice` everything is done twice, and the lesser time of each step counts.
+//!
 //! Memory is what VmRSS and HugetlbPages of this process have grown by since the shard had no connection, for each
 //! connection; the generator (`crowd`) keeps nothing of its clients. Memory is brought in ahead of need by a thread, as
 //! in a server.

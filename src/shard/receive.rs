@@ -1,7 +1,7 @@
 //! Frames come in: parse, look up, step on copies.
 //!
-//! A batch of up to 64 frames is parsed and hashed first; then the index is asked for at all of its places, then for the
-//! flows, so that the memory of many comes at the same time; then it is stepped.
+//! A batch of up to 64 frames is parsed and hashed first; then the index is asked for at all of its places, then the
+//! flows are, so that the memory of many comes at the same time; then it is stepped.
 
 use super::batch::Batch;
 use super::service::Service;

@@ -1,6 +1,7 @@
 //! The shard against a hand-made client.
 
 mod bounded;
+mod ended;
 mod ipv6;
 mod requirements;
 mod shared;
@@ -341,19 +342,6 @@ fn a_cancelled_broadcast_goes_no_further() {
     shard.tick(Time::from_ms(60_000));
     assert_eq!(got, [b"news".to_vec(), vec![], vec![]]);
     assert_eq!(shard.job(job).unwrap().state, JobState::Cancelled);
-}
-
-#[test]
-fn an_ended_connection_leaves_the_index() {
-    let mut shard = shard(Hold);
-    for port in 1..100 {
-        let (_, flow) = open(&mut shard, port);
-        assert_eq!(shard.batch.tables.index.len(), 1);
-        shard.close(Time(0), flow, CloseHow::Reset).unwrap();
-        sent(&mut shard);
-        notices(&mut shard);
-        assert_eq!(shard.batch.tables.index.len(), 0);
-    }
 }
 
 #[test]

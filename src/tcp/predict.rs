@@ -1,8 +1,8 @@
 //! Prediction: the steps that nearly every push to a quiet connection asks for, each in a straight line.
 //!
-//! In: the flow, its active block, and a segment or what is queued. Out: whether it was what the state of the connection
-//! lets expect, a pure acknowledgment of all that is in flight, or one segment for all that is queued; then the step is
-//! done. Whatever else it is goes through the steps of the RFC (see `receive` and `send`).
+//! In: the flow, its active block, and a segment or what is queued. Out: whether it was what the state of the
+//! connection lets expect, a pure acknowledgment of all that is in flight, or one segment for all that is queued; then
+//! the step is done. Whatever else it is goes through the steps of the RFC (see `receive` and `send`).
 //!
 //! Invariant: what is done here is what those steps would do. Tests make both go from the same states.
 
@@ -184,9 +184,7 @@ mod tests {
             }
             active.snd_end = flow.snd_nxt.plus(random.any(&[0, 1, 64, 536, 1_460, 1_461, 70_000, u32::MAX]));
             flow.set_nagle(random.is_one_in(3));
-            if random.is_one_in(2) {
-                active.disarm();
-            }
+            random.is_one_in(2).then(|| active.disarm());
             let (mut short_flow, mut short_active) = (flow, active);
             let Some(outgoing) = send_expected(&mut short_flow, &mut short_active, offer, now) else {
                 assert_eq!((short_flow, short_active), (flow, active), "nothing is changed");
