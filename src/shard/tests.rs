@@ -3,6 +3,7 @@
 mod bounded;
 mod ended;
 mod ipv6;
+mod lossy;
 mod requirements;
 mod shared;
 mod siblings;
