@@ -145,7 +145,8 @@ fn reflect(time: Duration) -> Result<f64, Box<dyn Error>> {
         link.flush()?;
         reflected += ends.len() as u64;
         if let (true, Some(descriptor)) = (ends.is_empty(), link.descriptor()) {
-            poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(10u8))?;
+            let most_ms = link.pause().map_or(10u8, |_| 1);
+            poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], PollTimeout::from(most_ms))?;
         }
     }
     assert_eq!(link.frames_lost(), 0, "frames were lost on their way round");

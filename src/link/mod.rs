@@ -72,6 +72,11 @@ pub trait Link: Send {
     /// What becomes readable when frames wait, if the link has such a thing.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 
+    /// How soon `flush` wants to be called again though nothing is sent meanwhile, as not all could leave yet.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
+
     /// The Ethernet address of the neighbour that the kernel sends to, over this link, for an address, if it is sure of
     /// it; from now on it finds out. `None` as well where the link shares no addresses with the kernel.
     fn neighbor(&self, _address: IpAddr) -> Option<[u8; 6]> {
@@ -98,11 +103,15 @@ pub enum Persistence {
     Vanishes,
 }
 
-/// Sleeps until one of the descriptors is readable, or for so long; a signal may end it earlier.
-pub fn wait_readable<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<()> {
+/// Sleeps until one of the descriptors is readable, or for so long; a signal may end it earlier. Returns which are.
+pub fn wait_readable<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
     let mut polled = descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
     match ppoll(&mut polled, timeout.map(TimeSpec::from_duration), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(polled.map(|polled| polled.any().unwrap_or(true))),
+        Err(Errno::EINTR) => Ok([false; N]),
         Err(errno) => Err(errno.into()),
     }
 }

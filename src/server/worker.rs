@@ -219,20 +219,23 @@ impl Worker {
         post.wake.fall_asleep();
         let has_post = !post.orders.is_empty() || !post.arrivals.is_empty() || self.shared.has_stopped();
         let slept = if has_post || self.seats.iter().any(|seat| seat.has_mail()) {
-            Ok(())
+            Ok(false)
         } else {
             wait(self.link.descriptor(), post.wake.descriptor(), self.timeout())
         };
         post.wake.wake_up();
+        if matches!(slept, Ok(true)) {
+            post.wake.hear();
+        }
         self.quiet_since = None;
-        slept
+        slept.map(drop)
     }
 
     /// The time until the earliest of what the clock has to bring; `None`: nothing is due, ever.
     fn timeout(&self) -> Option<Duration> {
         let unpolled_link = self.link.descriptor().is_none().then_some(UNPOLLED_LINK_PAUSE);
         let seats = self.seats.iter().filter_map(|seat| seat.timeout(&self.clock));
-        seats.chain(unpolled_link).min()
+        seats.chain(unpolled_link).chain(self.link.pause()).min()
     }
 }
 
@@ -258,11 +261,11 @@ fn hand_over(shared: &Shared, here: u128, frames: &[&[u8]], owners: &[Whose]) ->
     count
 }
 
-/// Polls the link and the bell.
-fn wait(link: Option<BorrowedFd<'_>>, bell: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), ServerError> {
+/// Polls the link and the bell. Returns whether the bell has rung.
+fn wait(link: Option<BorrowedFd<'_>>, bell: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<bool, ServerError> {
     let waited = match link {
-        Some(link) => wait_readable([bell, link], timeout),
-        None => wait_readable([bell], timeout),
+        Some(link) => wait_readable([bell, link], timeout).map(|[has_rung, _]| has_rung),
+        None => wait_readable([bell], timeout).map(|[has_rung]| has_rung),
     };
     waited.map_err(|error| ServerError::System("to wait for the link", error))
 }

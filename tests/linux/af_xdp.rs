@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use holdline::link::af_xdp::{AfXdpOptions, Interface, Steering};
-use holdline::link::{Link, complete_checksums, interface, veth};
+use holdline::link::{AfXdp, Link, complete_checksums, interface, veth};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
@@ -111,6 +111,48 @@ fn large_frames_and_the_generic_mode_carry_the_same() {
                 expect_given_back();
             }
         });
+    });
+}
+
+#[test]
+fn a_burst_waits_where_the_ring_behind_the_queue_is_full() {
+    on_stage("a_burst_waits_where_the_ring_behind_the_queue_is_full", || {
+        let devices = tempfile::tempdir().expect("a directory");
+        let nothing = None::<&str>;
+        mount(Some("sysfs"), devices.path(), Some("sysfs"), MsFlags::empty(), nothing).expect("root may");
+        let clients = devices.path().join("class/net/clients");
+        let mut link = Interface::open("ours", &Steering::default(), AfXdpOptions::default())
+            .and_then(|interface| interface.queue(0))
+            .expect("it is free");
+        interface::bring_up("clients").expect("it comes up");
+        // Without, a veth hands on at once what it sends.
+        run("ethtool", &["-K", "clients", "gro", "on"]);
+        run("ethtool", &["-K", "ours", "tso", "off"]);
+        // The other end looks at its ring of 256 once in two milliseconds.
+        fs::write(clients.join("napi_defer_hard_irqs"), "1000").expect("root may");
+        fs::write(clients.join("gro_flush_timeout"), "2000000").expect("root may");
+        let received = || -> u64 {
+            let count = fs::read_to_string(clients.join("statistics/rx_packets")).expect("it counts");
+            count.trim().parse().expect("a number")
+        };
+        let before = received();
+        let rest = |link: &AfXdp| link.pause().into_iter().for_each(thread::sleep);
+        for _ in 0..5_000 {
+            while !link.send(&[0xff; 60]).expect("it is there") {
+                link.flush().expect("it is there");
+                rest(&link);
+            }
+        }
+        link.flush().expect("it is there");
+        while link.pause().is_some() {
+            rest(&link);
+            link.flush().expect("it is there");
+        }
+        thread::sleep(Duration::from_millis(20));
+        let arrived = received() - before;
+        assert!(arrived > 4_000, "{arrived} of 5,000 frames");
+        drop(link);
+        nix::mount::umount(devices.path()).expect("it is mounted");
     });
 }
 

@@ -254,7 +254,9 @@ impl Drive {
         }
         if is_quiet {
             match self.link.descriptor() {
-                Some(descriptor) => wait_readable([descriptor], Some(NAP_MAX))?,
+                Some(descriptor) => {
+                    wait_readable([descriptor], Some(NAP_MAX))?;
+                }
                 None => std::thread::sleep(NAP_MAX),
             }
         }

@@ -1,16 +1,19 @@
 //! The link of one queue: the pump with its socket, and a packet socket beside it.
 //!
 //! Frames leave when a batch ends, by one call where the kernel has to be called at all. Where it copies frames it
-//! takes a few at a time, so the call is repeated while it goes on taking some. Advertisements of routers come by the
-//! packet socket, which is looked into when nothing else has come.
+//! takes a few at a time, so the call is repeated while it goes on taking some. Where what lies behind the queue is
+//! full, and the kernel keeps a frame or loses it, the others rest for a moment: a burst to very many connections would
+//! else be lost but for its beginning, and be sent again by all of them at once. Advertisements of routers come by the
+//! packet socket, which is looked into when nothing has come twice in a row.
 //!
-//! Invariant: nothing that was sent waits for the next frame. What the kernel did not take is tried again soon, as the
-//! link then has no descriptor to sleep on.
+//! Invariant: nothing that was sent waits for the next frame. What the kernel did not take is tried again soon, as
+//! `pause` says.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -40,9 +43,17 @@ pub struct AfXdp {
     is_first: bool,
     /// The kernel has not taken all that was sent.
     has_unsent: bool,
+    /// What lies behind the queue was full: nothing is sent before.
+    rests_until: Option<Instant>,
+    /// How long the last rest was.
+    rest: Duration,
+    /// Nothing had come by the queue when it was last looked into.
+    was_empty: bool,
     /// A frame that came by the packet socket.
     aside: Vec<u8>,
     frames_lost: u64,
+    /// How often what lies behind the queue was full.
+    rests: u64,
 }
 
 /// What a link is made of.
@@ -78,8 +89,12 @@ impl AfXdp {
             is_zero_copy,
             is_first,
             has_unsent: false,
+            rests_until: None,
+            rest: REST_MIN,
+            was_empty: false,
             aside: vec![0; ASIDE_BYTES],
             frames_lost: 0,
+            rests: 0,
         })
     }
 
@@ -115,11 +130,15 @@ impl AfXdp {
 
     /// Has the kernel take what was submitted.
     fn call_to_send(&mut self) -> io::Result<()> {
-        let mut unsent = self.pump.unsent();
+        let begun_with = self.pump.unsent();
+        let mut unsent = begun_with;
         while unsent > 0 && self.pump.needs_send_call() {
+            let mut is_full = false;
             match self.socket.call_to_send() {
                 // EAGAIN: it has taken as many as it takes at a time, or has no room for more under way.
-                Ok(()) | Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::EINTR) => {}
+                Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // EBUSY: it has taken one more than there was room for behind the queue, and lost it.
+                Err(Errno::EBUSY | Errno::ENOBUFS) => is_full = true,
                 Err(_) => {
                     self.presence.look()?;
                     break;
@@ -128,13 +147,22 @@ impl AfXdp {
             // Without room in the completion ring nothing is taken.
             self.pump.reclaim();
             let left = self.pump.unsent();
-            if left >= unsent {
+            if is_full || left >= unsent {
+                self.take_rest(begun_with - left);
                 break;
             }
             unsent = left;
         }
         self.has_unsent = self.pump.needs_send_call() && self.pump.unsent() > 0;
         Ok(())
+    }
+
+    /// Sends nothing for a moment, a longer one where there was no room after the last: `taken` frames have gone since,
+    /// the last of which may be lost.
+    fn take_rest(&mut self, taken: u32) {
+        self.rest = if taken > 1 { REST_MIN } else { (2 * self.rest).min(REST_MAX) };
+        self.rests_until = Some(Instant::now() + self.rest);
+        self.rests += 1;
     }
 
     /// What came by the packet socket, if anything.
@@ -165,15 +193,17 @@ impl Link for AfXdp {
             // It only hastens what comes anyway.
             let _ = self.socket.call_to_receive();
         }
-        if self.pump.is_empty() {
-            self.pump.give_back();
-            let mut received = Received::none();
-            if let Some(frame) = self.receive_aside()? {
-                received.push(frame);
-            }
-            return Ok(received);
+        let was_empty = std::mem::replace(&mut self.was_empty, self.pump.is_empty());
+        if !self.was_empty {
+            return Ok(self.pump.receive());
         }
-        Ok(self.pump.receive())
+        self.pump.give_back();
+        let mut received = Received::none();
+        // Once is how every batch ends; the packet socket is worth a call when it has woken whoever calls.
+        if was_empty && let Some(frame) = self.receive_aside()? {
+            received.push(frame);
+        }
+        Ok(received)
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
@@ -187,19 +217,22 @@ impl Link for AfXdp {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.pump.submit() > 0 || self.has_unsent {
+        let has_more = self.pump.submit() > 0;
+        self.has_unsent |= has_more;
+        if self.has_unsent && self.rests_until.is_none_or(|until| until <= Instant::now()) {
+            self.rests_until = None;
             self.call_to_send()?;
         }
         Ok(())
     }
 
-    /// None while the kernel has not taken all that was sent or the interface is down, so that both are looked at now
-    /// and then.
+    /// None while the interface is down, so that it is looked at now and then.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        if self.has_unsent || self.presence.is_down() {
-            return None;
-        }
-        Some(self.watch.as_ref().map_or(self.socket.as_fd(), |watch| watch.0.as_fd()))
+        (!self.presence.is_down()).then(|| self.watch.as_ref().map_or(self.socket.as_fd(), |watch| watch.0.as_fd()))
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        (self.has_unsent && !self.presence.is_down()).then_some(self.rest)
     }
 
     fn neighbor(&self, address: IpAddr) -> Option<[u8; 6]> {
@@ -223,6 +256,7 @@ impl Link for AfXdp {
             ("fill_ring_empty", "received frames that found the fill ring empty", losses.fill_ring_empty),
             ("receive_dropped", "received frames that the kernel could not hand on", losses.dropped),
             ("transmit_ring_full", "times that a frame found the transmit ring full", counts.transmit_full),
+            ("transmit_rests", "times that sending rested, as what lies behind the queue was full", self.rests),
             ("transmit_invalid", "frames that the kernel refused to send", losses.transmit_invalid),
             ("misnamed", "addresses from the kernel that were none of ours", counts.misnamed),
         ];
@@ -234,6 +268,11 @@ impl Link for AfXdp {
         told.into_iter().map(|(name, help, value)| Count { name, help, value }).collect()
     }
 }
+
+/// How long nothing is sent when what lies behind the queue was full: at first, a fraction of what it takes to empty
+/// it, and at most.
+const REST_MIN: Duration = Duration::from_micros(200);
+const REST_MAX: Duration = Duration::from_millis(1);
 
 /// Room for an advertisement.
 const ASIDE_BYTES: usize = 9_216 + 32;
