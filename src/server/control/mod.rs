@@ -210,13 +210,21 @@ async fn serve(
     Ok(())
 }
 
-/// Fills the ring from what the worker tells, for as long as the server runs.
+/// Fills the ring from what the worker tells, for as long as the server runs. What comes alone comes at once; of very
+/// many, those of a pause come together, as waking this thread costs more than what it does for one.
 async fn take_in(api: &Api, told: &ToldQueue) {
+    let mut rests_until = Instant::now();
     loop {
-        match put_some(api, told) {
-            true => tokio::task::yield_now().await,
-            false => told.rung().await,
+        told.rung().await;
+        let rest = rests_until.saturating_duration_since(Instant::now());
+        // A sleep of no length takes a tick of the clock.
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
+        while put_some(api, told) {
+            tokio::task::yield_now().await;
+        }
+        rests_until = Instant::now() + EVENTS_PAUSE;
     }
 }
 
@@ -302,6 +310,9 @@ const LISTINGS_MAX: usize = 64;
 /// Bodies of requests that are read at the same time hold so many bytes together, and there are some in any case.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 const BODIES_MIN: usize = 4;
+
+/// How often events are taken in, at most.
+const EVENTS_PAUSE: Duration = Duration::from_millis(2);
 
 /// Events that are taken in before others have their turn.
 const EVENTS_AT_ONCE: usize = 1_024;
