@@ -3,17 +3,23 @@
 #
 #     cargo build --release && bench/af-xdp-clients.sh [PROGRAM]        as root
 #
-# Three rounds; in each, 16,000 kernel-socket clients connect to holdline and then to bench/rival/rival.c over the same
-# veth pair, and get the same 64 bytes ten times each (a broadcast; the next one begins when every client has the last).
-# Then bench/bare/reflector.c reflects for 2 seconds. Clients and the driver of their end (threaded NAPI) have the first
-# core, the server and the driver of its end the second. holdline's program is off the interface while the other serves.
-# The first core is the clients', so rates are theirs as much as a server's.
+# In each round 16,000 kernel-socket clients connect to holdline and then to bench/rival/rival.c over the same veth
+# pair, and get the same 64 bytes twenty times each (a broadcast; the next one begins when every client has the last).
+# Then bench/bare/reflector.c reflects, for a second each, frames that the other end's driver bounces, and datagrams of
+# a kernel socket, which the driver has to copy out of what the kernel's stack has made, as it has to for the clients'.
+# Clients and the driver of their end (threaded NAPI) have the first core, the server and the driver of its end the
+# second. holdline's program is off the interface while the other serves. The first core is the clients', so rates are
+# theirs as much as a server's. Three rounds have the drivers as they are, which look at every frame as it comes; three
+# have them wait 50 us after a look, as a card that moderates its interrupts does.
+#
+# A veth's ring has 256 places, and without a queueing discipline a frame that finds none is lost; with one the sender
+# waits, as for a card. Both ends have one. What was lost all the same stands in each line.
 #
 # Busy is the time on the processor (schedstat) of all threads of the server's process, of the NAPI thread of its end
 # and of ksoftirqd of its core. Packets are those that the clients' end sent and got, a pair being one each way.
 set -euo pipefail
 source "$(dirname "$0")/../tests/linux/stage.sh"
-enter cc ethtool taskset python3 nsenter
+enter cc ethtool taskset tc python3 nsenter
 [[ $(id -u) == 0 ]] || skip "AF_XDP needs root"
 
 here=$(dirname "$0")
@@ -21,10 +27,10 @@ cc -O2 -o "$folder/rival" "$here/rival/rival.c"
 cc -O2 -o "$folder/reflector" "$here/bare/reflector.c"
 
 cat > "$folder/drive.py" <<'PYTHON'
-import glob, os, select, statistics, subprocess, sys, time
+import glob, os, select, socket, statistics, subprocess, sys, time
 
 program, folder, keeper = sys.argv[1:]
-CLIENTS, PUSHES, ROUNDS = 16000, 10, 3
+CLIENTS, PUSHES, ROUNDS = 16000, 20, 3
 INSIDE = ["nsenter", f"--net=/proc/{keeper}/ns/net"]
 
 def text(path):
@@ -57,14 +63,25 @@ def around():
 def packets():
     return sum(int(text(f"/sys/class/net/crowd/statistics/{way}_packets")) for way in ("rx", "tx")) / 2
 
+def lost():
+    """Frames that found a ring full, of both ends: the twelfth number of each is of those sent."""
+    return sum(int(line.split()[12]) for process, name in (("self", "crowd:"), (keeper, "hall:"))
+               for line in text(f"/proc/{process}/net/dev").splitlines() if line.strip().startswith(name))
+
 class Span:
-    def __init__(self, process):
-        self.process, self.busy, self.napi = process, ran(process) + around(), around()
-        self.packets, self.begun = packets(), time.monotonic()
+    def __init__(self, process, crowd):
+        self.process, self.crowd = process, crowd
+        self.busy, self.napi, self.crowd_busy = ran(process) + around(), around(), self.at_clients()
+        self.packets, self.lost, self.begun = packets(), lost(), time.monotonic()
+
+    def at_clients(self):
+        threads = threads_named("napi/crowd-") + threads_named("ksoftirqd/0")
+        return ran(self.crowd) + sum(ran(thread) for thread in threads)
 
     def end(self):
         passed, self.count = time.monotonic() - self.begun, packets() - self.packets
-        return passed, (ran(self.process) + around() - self.busy) / 1e9, self.count, (around() - self.napi) / 1e9
+        busy, napi = (ran(self.process) + around() - self.busy) / 1e9, (around() - self.napi) / 1e9
+        return passed, busy, self.count, napi, lost() - self.lost, (self.at_clients() - self.crowd_busy) / 1e9
 
 def ready(process, line):
     assert select.select([process], [], [], 60)[0], f"after 60 s: no {line!r}"
@@ -75,12 +92,11 @@ def measure(server, host, push):
     pin_drivers()
     crowd = subprocess.Popen(["taskset", "-c", "0", f"{folder}/rival", "crowd", str(CLIENTS), host, "7000"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    span = Span(server.pid)
+    span = Span(server.pid, crowd.pid)
     ready(crowd.stdout, "connected")
     set_up = span.end()
-    # A server that lost a client's last ACK has it only when it has repeated its SYN-ACK.
-    time.sleep(4)
-    span = Span(server.pid)
+    time.sleep(1)
+    span = Span(server.pid, crowd.pid)
     for _ in range(PUSHES):
         push()
         ready(crowd.stdout, "received")
@@ -103,8 +119,12 @@ def holdline():
         if line.strip() == "ready":
             break
     time.sleep(0.5)
-    push = lambda: subprocess.run([program, "broadcast", "--control", control, "x" * 64], check=True,
-                                  stdout=subprocess.DEVNULL)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(control)
+    def push():
+        connection.sendall(b"POST /broadcast HTTP/1.1\r\nHost: holdline\r\nContent-Length: 64\r\n\r\n" + b"x" * 64)
+        answer = connection.recv(4096)
+        assert b" 202 " in answer, answer
     try:
         return measure(server, "10.86.0.2", push)
     finally:
@@ -125,50 +145,73 @@ def linux():
         server.kill()
         server.wait()
 
-def bare():
-    """Microseconds for a packet each way."""
-    bounce = subprocess.Popen([f"{folder}/reflector", "bounce", "crowd"], stdin=subprocess.PIPE,
+def bare(way, whom, seeds):
+    """Microseconds for a packet each way, and how many there were in a second, of those that come in a way."""
+    ethtool("tx", "off")
+    sender = subprocess.Popen(["taskset", "-c", "0", f"{folder}/reflector", way, whom], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
-    ready(bounce.stdout, "ready")
+    if way == "bounce":
+        ready(sender.stdout, "ready")
     pin_drivers()
     before = around()
-    reflector = subprocess.Popen([*INSIDE, "taskset", "-c", "1", f"{folder}/reflector", "reflect", "hall", "2", "128"],
+    reflector = subprocess.Popen([*INSIDE, "taskset", "-c", "1", f"{folder}/reflector", "reflect", "hall", "1", seeds],
                                  stdout=subprocess.PIPE, text=True)
     a_second = float(reflector.stdout.read())
     _, _, usage = os.wait4(reflector.pid, 0)
     busy = usage.ru_utime + usage.ru_stime + (around() - before) / 1e9
-    bounce.stdin.close()
-    bounce.wait()
-    return busy * 1e6 / (a_second * 2)
+    sender.kill()
+    sender.wait()
+    return busy * 1e6 / a_second, a_second
 
-os.sched_setaffinity(0, {0})
+def moderate(microseconds):
+    """How long the drivers of both ends wait after a look at their rings."""
+    elsewhere = [*INSIDE, "unshare", "--mount"]
+    for name, inside, first in (("crowd", [], "true"), ("hall", elsewhere, "mount -t sysfs s /sys")):
+        place = f"/sys/class/net/{name}"
+        command = (f"{first} && echo 2 > {place}/napi_defer_hard_irqs && "
+                   f"echo {microseconds * 1000} > {place}/gro_flush_timeout")
+        subprocess.run([*inside, "sh", "-c", command], check=True)
+
+def rounds(label):
+    figures = {"holdline": [], "Linux": []}
+    least = {"bounced frames": [], "a kernel's datagrams": []}
+    for number in range(ROUNDS):
+        for name, server in (("holdline", holdline), ("Linux", linux)):
+            figures[name].append(server())
+            for what, count, span in zip(("set-ups", "pushes"), COUNTS, figures[name][-1]):
+                took, busy, pairs, driver, gone, theirs = span
+                print(f"{label} {number}, {name:8}: {count / took:7.0f} {what} a second, {busy * 1e6 / count:5.2f} us "
+                      f"each, {driver * 1e6 / count:5.2f} of them the driver's, and {theirs * 1e6 / count:5.2f} of the "
+                      f"clients' core; {pairs / count:.2f} pairs, {gone} lost", flush=True)
+        least["bounced frames"].append(bare("bounce", "crowd", "128"))
+        least["a kernel's datagrams"].append(bare("ask", "10.86.0.4", "0"))
+        for what, values in least.items():
+            print(f"{label} {number}, reflected: {values[-1][1]:7.0f} pairs of {what} a second, {values[-1][0]:.2f} us "
+                  f"each", flush=True)
+    print(f"\nmedians, {label}")
+    for what, values in least.items():
+        print(f"a bare reflector of {what} pays {median(value[0] for value in values):.2f} us a pair")
+    for what, place, count in (("set-up", 0, COUNTS[0]), ("push", 1, COUNTS[1])):
+        for name in figures:
+            spans = [figure[place] for figure in figures[name]]
+            rate = median(count / span[0] for span in spans)
+            each = median(span[1] * 1e6 / count for span in spans)
+            pairs, theirs = (median(span[which] / count for span in spans) for which in (2, 5))
+            times = [median(span[1] * 1e6 / span[2] / value[0] for span, value in zip(spans, values))
+                     for values in least.values()]
+            print(f"{what:7} {name:9} {rate:8.0f} a second, {each:5.2f} us busy, the clients' core "
+                  f"{theirs * 1e6:5.2f}; {pairs:.2f} pairs: {times[0]:.2f} times the reflector's of bounced frames, "
+                  f"{times[1]:.2f} of a kernel's datagrams")
+        ratio = median(theirs[place][1] / ours[place][1] for ours, theirs in zip(figures["holdline"], figures["Linux"]))
+        print(f"{what:7} Linux pays {ratio:.2f} times what holdline pays")
+    print()
+
+COUNTS = CLIENTS, CLIENTS * PUSHES
 median = statistics.median
-figures, least = {"holdline": [], "Linux": []}, []
-for number in range(ROUNDS):
-    for name, server in (("holdline", holdline), ("Linux", linux)):
-        figures[name].append(server())
-    least.append(bare())
-    for name in figures:
-        (took, busy, count, driver), (push_took, push_busy, push_count, push_driver) = figures[name][-1]
-        pushes = CLIENTS * PUSHES
-        print(f"round {number}, {name:8}: {CLIENTS / took:7.0f} set-ups a second, {busy * 1e6 / CLIENTS:5.2f} us each, "
-              f"{driver * 1e6 / CLIENTS:.2f} of them the driver's, {count / CLIENTS:.2f} pairs; "
-              f"{pushes / push_took:7.0f} pushes a second, {push_busy * 1e6 / pushes:5.2f} us each, "
-              f"{push_driver * 1e6 / pushes:.2f} of them the driver's, {push_count / pushes:.2f} pairs", flush=True)
-    print(f"round {number}, bare    : {least[-1]:.2f} us a pair")
-
-pair = median(least)
-print(f"\nmedians of {ROUNDS} rounds; the bare reflector pays {pair:.2f} us for a packet each way")
-each = {}
-for what, place, number in (("set-up", 0, CLIENTS), ("push", 1, CLIENTS * PUSHES)):
-    for name in figures:
-        spans = [figure[place] for figure in figures[name]]
-        rate = median(number / span[0] for span in spans)
-        each[name] = median(span[1] * 1e6 / number for span in spans)
-        pairs = median(span[2] / number for span in spans)
-        print(f"{what:7} {name:9} {rate:9.0f} a second, {each[name]:6.2f} us busy, {each[name] / (pairs * pair):5.2f} "
-              f"times the reflector's for {pairs:.2f} pairs")
-    print(f"{what:7} Linux pays {each['Linux'] / each['holdline']:.2f} times what holdline pays")
+os.sched_setaffinity(0, {0})
+rounds("each frame")
+moderate(50)
+rounds("moderated")
 PYTHON
 
 # The file system that shows the devices of this namespace.
@@ -189,8 +232,11 @@ for name in crowd hall; do
     echo 1 > "/sys/class/net/$name/threaded"
 done
 until_true "there is no second namespace" ip link set hall netns "$keeper"
+tc qdisc add dev crowd root pfifo limit 100000
+"${inside[@]}" tc qdisc add dev hall root pfifo limit 100000
 ip link set lo up
 ip address add 10.86.0.1/24 dev crowd
+ip neighbor add 10.86.0.4 lladdr 02:00:00:00:00:04 dev crowd
 ip link set crowd up
 sysctl -qw net.ipv4.ip_local_port_range="1024 65535"
 "${inside[@]}" sh -c 'ip link set lo up; ip address add 10.86.0.3/24 dev hall; ip link set hall up

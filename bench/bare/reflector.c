@@ -1,12 +1,15 @@
-// A reflector over AF_XDP as small as can be, to hold holdline's pump against, and what bounces its frames back.
+// A reflector over AF_XDP as small as can be, to hold holdline's pump against, and what sends it frames.
 //
 //     reflector bounce IFACE                 sends back all that IFACE receives, in the kernel, until its input ends
 //     reflector reflect IFACE SECONDS FRAMES sends back what IFACE receives, addresses swapped, in user memory, after
 //                                            it has let FRAMES frames go; prints how many it reflected in a second
+//     reflector ask HOST                     sends HOST datagrams from a socket of the kernel, 128 of them under way,
+//                                            which that reflects; until it is killed
 //
 // One queue, copy mode where the driver has nothing better, need-wakeup, frames sent from where they were received. It
 // checks what system calls say and nothing else.
 
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
@@ -170,9 +173,40 @@ static void reflect(const char *name, int index, double seconds, int seeds)
     printf("%.0f\n", reflected / (ended - begun));
 }
 
+// Both ends have the same port, as the reflector swaps no ports.
+static void ask(const char *host)
+{
+    static char bytes[64], answers[BATCH][64];
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(7001) }, here = to;
+    inet_pton(AF_INET, host, &to.sin_addr);
+    int socket_ = must(socket(AF_INET, SOCK_DGRAM, 0), "socket"), room = 4 << 20;
+    must(setsockopt(socket_, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)), "receive buffer");
+    struct timeval patience = { .tv_usec = 20000 };
+    must(setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), "patience");
+    must(bind(socket_, (void *)&here, sizeof(here)), "bind");
+    must(connect(socket_, (void *)&to, sizeof(to)), "connect");
+    struct iovec out = { bytes, 40 }, in[BATCH];
+    struct mmsghdr asked[2 * BATCH] = { 0 }, answered[BATCH] = { 0 };
+    for (int i = 0; i < 2 * BATCH; i++)
+        asked[i].msg_hdr = (struct msghdr){ .msg_iov = &out, .msg_iovlen = 1 };
+    for (int i = 0; i < BATCH; i++) {
+        in[i] = (struct iovec){ answers[i], sizeof(answers[i]) };
+        answered[i].msg_hdr = (struct msghdr){ .msg_iov = &in[i], .msg_iovlen = 1 };
+    }
+    for (int next = 2 * BATCH;;) {
+        sendmmsg(socket_, asked, next, 0);
+        next = recvmmsg(socket_, answered, BATCH, MSG_WAITFORONE, NULL);
+        // Nothing comes: all of them are lost, as before the reflector is there.
+        if (next <= 0)
+            next = 2 * BATCH;
+    }
+}
+
 int main(int count, char **arguments)
 {
     const int index = count > 2 ? if_nametoindex(arguments[2]) : 0;
+    if (count == 3 && !strcmp(arguments[1], "ask"))
+        ask(arguments[2]);
     if (index && count == 3 && !strcmp(arguments[1], "bounce")) {
         const struct bpf_insn back[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_TX },
                                          { .code = BPF_JMP | BPF_EXIT } };
