@@ -26,6 +26,12 @@ pub enum InterfaceError {
     /// The name cannot be an interface's.
     #[error("{0:?} is no interface name: 1 to 15 characters, without a slash or a space")]
     Name(String),
+    /// There is none of that name.
+    #[error("there is no interface {0} here: see `ip link` for those that there are")]
+    Missing(String),
+    /// It carries something else.
+    #[error("the interface {0} does not carry Ethernet frames: take a network card, a bridge or a veth")]
+    NotEthernet(String),
     /// The interface's MTU cannot be served.
     #[error(
         "the interface {name} has an MTU of {mtu}, and 576 to 9216 can be served: set it with \
@@ -60,11 +66,26 @@ pub fn mtu(name: &str) -> Result<u16, InterfaceError> {
         .ok_or_else(|| InterfaceError::Mtu { name: name.to_owned(), mtu })
 }
 
-/// Whether the interface carries Ethernet frames. The loopback, whose frames look alike, does not.
-pub fn is_ethernet(name: &str) -> Result<bool, InterfaceError> {
-    let mut request = InterfaceRequest::new(name)?;
-    request.call(libc::SIOCGIFHWADDR, "read the Ethernet address")?;
-    Ok(request.hardware_kind() == libc::ARPHRD_ETHER)
+/// An interface that carries Ethernet frames, as it was found.
+#[derive(Debug)]
+pub(super) struct Ethernet {
+    pub index: u32,
+    /// The address of the kernel's side.
+    pub mac: [u8; 6],
+    pub mtu: u16,
+}
+
+impl Ethernet {
+    /// The interface `name`. The loopback, whose frames look alike, carries none.
+    pub fn find(name: &str) -> Result<Ethernet, InterfaceError> {
+        let index = if_nametoindex(name).map_err(|_| InterfaceError::Missing(name.to_owned()))?;
+        let mut request = InterfaceRequest::new(name)?;
+        request.call(libc::SIOCGIFHWADDR, "read the Ethernet address")?;
+        if request.hardware_kind() != libc::ARPHRD_ETHER {
+            return Err(InterfaceError::NotEthernet(name.to_owned()));
+        }
+        Ok(Ethernet { index, mac: request.ethernet_address(), mtu: mtu(name)? })
+    }
 }
 
 /// The interfaces on which the kernel has this address itself.
@@ -304,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_loopback_owns_its_address_and_is_no_ethernet() {
-        assert!(!is_ethernet("lo").expect("every machine has it"));
+        assert!(matches!(Ethernet::find("lo"), Err(InterfaceError::NotEthernet(_))));
         let owners = owners_of(Ipv4Addr::LOCALHOST.into()).expect("interfaces can be listed");
         // A namespace of its own may have its loopback down, which then has no address.
         assert!(owners.iter().all(|name| name == "lo"));

@@ -20,6 +20,7 @@ mod memory;
 mod neighbors;
 mod netlink;
 mod offload;
+mod options;
 mod packet_socket;
 pub mod pcap;
 mod raw;

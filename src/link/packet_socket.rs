@@ -12,12 +12,14 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
+use super::options;
+
 /// A socket for the interface with this index, on which we have the Ethernet address `mac`.
 pub(super) fn open(interface_index: u32, mac: [u8; 6]) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    set_option(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)?;
-    set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
+    options::set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1i32)?;
+    options::set(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
     attach_filter(&socket, &filter(mac))?;
     widen_queues(&socket)?;
     bind(&socket, interface_index)?;
@@ -35,7 +37,7 @@ pub(super) fn open_beside(
 ) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    set_option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
+    options::set(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1i32)?;
     match advertisements {
         Advertisements::Wanted => attach_filter(&socket, &advertisement_filter())?,
         Advertisements::Refused => attach_filter(&socket, &[answer(0)])?,
@@ -77,18 +79,7 @@ fn advertisement_filter() -> [libc::sock_filter; 12] {
 /// How many frames the socket had no room for since this was asked last.
 pub(super) fn frames_dropped(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut statistics = Statistics { packets: 0, drops: 0 };
-    let mut bytes = size_of::<Statistics>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `bytes` bytes into the structure, which is two integers; both outlive the call.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            PACKET_STATISTICS,
-            (&raw mut statistics).cast(),
-            &raw mut bytes,
-        )
-    };
-    Errno::result(answer)?;
+    options::read(&socket, libc::SOL_PACKET, PACKET_STATISTICS, &mut statistics)?;
     Ok(statistics.drops)
 }
 
@@ -131,7 +122,7 @@ fn add_membership(socket: &OwnedFd, interface_index: u32, kind: u16, address: &[
         mr_alen: address.len() as u16,
         mr_address,
     };
-    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+    options::set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
 }
 
 /// What reaches us: frames to our address, broadcast ARP, and ICMPv6 to groups, by which neighbours are asked for; none
@@ -198,23 +189,7 @@ fn attach_filter(socket: &OwnedFd, filter: &[libc::sock_filter]) -> Result<(), E
     let len = u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?;
     // The kernel only reads it.
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
-    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-/// Sets an option whose value the kernel reads as the plain structure `T`.
-fn set_option<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> Result<(), Errno> {
-    // SAFETY: the kernel reads as many bytes as `T` has, all of them inside `value`; what a `sock_fprog` points to
-    // lives in its caller until after the call.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const *value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    Errno::result(answer).map(drop)
+    options::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 /// `tpacket_stats`: what a socket has counted since it was asked last.

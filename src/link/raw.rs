@@ -22,11 +22,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
 
 use super::derived::mac_across_from;
 use super::exchange::Exchange;
-use super::interface::{InterfaceError, Presence, ethernet_address, is_ethernet, mtu};
+use super::interface::{Ethernet, InterfaceError, Presence};
 use super::{Link, Received, packet_socket};
 
 /// A packet socket on one interface.
@@ -43,19 +42,13 @@ pub struct Raw {
 /// Why there is no raw socket on an interface. Each says in one sentence what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum RawError {
-    /// No such interface.
-    #[error("there is no interface {0} here: see `ip link` for those that there are")]
-    NoInterface(String),
     /// This user may not open a packet socket.
     #[error(
         "this user may not open a raw socket on {0}: run as root, or let root give the program that right with \
          `setcap cap_net_raw+ep PROGRAM`"
     )]
     NotPermitted(String),
-    /// The interface carries something else.
-    #[error("the interface {0} does not carry Ethernet frames: take a network card, a bridge or a veth")]
-    NotEthernet(String),
-    /// The interface's name or size is out of range.
+    /// There is no such interface, or it is none for us.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// Anything else that the system says.
@@ -71,15 +64,12 @@ pub enum RawError {
 impl Raw {
     /// Opens a socket on the interface `name`, which may be down yet.
     pub fn open(name: &str) -> Result<Raw, RawError> {
-        let interface_index = if_nametoindex(name).map_err(|errno| open_error(name, errno))?;
-        if !is_ethernet(name)? {
-            return Err(RawError::NotEthernet(name.to_owned()));
-        }
-        let (mac, mtu) = (mac_across_from(ethernet_address(name)?), mtu(name)?);
-        let socket = packet_socket::open(interface_index, mac).map_err(|errno| open_error(name, errno))?;
+        let Ethernet { index, mac, mtu } = Ethernet::find(name)?;
+        let mac = mac_across_from(mac);
+        let socket = packet_socket::open(index, mac).map_err(|errno| open_error(name, errno))?;
         Ok(Raw {
             exchange: Exchange::new(socket, mtu),
-            interface: Presence::new(name, interface_index),
+            interface: Presence::new(name, index),
             mac,
             mtu,
             frames_dropped: Cell::new(0),
@@ -133,7 +123,7 @@ impl Link for Raw {
 fn open_error(name: &str, errno: Errno) -> RawError {
     let name = name.to_owned();
     match errno {
-        Errno::ENODEV | Errno::ENXIO => RawError::NoInterface(name),
+        Errno::ENODEV | Errno::ENXIO => InterfaceError::Missing(name).into(),
         Errno::EPERM | Errno::EACCES => RawError::NotPermitted(name),
         _ => RawError::System { name, source: errno.into() },
     }

@@ -46,7 +46,7 @@ fn tshark(capture: &Path, arguments: &[&str]) -> Option<String> {
 #[test]
 fn a_capture_holds_every_frame_with_its_rules() {
     in_namespace("a_capture_holds_every_frame_with_its_rules", || {
-        if !make_tap("captured", "10.77.0.1", 24) {
+        if !make_tap("captured", "10.77.0.1") {
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");
@@ -83,7 +83,7 @@ fn a_capture_holds_every_frame_with_its_rules() {
 #[test]
 fn a_full_disk_stops_no_server() {
     in_namespace("a_full_disk_stops_no_server", || {
-        if !make_tap("captured", "10.77.0.1", 24) {
+        if !make_tap("captured", "10.77.0.1") {
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");

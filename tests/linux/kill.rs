@@ -46,7 +46,7 @@ pub fn kill_again_and_again(kills: u32, clients: usize, seed: u64, queues: usize
 /// The same over a link whose other end is an interface with the address 10.79.0.1/24.
 pub fn kill_over(link: &str, interface: &str, kills: u32, clients: usize, seed: u64, queues: usize) -> Kills {
     let servers: &'static [&str] =
-        if add_ipv6(interface, "fd79::1", 64) { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
+        if add_ipv6(interface, "fd79::1") { &["10.79.0.2", "fd79::2"] } else { &["10.79.0.2"] };
     let state = std::env::temp_dir().join(format!("holdline-kill-{}-{interface}-{seed}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
     let mut course = Course::begin(link, &state, servers, clients, seed, queues);

@@ -89,7 +89,7 @@ fn large_frames_with_half_a_checksum_are_echoed_byte_for_byte() {
         let frames_large = Arc::new(AtomicU64::new(0));
         let server = start_echo(Watched { raw, frames_large: Arc::clone(&frames_large) });
         echo_checked(0, (SERVER, 7), 8_000_000);
-        if add_ipv6("clients", "fd79::1", 64) {
+        if add_ipv6("clients", "fd79::1") {
             echo_checked(1, (SERVER_IPV6, 7), 8_000_000);
         }
         thread::scope(|scope| {

@@ -23,7 +23,7 @@ fn echo_arguments() -> Vec<&'static str> {
 #[test]
 fn serve_echoes_to_kernel_sockets_and_drains_on_sigterm() {
     in_namespace("serve_echoes_to_kernel_sockets_and_drains_on_sigterm", || {
-        if !make_tap("served", "10.78.0.1", 24) {
+        if !make_tap("served", "10.78.0.1") {
             return;
         }
         let mut served = Served::start(&echo_arguments(), &[]).expect("it starts");
@@ -54,7 +54,7 @@ fn serve_echoes_to_kernel_sockets_and_drains_on_sigterm() {
 #[test]
 fn serve_echoes_over_both_families_on_several_addresses() {
     in_namespace("serve_echoes_over_both_families_on_several_addresses", || {
-        if !make_tap("served", "10.78.0.1", 24) || !add_ipv6("served", "fd78::1", 64) {
+        if !make_tap("served", "10.78.0.1") || !add_ipv6("served", "fd78::1") {
             return;
         }
         let more = ["--address", "fd78::2/64", "--address", "10.78.0.3/24", "--address", "fd78::3/64"];
@@ -87,7 +87,7 @@ fn serve_echoes_over_both_families_on_several_addresses() {
 #[test]
 fn serve_says_in_one_sentence_why_it_cannot_start() {
     in_namespace("serve_says_in_one_sentence_why_it_cannot_start", || {
-        if !make_tap("served", "10.78.0.1", 24) {
+        if !make_tap("served", "10.78.0.1") {
             return;
         }
         let error = |arguments: &[&str]| Served::start(arguments, &[]).err().expect("it cannot start");

@@ -39,8 +39,8 @@ pub fn in_namespace(name: &str, test: impl FnOnce() + Send) {
 
 /// Makes a TAP that stays when nobody is attached, and gives the kernel's side an address. False: there is no
 /// `/dev/net/tun` here, which was said.
-pub fn make_tap(name: &str, address: &str, prefix: u8) -> bool {
-    make_tap_of(1, name, address, prefix)
+pub fn make_tap(name: &str, address: &str) -> bool {
+    make_tap_of(1, name, address, 24)
 }
 
 /// The same with so many queues.
@@ -58,12 +58,12 @@ pub fn make_tap_of(queues: usize, name: &str, address: &str, prefix: u8) -> bool
 }
 
 /// Gives the kernel's side of a link an IPv6 address as well. False: the kernel has no IPv6, which is said.
-pub fn add_ipv6(name: &str, address: &str, prefix: u8) -> bool {
+pub fn add_ipv6(name: &str, address: &str) -> bool {
     if !Path::new("/proc/sys/net/ipv6").exists() {
         eprintln!("IPv6 skipped: this kernel has none");
         return false;
     }
-    interface::set_address(name, address.parse().expect("an address"), prefix).expect("it takes an IPv6 address");
+    interface::set_address(name, address.parse().expect("an address"), 64).expect("it takes an IPv6 address");
     true
 }
 

@@ -47,7 +47,7 @@ fn move_shard(control: &Path, shard: usize, worker: usize) {
 #[test]
 fn two_workers_echo_on_two_queues_and_each_flow_is_in_its_shard() {
     in_namespace("two_workers_echo_on_two_queues_and_each_flow_is_in_its_shard", || {
-        if !make_tap_of(2, "queues", "10.81.0.1", 24) || !add_ipv6("queues", "fd81::1", 64) {
+        if !make_tap_of(2, "queues", "10.81.0.1", 24) || !add_ipv6("queues", "fd81::1") {
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");

@@ -9,13 +9,7 @@ use crate::link::InterfaceError;
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum AfXdpError {
-    /// No such interface.
-    #[error("there is no interface {0} here: see `ip link` for those that there are")]
-    NoInterface(String),
-    /// The interface carries something else.
-    #[error("the interface {0} does not carry Ethernet frames: take a network card or a veth")]
-    NotEthernet(String),
-    /// The interface's name or size is out of range.
+    /// There is no such interface, or it is none for us.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// This user may not.

@@ -29,15 +29,13 @@ mod umem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
 
 pub use error::AfXdpError;
 pub use link::AfXdp;
 
-use super::interface::{ethernet_address, is_ethernet, mtu};
+use super::interface::{Ethernet, InterfaceError};
 use super::packet_socket::{self, Advertisements};
 use super::{Persistence, ethtool};
 use link::Parts;
@@ -120,11 +118,7 @@ struct Opened {
 impl Interface {
     /// Attaches the steering program to the interface `name`, which may be down yet.
     pub fn open(name: &str, steering: &Steering, options: AfXdpOptions) -> Result<Arc<Interface>, AfXdpError> {
-        let index = index_of(name)?;
-        if !is_ethernet(name)? {
-            return Err(AfXdpError::NotEthernet(name.to_owned()));
-        }
-        let (mac, mtu) = (ethernet_address(name)?, mtu(name)?);
+        let Ethernet { index, mac, mtu } = Ethernet::find(name)?;
         let frame_bytes = frame_bytes_for(mtu).ok_or_else(|| AfXdpError::MtuTooLarge {
             name: name.to_owned(),
             mtu,
@@ -169,7 +163,7 @@ impl Interface {
             None => Memory::Registers(&self.umem),
         };
         let copying = if self.options.is_copied { Copying::Always } else { Copying::IfNeeded };
-        let bound = Socket::bind(self.index, queue, &memory, copying, BUSY_PATIENCE);
+        let bound = Socket::bind(self.index, queue, &memory, copying);
         let (socket, rings) = bound.map_err(|errno| self.bind_error(queue, errno))?;
         let failed = |action| move |errno: Errno| self.failed(action, errno);
         if self.options.is_busy_polled {
@@ -212,7 +206,7 @@ impl Interface {
             Errno::EBUSY => AfXdpError::QueueTaken { name, queue },
             Errno::EPERM | Errno::EACCES => AfXdpError::NotPermitted(name),
             Errno::ENOBUFS => AfXdpError::MemoryLocked(name),
-            Errno::ENODEV => AfXdpError::NoInterface(name),
+            Errno::ENODEV => InterfaceError::Missing(name).into(),
             errno => self.failed("bind a socket", errno),
         }
     }
@@ -220,10 +214,6 @@ impl Interface {
     fn failed(&self, action: &'static str, source: impl Into<std::io::Error>) -> AfXdpError {
         AfXdpError::System { name: self.name.clone(), action, source: source.into() }
     }
-}
-
-fn index_of(name: &str) -> Result<u32, AfXdpError> {
-    if_nametoindex(name).map_err(|_| AfXdpError::NoInterface(name.to_owned()))
 }
 
 /// The groups whose frames the interface has to receive for us: those by which neighbours ask for our addresses
@@ -259,9 +249,6 @@ fn mtu_max(frame_bytes: u32) -> u16 {
 const FRAME_BYTES: [u32; 2] = [2_048, 4_096];
 
 const ETHERNET_BYTES: u32 = 18;
-
-/// How long a queue may be busy whose last owner was killed.
-const BUSY_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use super::error::AfXdpError;
 use super::pins::{Pins, Settings};
 use super::{Mode, Steering};
-use crate::link::Persistence;
+use crate::link::{InterfaceError, Persistence};
 
 /// The program of one interface, attached.
 pub(super) struct Program {
@@ -188,7 +188,7 @@ pub(super) fn refused(name: &str, action: &'static str, error: &(dyn Error + 'st
     let name = name.to_owned();
     match errno_of(error) {
         Some(Errno::EPERM | Errno::EACCES) => AfXdpError::NotPermitted(name),
-        Some(Errno::ENODEV) => AfXdpError::NoInterface(name),
+        Some(Errno::ENODEV) => InterfaceError::Missing(name).into(),
         Some(errno) => AfXdpError::System { name, action, source: errno.into() },
         None => AfXdpError::System { name, action, source: io::Error::other(error.to_string()) },
     }

@@ -18,6 +18,7 @@ use nix::libc;
 use super::pump::Rings;
 use super::ring::{Consumer, Place, Producer};
 use super::umem::{RECEIVE_FRAMES, SEND_FRAMES, Umem};
+use crate::link::options;
 
 /// A socket that is bound to a queue.
 #[derive(Debug)]
@@ -57,13 +58,12 @@ pub(super) struct Losses {
 
 impl Socket {
     /// Opens one and binds it to a queue. A queue whose last socket has just died is busy for some milliseconds, so
-    /// that is tried again for `patience`.
+    /// that is tried again for a while.
     pub fn bind(
         interface_index: u32,
         queue: u32,
         memory: &Memory<'_>,
         copying: Copying,
-        patience: Duration,
     ) -> Result<(Socket, Rings), Errno> {
         // SAFETY: it takes numbers and touches no memory of ours.
         let answer = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -76,16 +76,16 @@ impl Socket {
             registration.addr = umem.address();
             registration.len = umem.bytes() as u64;
             registration.chunk_size = umem.frame_bytes();
-            socket.set(libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
+            options::set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)?;
         }
-        socket.set(libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &RECEIVE_FRAMES)?;
-        socket.set(libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &SEND_FRAMES)?;
-        socket.set(libc::SOL_XDP, libc::XDP_RX_RING, &RECEIVE_FRAMES)?;
-        socket.set(libc::SOL_XDP, libc::XDP_TX_RING, &SEND_FRAMES)?;
+        options::set(&socket, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &RECEIVE_FRAMES)?;
+        options::set(&socket, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &SEND_FRAMES)?;
+        options::set(&socket, libc::SOL_XDP, libc::XDP_RX_RING, &RECEIVE_FRAMES)?;
+        options::set(&socket, libc::SOL_XDP, libc::XDP_TX_RING, &SEND_FRAMES)?;
         // Where frames are copied, those under way count against this; without the right to, the default is smaller.
-        let _ = socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER_BYTES);
+        let _ = options::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER_BYTES);
         let rings = socket.rings()?;
-        socket.bind_patiently(interface_index, queue, memory, copying, patience)?;
+        socket.bind_patiently(interface_index, queue, memory, copying)?;
         Ok((socket, rings))
     }
 
@@ -95,7 +95,6 @@ impl Socket {
         queue: u32,
         memory: &Memory<'_>,
         copying: Copying,
-        patience: Duration,
     ) -> Result<(), Errno> {
         let copy = if copying == Copying::Always { libc::XDP_COPY } else { 0 };
         // A socket that shares does everything as the first one does.
@@ -110,7 +109,7 @@ impl Socket {
             sxdp_queue_id: queue,
             sxdp_shared_umem_fd: shared,
         };
-        let until = Instant::now() + patience;
+        let until = Instant::now() + BUSY_PATIENCE;
         loop {
             // SAFETY: the kernel reads one `sockaddr_xdp`, which lives across the call and whose length is given.
             let answer = unsafe {
@@ -130,7 +129,7 @@ impl Socket {
     fn rings(&self) -> Result<Rings, Errno> {
         // SAFETY: offsets are integers, for all of which zero is a value.
         let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
-        self.read(libc::XDP_MMAP_OFFSETS, &mut offsets)?;
+        options::read(self, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, &mut offsets)?;
         let fill = self.map(libc::XDP_UMEM_PGOFF_FILL_RING as libc::off_t, &offsets.fr, RECEIVE_FRAMES)?;
         let completion = self.map(libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t, &offsets.cr, SEND_FRAMES)?;
         let receive = self.map(libc::XDP_PGOFF_RX_RING, &offsets.rx, RECEIVE_FRAMES)?;
@@ -173,7 +172,7 @@ impl Socket {
     /// Whether frames pass without being copied.
     pub fn is_zero_copy(&self) -> Result<bool, Errno> {
         let mut options = libc::xdp_options { flags: 0 };
-        self.read(libc::XDP_OPTIONS, &mut options)?;
+        options::read(self, libc::SOL_XDP, libc::XDP_OPTIONS, &mut options)?;
         Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 
@@ -181,7 +180,7 @@ impl Socket {
     pub fn losses(&self) -> Result<Losses, Errno> {
         // SAFETY: statistics are integers, for all of which zero is a value.
         let mut statistics: libc::xdp_statistics = unsafe { std::mem::zeroed() };
-        self.read(libc::XDP_STATISTICS, &mut statistics)?;
+        options::read(self, libc::SOL_XDP, libc::XDP_STATISTICS, &mut statistics)?;
         Ok(Losses {
             dropped: statistics.rx_dropped,
             receive_ring_full: statistics.rx_ring_full,
@@ -192,9 +191,9 @@ impl Socket {
 
     /// Has the thread that calls for frames run the driver, instead of interrupts.
     pub fn poll_busily(&self) -> Result<(), Errno> {
-        self.set(libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, &1)?;
-        self.set(libc::SOL_SOCKET, libc::SO_BUSY_POLL, &BUSY_POLL_US)?;
-        self.set(libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, &BUSY_POLL_FRAMES)
+        options::set(self, libc::SOL_SOCKET, SO_PREFER_BUSY_POLL, &1)?;
+        options::set(self, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &BUSY_POLL_US)?;
+        options::set(self, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, &BUSY_POLL_FRAMES)
     }
 
     /// Has the kernel look at the transmit ring.
@@ -213,23 +212,6 @@ impl Socket {
         let answer = unsafe {
             libc::recvfrom(self.descriptor.as_raw_fd(), bytes, 0, libc::MSG_DONTWAIT, address, std::ptr::null_mut())
         };
-        Errno::result(answer).map(drop)
-    }
-
-    fn set<T>(&self, level: i32, option: i32, value: &T) -> Result<(), Errno> {
-        let bytes = size_of::<T>() as libc::socklen_t;
-        // SAFETY: the kernel reads as many bytes as `T` has, all of them inside `value`.
-        let answer =
-            unsafe { libc::setsockopt(self.descriptor.as_raw_fd(), level, option, (&raw const *value).cast(), bytes) };
-        Errno::result(answer).map(drop)
-    }
-
-    fn read<T>(&self, option: i32, value: &mut T) -> Result<(), Errno> {
-        let mut bytes = size_of::<T>() as libc::socklen_t;
-        let to = (&raw mut *value).cast();
-        // SAFETY: the kernel writes at most as many bytes as `T` has; every `T` that is passed is integers alone.
-        let answer =
-            unsafe { libc::getsockopt(self.descriptor.as_raw_fd(), libc::SOL_XDP, option, to, &raw mut bytes) };
         Errno::result(answer).map(drop)
     }
 }
@@ -257,6 +239,9 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }
+
+/// How long a queue may be busy whose last owner was killed.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait for a queue that is busy, between tries.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
