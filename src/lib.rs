@@ -31,8 +31,9 @@
 //!    [`shard::whose`] names; those of other workers' shards it leaves in their mailboxes (`Shared::hand_over`).
 //! 2. [`shard::Shard::receive`] opens a batch (`Batch::begin`), has [`wire::parse()`] make values of all frames, and
 //!    asks for the memory of the flows that are theirs (`Batch::prepare`, `Batch::prefetch`).
-//! 3. `Shard::step` steps the batch's copy of a flow by [`tcp::on_segment`] and does what the effects say: payload goes
-//!    to [`service::Service::received`] (`Shard::take_payload`), what is acknowledged becomes a receipt
+//! 3. `Shard::step` steps the batch's copy of a flow: an acknowledgment that was expected in a straight line
+//!    (`Batch::take_expected_ack`), all else by [`tcp::on_segment`], whose effects say what is done. Payload goes to
+//!    [`service::Service::received`] (`Shard::take_payload`), what is acknowledged becomes a receipt
 //!    (`Shard::release_acknowledged`); where there is no flow, `Batch::receive_unmatched` accepts or refuses.
 //! 4. `Batch::commit` has each touched flow send what [`tcp::poll_segment`] gives (`Batch::finish_flows`), keeps the
 //!    record where there is a log, applies the copies to the tables, and opens the gate (`Gate::open_up_to`).
