@@ -52,6 +52,8 @@ def pin_drivers():
         assert threads, f"there is no thread {name}"
         for thread in threads:
             os.sched_setaffinity(thread, {core})
+            # As whatever this runs, so that `nice` keeps what else the machine does out of all of it alike.
+            os.setpriority(os.PRIO_PROCESS, thread, os.nice(0))
 
 def ran(process):
     """Nanoseconds that its threads were on a processor."""
