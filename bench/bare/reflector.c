@@ -3,6 +3,9 @@
 //     reflector bounce IFACE                 sends back all that IFACE receives, in the kernel, until its input ends
 //     reflector reflect IFACE SECONDS FRAMES sends back what IFACE receives, addresses swapped, in user memory, after
 //                                            it has let FRAMES frames go; prints how many it reflected in a second
+//     reflector probe IFACE SECONDS FRAMES MS
+//                                            lets FRAMES frames go every MS milliseconds and takes what comes back;
+//                                            prints how many came back in a second
 //     reflector ask HOST                     sends HOST datagrams from a socket of the kernel, 128 of them under way,
 //                                            which that reflects; until it is killed
 //
@@ -87,7 +90,8 @@ static double now(void)
     return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static void reflect(const char *name, int index, double seconds, int seeds)
+// With a pause, frames that have left wait until it is over, and what comes back goes no further.
+static void reflect(const char *name, int index, double seconds, int seeds, double pause)
 {
     int socket_ = must(socket(AF_XDP, SOCK_RAW, 0), "socket"), size = RING, large = 4 << 20;
     uint8_t *memory = mmap(NULL, FRAMES * 2048, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
@@ -125,6 +129,8 @@ static void reflect(const char *name, int index, double seconds, int seeds)
     };
     attach(index, redirect, 6);
 
+    uint64_t waiting[FRAMES];
+    int waits = 0;
     // The frames that are let go first; the others are to be received into.
     struct ifreq request = { 0 };
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);
@@ -138,17 +144,30 @@ static void reflect(const char *name, int index, double seconds, int seeds)
         memset(frame, 0xff, 6);
         memcpy(frame + 6, request.ifr_hwaddr.sa_data, 6);
         memcpy(frame + 12, "\x08\x00\x45\x00\x00\x2e\0\0\0\0\x40\xfd\0\0\x0a\x51\0\x01\x0a\x51\0\x02", 22);
-        ((struct xdp_desc *)out.entries)[out.mine++ % RING] = (struct xdp_desc){ i * 2048, 60, 0 };
+        if (pause > 0)
+            waiting[waits++] = i * 2048;
+        else
+            ((struct xdp_desc *)out.entries)[out.mine++ % RING] = (struct xdp_desc){ i * 2048, 60, 0 };
     }
     __atomic_store_n(fill.producer, fill.mine, __ATOMIC_RELEASE);
 
     uint64_t reflected = 0;
     const double begun = now();
-    double ended;
+    double ended, due = begun + pause;
     while ((ended = now()) - begun < seconds) {
         const uint32_t finished = __atomic_load_n(done.producer, __ATOMIC_ACQUIRE);
-        while (done.mine != finished)
-            ((uint64_t *)fill.entries)[fill.mine++ % RING] = ((uint64_t *)done.entries)[done.mine++ % RING];
+        while (done.mine != finished) {
+            const uint64_t left = ((uint64_t *)done.entries)[done.mine++ % RING];
+            if (pause > 0)
+                waiting[waits++] = left;
+            else
+                ((uint64_t *)fill.entries)[fill.mine++ % RING] = left;
+        }
+        if (pause > 0 && ended >= due) {
+            due += pause;
+            while (waits > 0)
+                ((struct xdp_desc *)out.entries)[out.mine++ % RING] = (struct xdp_desc){ waiting[--waits], 60, 0 };
+        }
         __atomic_store_n(done.consumer, done.mine, __ATOMIC_RELEASE);
         __atomic_store_n(fill.producer, fill.mine, __ATOMIC_RELEASE);
         uint32_t count = __atomic_load_n(in.producer, __ATOMIC_ACQUIRE) - in.mine;
@@ -156,10 +175,15 @@ static void reflect(const char *name, int index, double seconds, int seeds)
             count = BATCH;
         for (uint32_t i = 0; i < count; i++) {
             const struct xdp_desc frame = ((struct xdp_desc *)in.entries)[in.mine++ % RING];
+            if (pause > 0) {
+                ((uint64_t *)fill.entries)[fill.mine++ % RING] = frame.addr;
+                continue;
+            }
             swap(memory + frame.addr, memory + frame.addr + 6, 6);
             swap(memory + frame.addr + 26, memory + frame.addr + 30, 4);
             ((struct xdp_desc *)out.entries)[out.mine++ % RING] = frame;
         }
+        __atomic_store_n(fill.producer, fill.mine, __ATOMIC_RELEASE);
         __atomic_store_n(in.consumer, in.mine, __ATOMIC_RELEASE);
         __atomic_store_n(out.producer, out.mine, __ATOMIC_SEQ_CST);
         reflected += count;
@@ -167,8 +191,11 @@ static void reflect(const char *name, int index, double seconds, int seeds)
             while (sendto(socket_, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 &&
                    __atomic_load_n(out.consumer, __ATOMIC_ACQUIRE) != out.mine)
                 ;
-        else if (count == 0)
-            poll(&(struct pollfd){ .fd = socket_, .events = POLLIN }, 1, 10);
+        else if (count == 0) {
+            const double patience = pause > 0 ? due - now() : 0.01;
+            const long ns = patience > 0 ? patience * 1e9 : 0;
+            ppoll(&(struct pollfd){ .fd = socket_, .events = POLLIN }, 1, &(struct timespec){ 0, ns }, NULL);
+        }
     }
     printf("%.0f\n", reflected / (ended - begun));
 }
@@ -216,7 +243,9 @@ int main(int count, char **arguments)
         while (getchar() != EOF)
             ;
     } else if (index && count == 5 && !strcmp(arguments[1], "reflect")) {
-        reflect(arguments[2], index, atof(arguments[3]), atoi(arguments[4]));
+        reflect(arguments[2], index, atof(arguments[3]), atoi(arguments[4]), 0);
+    } else if (index && count == 6 && !strcmp(arguments[1], "probe")) {
+        reflect(arguments[2], index, atof(arguments[3]), atoi(arguments[4]), atof(arguments[5]) / 1e3);
     } else {
         fprintf(stderr, "see the head of bench/bare/reflector.c\n");
         return 2;

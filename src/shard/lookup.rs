@@ -19,6 +19,8 @@ use crate::tcp::{Flow, Time};
 pub(super) const LOOKS_MAX: u8 = 8;
 /// How many connections are looked after at a time.
 const DOUBTED_MAX: usize = 64;
+/// What is looked up at a time: that, and a gateway of each family.
+const WANTED_MAX: usize = DOUBTED_MAX + 2;
 
 /// What is to be looked up.
 #[derive(Default)]
@@ -57,8 +59,9 @@ impl Tables {
     }
 
     pub fn look_up_later(&mut self, address: IpAddr) {
-        if !self.lookups.wanted.contains(&address) {
-            self.lookups.wanted.push(address);
+        let wanted = &mut self.lookups.wanted;
+        if wanted.len() < WANTED_MAX && !wanted.contains(&address) {
+            wanted.push(address);
         }
     }
 
