@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 /// Places in a bucket.
 pub(super) const PLACES: usize = 10;
 /// A sub-table of so many buckets is split before it grows further; half as many are merged before they shrink.
-const BUCKETS_MAX: u64 = 256;
+pub(super) const BUCKETS_MAX: u64 = 256;
 /// Sub-tables of a table that is empty, as a power of two: 32 KB, which it never falls below.
 const BITS_MIN: u32 = 2;
 const BUCKETS_MIN: u64 = BUCKETS_MAX / 2;

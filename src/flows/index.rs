@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 
 pub use super::buckets::Hashes;
-use super::buckets::{ALL_TAKEN, Bucket, Home, Layout, PLACES};
+use super::buckets::{ALL_TAKEN, BUCKETS_MAX, Bucket, Home, Layout, PLACES};
 use super::{Area, Arena, StorageError};
 
 /// While the table grows, a sub-table is moved after a number of insertions that is this share of its buckets: each
@@ -36,6 +36,10 @@ const LOOK_AHEAD: usize = 3;
 const LOOK_EVERY: u64 = 32;
 /// Memory at the end of a table that has shrunk is given back in pieces of so many buckets.
 const RELEASED_AT_ONCE: u32 = 1 << 15;
+/// So many entries one step moves at most.
+const ENTRIES_MOVED_MAX: usize = BUCKETS_MAX as usize * PLACES;
+/// So much memory behind the table is kept ready: two huge pages.
+const AHEAD_BYTES: usize = 4 << 20;
 /// A table for so many entries lies in huge pages; in a smaller one the last of them would cost more than it is worth.
 const HUGE_PAGES_FROM: u32 = 8_000_000;
 
@@ -63,7 +67,8 @@ pub struct Index {
     released_bytes: u64,
     /// Entries whose sub-table is full until it grows: as good as never any.
     beside: Vec<(u64, u32)>,
-    /// Used again: the entries of a sub-table that moves.
+    /// Used again: the entries of a sub-table that moves. All of its room is there from the start: to ask for more would
+    /// wait for whoever brings memory in.
     moving: Vec<(u64, u16, u32)>,
 }
 
@@ -85,7 +90,7 @@ impl Index {
             moved: 0,
             released_bytes: 0,
             beside: Vec::new(),
-            moving: Vec::new(),
+            moving: vec![(0, 0, 0); ENTRIES_MOVED_MAX],
         };
         index.touch(index.layout);
         Ok(index)
@@ -253,9 +258,10 @@ impl Index {
         self.layout.buckets << self.layout.bits.saturating_sub(to.bits)
     }
 
-    /// What the index will touch next, to be brought in ahead of need.
-    pub fn ahead(&mut self) -> Arc<Area> {
-        self.buckets.keep_ahead(size_of::<Bucket>())
+    /// What the index will touch next, to be brought in ahead of need, where so many shards share what is kept so. A
+    /// small table grows sooner than a huge page comes when it is asked for: one is there in any case.
+    pub fn ahead(&mut self, shards: usize) -> Arc<Area> {
+        self.buckets.keep_ahead(AHEAD_BYTES / shards)
     }
 
     fn begin(&mut self, to: Layout) {

@@ -185,8 +185,9 @@ impl<S: Service> Shard<S> {
     /// is wanted ahead of need.
     pub fn ahead(&mut self) -> Ahead {
         let tables = &mut self.batch.tables;
-        let index = tables.index.ahead();
-        tables.storage.ahead(usize::from(tables.config.shards).max(1), [index])
+        let shards = usize::from(tables.config.shards).max(1);
+        let index = tables.index.ahead(shards);
+        tables.storage.ahead(shards, [index])
     }
 
     /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
