@@ -67,8 +67,8 @@ pub struct Index {
     released_bytes: u64,
     /// Entries whose sub-table is full until it grows: as good as never any.
     beside: Vec<(u64, u32)>,
-    /// Used again: the entries of a sub-table that moves. All of its room is there from the start: to ask for more would
-    /// wait for whoever brings memory in.
+    /// Used again: the entries of a sub-table that moves. All of its room is there from the start, as asking for more
+    /// would wait for whoever brings memory in.
     moving: Vec<(u64, u16, u32)>,
 }
 
@@ -286,6 +286,11 @@ impl Index {
         change.next = if change.is_from_the_right { moved } else { moved + 1 };
         let is_over = change.next == if change.is_from_the_right { 0 } else { tables };
         self.change = (!is_over).then_some(change);
+        if change.to.bits > self.layout.bits {
+            // Growth follows at once: its memory is wanted as the splitting goes on.
+            let (now, then) = (change.to.all_buckets(), change.to.grown().all_buckets());
+            self.buckets.want((now + (then - now) * change.next / tables) as u32);
+        }
         if is_over {
             self.layout = change.to;
         }
