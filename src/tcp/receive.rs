@@ -107,10 +107,7 @@ fn check_sequence(
         segment.seq.within(flow.rcv_nxt, window) || (length > 0 && last.within(flow.rcv_nxt, window))
     };
     if is_acceptable {
-        let is_counted_down =
-            flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned());
-        flow.heard_s = if is_counted_down { flow.heard_s } else { now.seconds() };
-        flow.forget_probes();
+        note_heard(flow, now);
         return Continue(());
     }
     if segment.control.has(Control::RST) {
@@ -125,8 +122,12 @@ fn check_sequence(
         active.owe_ack();
         return Break(Effects::only(Rule::TimeWaitRestarted));
     }
+    // A probe of the peer's for keepalive (RFC 9293 §3.8.4) comes from where nobody else speaks: it was heard.
+    let is_probe = length == 0 && segment.seq.plus(1) == flow.rcv_nxt;
+    let is_first_heard = is_probe && note_heard(flow, now);
     // Two ends that find each other unacceptable would answer pure ACKs for ever.
-    if segment.payload_bytes == 0 && !segment.control.has(Control::FIN) && !flow.may_challenge(now) {
+    let has_something = segment.payload_bytes > 0 || segment.control.has(Control::FIN);
+    if !has_something && !is_first_heard && !flow.may_challenge(now) {
         return Break(Effects::only(Rule::ChallengeThrottled));
     }
     let end = segment.seq.plus(segment.payload_bytes);
@@ -139,6 +140,15 @@ fn check_sequence(
         repair.note_duplicate(segment.seq, end);
     }
     Break(Effects::reply(Rule::SequenceUnacceptable, Reply::Ack))
+}
+
+/// The peer was heard. Returns whether it was not in this second before; never where that time means something else.
+fn note_heard(flow: &mut Flow, now: Time) -> bool {
+    flow.forget_probes();
+    if flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned()) {
+        return false;
+    }
+    std::mem::replace(&mut flow.heard_s, now.seconds()) != now.seconds()
 }
 
 /// Second: RST (RFC 5961 §3.2).
