@@ -8,7 +8,7 @@
 # the figures that stand there, and below them what it says now. A command that fails is told with its last words and
 # does not end the others; the exit status tells.
 #
-# All of it takes two hours on two cores, of which goodput takes one and scale half of one; it needs 6 GB of memory.
+# All of it takes two hours on two cores, of which goodput takes one and scale half of one; it needs 9 GB of memory.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 words=${1:-}
