@@ -33,7 +33,7 @@ copy_tree() {
 }
 
 files() {
-    (cd "$1" && find Cargo.toml Cargo.lock src tests bench -type f)
+    (cd "$1" && find Cargo.toml Cargo.lock src tests bench xdp -type f)
 }
 
 # Writes the mutant of a file: line $4 of those that are exactly $2 (without indentation) becomes $3. Fails if there is
