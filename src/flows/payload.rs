@@ -82,7 +82,7 @@ impl Payload {
 
     /// Appends bytes to the send queue. `false` where there is no room for all of them; then nothing is taken.
     pub fn append_to_send(&mut self, active: &mut Active, bytes: &[u8], label: Label) -> bool {
-        if active.send_head == NO_SPAN && bytes.len() <= BLOCK_BYTES {
+        if active.send_head == NO_SPAN && (1..=BLOCK_BYTES).contains(&bytes.len()) {
             return self.begin_send(active, bytes, label);
         }
         let tail = if active.send_head == NO_SPAN { NO_SPAN } else { active.send_tail };

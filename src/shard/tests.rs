@@ -47,8 +47,22 @@ impl Client {
 }
 
 fn shard<S: Service>(service: S) -> Shard<S> {
+    shard_of(Config::new(OURS, 24, &[7000]), service)
+}
+
+fn shard_of<S: Service>(config: Config, service: S) -> Shard<S> {
     let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    Shard::new(Config::new(OURS, 24, &[7000]), storage, service, [1; 32], Time(0)).unwrap()
+    Shard::new(config, storage, service, [1; 32], Time(0)).unwrap()
+}
+
+/// What it sends, as frames.
+fn frames(shard: &mut Shard<Hold>) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    shard.transmit(|frame| {
+        frames.push(frame.to_vec());
+        true
+    });
+    frames
 }
 
 fn sent<S: Service>(shard: &mut Shard<S>) -> Vec<(crate::tcp::Segment<'static>, Vec<u8>)> {

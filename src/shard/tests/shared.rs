@@ -22,20 +22,6 @@ fn kept() -> Config {
     config
 }
 
-fn start(config: Config) -> Shard<Hold> {
-    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap()
-}
-
-fn frames(shard: &mut Shard<Hold>) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    shard.transmit(|frame| {
-        frames.push(frame.to_vec());
-        true
-    });
-    frames
-}
-
 fn arp(target: Ipv4Addr) -> Vec<u8> {
     let question = ArpMessage { is_request: true, sender_mac: CLIENT_MAC, sender: PEER, target_mac: [0; 6], target };
     let mut frame = Vec::new();
@@ -75,7 +61,7 @@ fn segment(to: IpAddr, port: u16, control: Control) -> Vec<u8> {
 fn of_an_address_that_the_kernel_keeps_only_our_ports_are_answered() {
     let mut config = kept();
     config.addresses.extend([(OWN.into(), 24), (OWN_IPV6.into(), 64)]);
-    let mut shard = start(config);
+    let mut shard = shard_of(config, Hold);
     shard.tick(Time(0));
     frames(&mut shard);
     let mut answers = |frame: Vec<u8>| {
@@ -99,7 +85,7 @@ fn nobody_is_asked_for_from_an_address_of_the_kernels() {
     let mut config = kept();
     config.gateways.push(GATEWAY.into());
     assert!(!config.wants_routers());
-    let mut shard = start(config);
+    let mut shard = shard_of(config, Hold);
     let mut looked_up = Vec::new();
     for second in 0..20 {
         let now = Time::from_ms(second * 1_000);
@@ -143,7 +129,7 @@ fn unanswered(
     remote: Ipv4Addr,
     mac: impl Fn(u64) -> Option<[u8; 6]>,
 ) -> (Vec<[u8; 6]>, Vec<IpAddr>, Shard<Hold>) {
-    let mut shard = start(config);
+    let mut shard = shard_of(config, Hold);
     let flow = open_from(&mut shard, remote);
     shard.push(Time(0), &[Push::new(flow, Ticket(1), b"?")]);
     let (mut went_to, mut looked_up) = (Vec::new(), Vec::new());
@@ -189,7 +175,7 @@ fn a_silent_peer_is_not_looked_up_for_ever_and_many_take_no_more() {
     let (went_to, looked_up, _) = unanswered(kept(), PEER, |_| None);
     assert!(went_to.iter().all(|mac| *mac == ROUTER_MACS[0]));
     assert_eq!(looked_up.len(), usize::from(crate::shard::lookup::LOOKS_MAX));
-    let mut shard = start(kept());
+    let mut shard = shard_of(kept(), Hold);
     let opened: Vec<FlowId> = (9..209).map(|last| open_from(&mut shard, Ipv4Addr::new(10, 0, 0, last))).collect();
     let pushes: Vec<Push<'_>> = opened.iter().map(|flow| Push::new(*flow, Ticket(1), b"?")).collect();
     shard.push(Time(0), &pushes);

@@ -4,18 +4,7 @@ use super::*;
 use crate::wire::{ArpMessage, Echo, emit_arp, emit_echo_reply, emit_fragment};
 
 fn sibling(shard: u8, shards: u8) -> Shard<Hold> {
-    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    let config = Config { shard, shards, ..Config::new(OURS, 24, &[7000]) };
-    Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap()
-}
-
-fn frames(shard: &mut Shard<Hold>) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    shard.transmit(|frame| {
-        frames.push(frame.to_vec());
-        true
-    });
-    frames
+    shard_of(Config { shard, shards, ..Config::new(OURS, 24, &[7000]) }, Hold)
 }
 
 #[test]
