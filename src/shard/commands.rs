@@ -106,9 +106,9 @@ impl Batch {
             }
             CloseHow::Reset if self.aborted.contains(&position) => return Err(PushError::Gone),
             CloseHow::Reset => {
-                let (effects, reply) = tcp::abort(&self.touched[position].flow);
+                let effects = tcp::on_abort(&self.touched[position].flow);
                 self.tables.count(effects.rule);
-                self.reply(position, reply);
+                self.reply(position, effects.reply);
                 self.aborted.push(position);
             }
         }

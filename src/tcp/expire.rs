@@ -26,7 +26,7 @@ pub fn on_timer(
     now: Time,
 ) -> (Effects, Option<Outgoing>) {
     active.disarm();
-    if matches!(flow.state(), State::SynSent | State::SynReceived) {
+    if flow.is_half_open() {
         return (on_handshake_timer(flow, active), None);
     }
     match repair {
@@ -92,7 +92,7 @@ fn on_retransmission_timer(
 
 /// Whether the SYN-ACK of a connection was sent twice and nobody has answered: under a flood its SYN was forged.
 pub fn is_doubtful(flow: &Flow, active: &Active) -> bool {
-    flow.state() == State::SynReceived && !flow.is_active_open() && active.retries > 0
+    flow.is_in(State::SynReceived) && !flow.is_active_open() && active.retries > 0
 }
 
 fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
@@ -160,25 +160,18 @@ pub enum Sweep {
 /// probes are spread by up to a tenth of the interval.
 pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, now: Time) -> Sweep {
     let waited_s = now.seconds().saturating_sub(flow.heard_s);
-    match flow.state() {
-        // What has arrived and is not read yet would be lost with the connection.
-        State::TimeWait if active.is_some_and(|active| active.has_unread(flow)) => Sweep::Nothing,
-        State::TimeWait if waited_s >= timeouts.time_wait_s => {
-            Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed))
-        }
-        State::FinWait2 if waited_s >= timeouts.fin_wait_2_s => {
-            Sweep::Ends(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed))
-        }
-        State::Established | State::CloseWait => on_sweep_open(flow, active, timeouts, spread, waited_s),
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => Sweep::Nothing,
+    if flow.is_open() {
+        return on_sweep_open(flow, active, timeouts, spread, waited_s);
     }
+    // What has arrived and is not read yet would be lost with the connection.
+    let has_unread = active.is_some_and(|active| active.has_unread(flow));
+    if flow.is_in(State::TimeWait) && waited_s >= timeouts.time_wait_s && !has_unread {
+        return Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed));
+    }
+    if flow.is_in(State::FinWait2) && waited_s >= timeouts.fin_wait_2_s {
+        return Sweep::Ends(Effects::closed(Rule::FinWait2Expired, CloseReason::PeerNeverClosed));
+    }
+    Sweep::Nothing
 }
 
 fn on_sweep_open(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, spread: u32, waited_s: u32) -> Sweep {

@@ -133,7 +133,7 @@ impl Flow {
             .expect("these bits are written by set_state only, and checked when a state is opened")
     }
 
-    /// Whether the state byte and flags are ones that this version writes.
+    /// Whether the state and the shifts are ones that this version writes.
     pub fn is_valid(&self) -> bool {
         State::from_repr(self.state & Flow::STATE_BITS).is_some() && self.peer_shift() <= 14 && self.our_shift() <= 14
     }
@@ -153,6 +153,11 @@ impl Flow {
     #[inline]
     pub fn is_half_open(&self) -> bool {
         self.is_in(State::SynSent) || self.is_in(State::SynReceived)
+    }
+
+    /// Whether our SYN is acknowledged and our FIN not sent.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_in(State::Established) || self.is_in(State::CloseWait)
     }
 
     /// Whether this slot holds a connection.

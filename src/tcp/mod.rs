@@ -44,7 +44,7 @@ mod timestamps;
 mod window;
 
 pub use active::Active;
-pub use close::{Reading, abort, is_open_for_push, on_close};
+pub use close::{Reading, is_open_for_push, on_abort, on_close};
 pub use congestion::CongestionControl;
 pub use connect::{on_connect, on_syn_sent, on_unreachable};
 pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};

@@ -55,13 +55,13 @@ pub(super) fn take_payload_and_fin(
         effects.rule = Rule::PayloadAfterFin;
         // In TIME-WAIT, unless this segment has led there, it may be the peer's FIN again; in the other states it is
         // nothing that the peer could send.
-        if flow.state() == State::TimeWait && !effects.is_acknowledged {
+        if flow.is_in(State::TimeWait) && !effects.is_acknowledged {
             active.owe_ack();
         }
         return;
     }
     let is_new = segment.payload_bytes > 0 && segment.seq.plus(segment.payload_bytes).after(flow.rcv_nxt);
-    if is_new && flow.state() == State::FinWait2 && flow.is_orphaned() {
+    if is_new && flow.is_in(State::FinWait2) && flow.is_orphaned() {
         // Not before our FIN is acknowledged: the peer shall have all that was queued first.
         effects.rule = Rule::DataAfterClose;
         effects.reply = Reply::Reset { seq: flow.snd_nxt };

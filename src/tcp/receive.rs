@@ -59,7 +59,7 @@ fn steps(
 fn check_repeated_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) -> ControlFlow<Effects> {
     let is_same_syn =
         segment.control.has(Control::SYN) && !segment.control.has(Control::RST) && segment.seq == flow.irs;
-    if flow.state() != State::SynReceived || !is_same_syn {
+    if !flow.is_in(State::SynReceived) || !is_same_syn {
         return Continue(());
     }
     if segment.control.has(Control::ACK) && flow.is_active_open() && segment.ack == flow.snd_nxt {
@@ -111,10 +111,10 @@ fn check_sequence(
         return Continue(());
     }
     if segment.control.has(Control::RST) {
-        let is_ignored = flow.state() == State::TimeWait;
+        let is_ignored = flow.is_in(State::TimeWait);
         return Break(Effects::only(if is_ignored { Rule::TimeWaitIgnoresReset } else { Rule::ResetOutsideWindow }));
     }
-    let is_fin_again = flow.state() == State::TimeWait
+    let is_fin_again = flow.is_in(State::TimeWait)
         && segment.control.has(Control::FIN)
         && segment.seq.plus(length) == flow.rcv_nxt;
     if is_fin_again {
@@ -145,7 +145,7 @@ fn check_sequence(
 /// The peer was heard. Returns whether it was not in this second before; never where that time means something else.
 fn note_heard(flow: &mut Flow, now: Time) -> bool {
     flow.forget_probes();
-    if flow.state() == State::TimeWait || (flow.state() == State::FinWait2 && flow.is_orphaned()) {
+    if flow.is_in(State::TimeWait) || (flow.is_in(State::FinWait2) && flow.is_orphaned()) {
         return false;
     }
     std::mem::replace(&mut flow.heard_s, now.seconds()) != now.seconds()
@@ -156,13 +156,13 @@ fn check_reset(flow: &mut Flow, segment: &Segment, now: Time) -> ControlFlow<Eff
     if !segment.control.has(Control::RST) {
         return Continue(());
     }
-    if flow.state() == State::TimeWait {
+    if flow.is_in(State::TimeWait) {
         return Break(Effects::only(Rule::TimeWaitIgnoresReset));
     }
     if segment.seq != flow.rcv_nxt {
         return Break(challenge(flow, Rule::ResetChallenged, now));
     }
-    let is_half_open = flow.state() == State::SynReceived;
+    let is_half_open = flow.is_in(State::SynReceived);
     let reason = match (is_half_open, flow.is_active_open()) {
         (true, true) => CloseReason::Refused,
         (true, false) => CloseReason::HandshakeFailed,
@@ -191,7 +191,7 @@ fn check_ack(
     if !segment.control.has(Control::ACK) {
         return Break(Effects::only(Rule::AckMissing));
     }
-    if flow.state() == State::SynReceived {
+    if flow.is_in(State::SynReceived) {
         return complete_handshake(flow, active, segment, now);
     }
     if segment.ack.after(flow.snd_nxt) {

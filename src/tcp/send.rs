@@ -294,7 +294,7 @@ pub fn is_out_of_order(flow: &Flow, segment: &Segment) -> bool {
 /// The repair block that an active block borrows, with what is in flight by now.
 pub fn begin_repair(index: u32, flow: &Flow, active: &Active, now: Time) -> Repair {
     let mut repair = Repair::empty(index);
-    if matches!(flow.state(), State::SynSent | State::SynReceived) {
+    if flow.is_half_open() {
         return repair;
     }
     repair.begin_runs(active.snd_una, flow.snd_nxt, now.0 as u32);
@@ -323,17 +323,8 @@ fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bo
 
 fn on_fin_sent(flow: &mut Flow) {
     flow.set_close_queued(false);
-    match flow.state() {
-        State::Established => flow.set_state(State::FinWait1),
-        State::CloseWait => flow.set_state(State::LastAck),
-        State::Free
-        | State::SynSent
-        | State::SynReceived
-        | State::FinWait1
-        | State::FinWait2
-        | State::Closing
-        | State::LastAck
-        | State::TimeWait => {}
+    if flow.is_open() {
+        flow.set_state(if flow.has_peer_fin() { State::LastAck } else { State::FinWait1 });
     }
 }
 

@@ -26,7 +26,7 @@ pub fn is_reopening(flow: &Flow, active: &Active, segment: &Segment) -> bool {
         }
         Some(_) | None => lies_beyond,
     };
-    flow.state() == State::TimeWait && !active.has_unread(flow) && is_plain_syn && is_later
+    flow.is_in(State::TimeWait) && !active.has_unread(flow) && is_plain_syn && is_later
 }
 
 /// Before the first check, where timestamps were agreed on: a segment with an old one is from an earlier round of the
