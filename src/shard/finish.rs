@@ -37,7 +37,7 @@ impl Batch {
                 self.drop_expired(position);
             }
             let touched = &self.touched[position];
-            if tcp::wants_repair(&touched.flow, &touched.active) {
+            if touched.active.wants_repair(&touched.flow) {
                 self.borrow_repair(position);
             }
             self.send_all(position);
@@ -60,7 +60,7 @@ impl Batch {
         let touched = &self.touched[position];
         if let Some(borrowed) = touched.repair
             && self.repairs[borrowed.position].is_idle()
-            && !tcp::wants_repair(&touched.flow, &touched.active)
+            && !touched.active.wants_repair(&touched.flow)
         {
             self.return_repair(position);
         }

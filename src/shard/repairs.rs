@@ -30,7 +30,7 @@ impl Batch {
         let touched = &mut self.touched[position];
         let index = touched.active_index.expect("it was borrowed just now");
         let Some(repair_index) = self.tables.repair_slots.take_lowest() else { return };
-        self.repairs.push(tcp::begin_repair(index, &touched.flow, &touched.active, self.now));
+        self.repairs.push(Repair::begin(index, &touched.flow, &touched.active, self.now));
         touched.active.set_repair(Some(repair_index));
         touched.repair = Some(Borrowed { index: repair_index, position: self.repairs.len() - 1, is_new: true });
     }

@@ -19,6 +19,10 @@ use bytemuck::{Pod, Zeroable};
 use super::marks::{OWES_CWR, PEER_LOSING, REDUCED};
 use super::{Flow, NO_SPAN, PathMemory, SeqNum, Time, path};
 
+/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
+/// being a minute at most where they are as ours.
+const GAP_MS_MAX: u32 = 120_000;
+
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -297,6 +301,23 @@ impl Active {
         is_past(self.ack_deadline_ms, now)
     }
 
+    /// Something is held beyond a gap, which the peer has so long to fill.
+    pub fn await_gap(&mut self, now: Time) {
+        if self.gap_deadline_ms == 0 {
+            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
+        }
+    }
+
+    /// Nothing is held, or some of the gap is filled.
+    pub fn end_gap(&mut self) {
+        self.gap_deadline_ms = 0;
+    }
+
+    /// Whether the peer has had its time.
+    pub fn is_gap_due(&self, now: Time) -> bool {
+        is_past(self.gap_deadline_ms, now)
+    }
+
     /// Starts the timer anew.
     pub fn arm(&mut self, now: Time) {
         self.deadline_ms = deadline_in(self.rto_ms, now);
@@ -334,11 +355,11 @@ impl Active {
 }
 
 /// A deadline; never 0, which means that there is none.
-pub(super) fn deadline_in(delay_ms: u32, now: Time) -> u32 {
+fn deadline_in(delay_ms: u32, now: Time) -> u32 {
     (now.ms() as u32).wrapping_add(delay_ms).max(1)
 }
 
-pub(super) fn is_past(deadline_ms: u32, now: Time) -> bool {
+fn is_past(deadline_ms: u32, now: Time) -> bool {
     deadline_ms != 0 && (now.ms() as u32).wrapping_sub(deadline_ms) as i32 >= 0
 }
 

@@ -6,7 +6,7 @@
 //! Invariant: integers only, so that the same events give the same window on every machine.
 
 use super::slow_start::Pace;
-use super::{Active, Time};
+use super::{Active, Flow, Time};
 
 /// How congestion is avoided once it has been met.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -136,6 +136,21 @@ impl CongestionControl {
         };
         active.cwnd = active.cwnd.saturating_add(growth);
     }
+}
+
+/// Without a repair block: the window grows for newly acknowledged bytes (RFC 5681 §3.1).
+pub(super) fn open_without_repair(flow: &Flow, active: &mut Active, acknowledged: u32) {
+    let mss = u32::from(flow.mss);
+    let growth =
+        if active.cwnd < active.ssthresh { acknowledged.min(2 * mss) } else { (mss * mss / active.cwnd.max(1)).max(1) };
+    active.cwnd = active.cwnd.saturating_add(growth);
+}
+
+/// Without a repair block, which would do it step by step: the window is reduced at once, for a mark.
+pub(super) fn reduce_without_repair(flow: &Flow, active: &mut Active, control: CongestionControl) {
+    active.ssthresh = control.reduce(&mut Cubic::default(), active.cwnd, u32::from(flow.mss));
+    active.cwnd = active.cwnd.min(active.ssthresh);
+    active.note_reduced(flow);
 }
 
 fn scaled(value: u32, numerator: u64, denominator: u64) -> u32 {

@@ -8,12 +8,11 @@
 //! ```
 //!
 //! In: the bits of segments. Out: what is agreed on and owed, kept in the flow, and what a segment that is sent says of
-//! it. How the window is reduced stands in `recovery`.
+//! it. How the window is reduced stands in `recovery` and `congestion`.
 //!
 //! Invariant: ECT stands on new payload only: never on a SYN, an ACK alone, a probe or what is sent again (§6.1.1,
 //! §6.1.4 to §6.1.6).
 
-use super::congestion::{CongestionControl, Cubic};
 use super::{Active, Control, Flow, Rule, Segment};
 
 /// Whether the peer is offered ECN.
@@ -90,13 +89,6 @@ pub(super) fn take_marks(flow: &mut Flow, active: &mut Active, segment: &Segment
         signals.add(Signals::MARKED);
     }
     signals
-}
-
-/// Without a repair block, which would do it step by step: the window is reduced at once.
-pub(super) fn reduce_at_once(flow: &Flow, active: &mut Active, control: CongestionControl) {
-    active.ssthresh = control.reduce(&mut Cubic::default(), active.cwnd, u32::from(flow.mss));
-    active.cwnd = active.cwnd.min(active.ssthresh);
-    active.note_reduced(flow);
 }
 
 impl Flow {

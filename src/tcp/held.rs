@@ -5,57 +5,12 @@
 //!
 //! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
 
-use super::active::{deadline_in, is_past};
-use super::marks::PEER_LOSING;
 use super::repair::{HELD_MAX, Held, Repair};
 use super::segment::SackBlocks;
 use super::{Active, Flow, NO_SPAN, SeqNum, Spans, Time};
 
 /// How many pieces are held at most: a window of full segments has fewer.
 const PIECES_MAX: u16 = 512;
-
-/// How long a gap may stay with something held behind it: a peer that lives has sent it again by then, its time-outs
-/// being a minute at most where they are as ours.
-const GAP_MS_MAX: u32 = 120_000;
-
-impl Active {
-    /// Something that the peer has sent before what has come is missing.
-    pub(super) fn note_peer_loss(&mut self) {
-        self.marks |= PEER_LOSING;
-    }
-
-    /// Whether something that the peer has sent was lost not long ago. Its congestion window may be so small then that
-    /// each ACK is waited for.
-    pub(super) fn is_peer_losing(&self) -> bool {
-        self.marks & PEER_LOSING != 0
-    }
-
-    /// RCV.NXT has moved on: a loss is forgotten at the next multiple of 32 KB, a dozen full segments later in the
-    /// mean.
-    pub(super) fn pass_peer_loss(&mut self, before: SeqNum, after: SeqNum) {
-        const SPAN_BITS: u32 = 15;
-        if before.0 >> SPAN_BITS != after.0 >> SPAN_BITS {
-            self.marks &= !PEER_LOSING;
-        }
-    }
-
-    /// Something is held beyond a gap, which the peer has so long to fill.
-    pub fn await_gap(&mut self, now: Time) {
-        if self.gap_deadline_ms == 0 {
-            self.gap_deadline_ms = deadline_in(GAP_MS_MAX, now);
-        }
-    }
-
-    /// Nothing is held, or some of the gap is filled.
-    pub fn end_gap(&mut self) {
-        self.gap_deadline_ms = 0;
-    }
-
-    /// Whether the peer has had its time.
-    pub fn is_gap_due(&self, now: Time) -> bool {
-        is_past(self.gap_deadline_ms, now)
-    }
-}
 
 impl Repair {
     /// The ranges, in order.

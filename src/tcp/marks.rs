@@ -82,4 +82,24 @@ impl Active {
         self.marks = self.marks & !HAS_LIMIT | if self.send_head == NO_SPAN { 0 } else { HAS_LIMIT };
         self.send_limit = limit;
     }
+
+    /// Something that the peer has sent before what has come is missing.
+    pub(super) fn note_peer_loss(&mut self) {
+        self.marks |= PEER_LOSING;
+    }
+
+    /// Whether something that the peer has sent was lost not long ago. Its congestion window may be so small then that
+    /// each ACK is waited for.
+    pub(super) fn is_peer_losing(&self) -> bool {
+        self.marks & PEER_LOSING != 0
+    }
+
+    /// RCV.NXT has moved on: a loss is forgotten at the next multiple of 32 KB, a dozen full segments later in the
+    /// mean.
+    pub(super) fn pass_peer_loss(&mut self, before: SeqNum, after: SeqNum) {
+        const SPAN_BITS: u32 = 15;
+        if before.0 >> SPAN_BITS != after.0 >> SPAN_BITS {
+            self.marks &= !PEER_LOSING;
+        }
+    }
 }

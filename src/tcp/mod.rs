@@ -62,10 +62,10 @@ pub use queue::{
     consume_recv_queue, drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
 };
 pub use receive::on_segment;
-pub use repair::{HELD_MAX, Held, Repair};
+pub use repair::{HELD_MAX, Held, Repair, is_out_of_order};
 pub use rule::Rule;
 pub use segment::{Control, Outgoing, SackBlocks, Segment, Timestamps};
-pub use send::{begin_repair, immediate_ack, is_out_of_order, poll_segment, syn_ack, wants_repair};
+pub use send::{immediate_ack, poll_segment, syn_ack};
 pub use seq::SeqNum;
 pub use settings::{Keepalive, PROBES_MAX, UserTimeout};
 pub use time::Time;

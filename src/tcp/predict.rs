@@ -6,6 +6,7 @@
 //!
 //! Invariant: what is done here is what those steps would do. Tests make both go from the same states.
 
+use super::congestion::open_without_repair;
 use super::open::Offer;
 use super::timestamps::take_timestamp;
 use super::window::offer_window;
@@ -41,7 +42,7 @@ pub fn take_expected_ack(flow: &mut Flow, active: &mut Active, segment: &Segment
     active.resend_nxt = segment.ack;
     active.progressed();
     if flight.saturating_mul(2) >= active.cwnd {
-        send::open_congestion_window(flow, active, flight);
+        open_without_repair(flow, active, flight);
     }
     active.disarm();
     true

@@ -8,6 +8,7 @@
 
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use super::congestion::{open_without_repair, reduce_without_repair};
 use super::ecn::{self, Signals};
 use super::open::Offer;
 use super::payload::{check_urgent, take_payload_and_fin};
@@ -114,9 +115,8 @@ fn check_sequence(
         let is_ignored = flow.is_in(State::TimeWait);
         return Break(Effects::only(if is_ignored { Rule::TimeWaitIgnoresReset } else { Rule::ResetOutsideWindow }));
     }
-    let is_fin_again = flow.is_in(State::TimeWait)
-        && segment.control.has(Control::FIN)
-        && segment.seq.plus(length) == flow.rcv_nxt;
+    let is_fin_again =
+        flow.is_in(State::TimeWait) && segment.control.has(Control::FIN) && segment.seq.plus(length) == flow.rcv_nxt;
     if is_fin_again {
         flow.heard_s = now.seconds();
         active.owe_ack();
@@ -290,9 +290,9 @@ fn advance(
         }
         None => {
             if acknowledged.is_echo && !active.is_reduced() {
-                ecn::reduce_at_once(flow, active, offer.congestion);
+                reduce_without_repair(flow, active, offer.congestion);
             } else if acknowledged.flight.saturating_mul(2) >= active.cwnd && !acknowledged.is_echo {
-                send::open_congestion_window(flow, active, bytes);
+                open_without_repair(flow, active, bytes);
             }
             active.arm(now);
         }

@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 use super::congestion::Cubic;
 use super::recovery::{PROBED_NEW, REDUCING};
 use super::slow_start::SlowStart;
-use super::{Active, SeqNum};
+use super::{Active, Control, Flow, Segment, SeqNum, Time};
 
 /// A range of the peer's stream beyond a gap, with the spans that hold it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -120,9 +120,37 @@ pub struct Repair {
 
 const _: () = assert!(size_of::<Repair>() == 640, "a repair block is ten cache lines");
 
+/// Whether a segment with payload or FIN is not the next one, so that a repair block is of use.
+pub fn is_out_of_order(flow: &Flow, segment: &Segment) -> bool {
+    const BEHIND_MAX: u32 = 1 << 20;
+    let is_near = segment.seq.within(flow.rcv_nxt, flow.receive_window())
+        || flow.takes_sack() && segment.seq.within(flow.rcv_nxt.minus(BEHIND_MAX), BEHIND_MAX);
+    let has_something = segment.length() > 0 && !segment.control.has(Control::SYN);
+    has_something && is_near && segment.seq != flow.rcv_nxt && !flow.has_peer_fin()
+}
+
+impl Active {
+    /// Whether more is to be in flight than one segment, whose loss a time-out finds soon enough.
+    pub fn wants_repair(&self, flow: &Flow) -> bool {
+        self.queued_bytes() > u32::from(flow.mss)
+    }
+}
+
 impl Repair {
+    /// The block that the active block with this index borrows, with what is in flight by now.
+    pub fn begin(index: u32, flow: &Flow, active: &Active, now: Time) -> Repair {
+        let mut repair = Repair::empty(index);
+        if !flow.is_half_open() {
+            repair.begin_runs(active.snd_una, flow.snd_nxt, now.0 as u32);
+            if active.resend_nxt.before(flow.snd_nxt) {
+                repair.lose_from(active.snd_una, active.resend_nxt);
+            }
+        }
+        repair
+    }
+
     /// For an active block, with nothing held and nothing in flight.
-    pub fn empty(active: u32) -> Repair {
+    pub(super) fn empty(active: u32) -> Repair {
         Repair { active, reordering_quarters: 1, ..Repair::zeroed() }
     }
 

@@ -272,38 +272,6 @@ pub(super) fn rearm_as_needed(flow: &Flow, active: &mut Active, repair: &mut Rep
     }
 }
 
-/// Whether more is to be in flight than one segment, whose loss a time-out finds soon enough.
-pub fn wants_repair(flow: &Flow, active: &Active) -> bool {
-    match flow.state() {
-        State::Established | State::CloseWait | State::FinWait1 | State::Closing | State::LastAck => {
-            active.queued_bytes() > u32::from(flow.mss)
-        }
-        State::Free | State::SynSent | State::SynReceived | State::FinWait2 | State::TimeWait => false,
-    }
-}
-
-/// Whether a segment with payload or FIN is not the next one, so that a repair block is of use.
-pub fn is_out_of_order(flow: &Flow, segment: &Segment) -> bool {
-    const BEHIND_MAX: u32 = 1 << 20;
-    let is_near = segment.seq.within(flow.rcv_nxt, flow.receive_window())
-        || flow.takes_sack() && segment.seq.within(flow.rcv_nxt.minus(BEHIND_MAX), BEHIND_MAX);
-    let has_something = segment.length() > 0 && !segment.control.has(Control::SYN);
-    has_something && is_near && segment.seq != flow.rcv_nxt && !flow.has_peer_fin()
-}
-
-/// The repair block that an active block borrows, with what is in flight by now.
-pub fn begin_repair(index: u32, flow: &Flow, active: &Active, now: Time) -> Repair {
-    let mut repair = Repair::empty(index);
-    if flow.is_half_open() {
-        return repair;
-    }
-    repair.begin_runs(active.snd_una, flow.snd_nxt, now.0 as u32);
-    if active.resend_nxt.before(flow.snd_nxt) {
-        repair.lose_from(active.snd_una, active.resend_nxt);
-    }
-    repair
-}
-
 /// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
 /// or what is sent again. Otherwise it waits for an acknowledgment or, where nothing is in flight, for the time-out.
 fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bool {
@@ -326,12 +294,4 @@ fn on_fin_sent(flow: &mut Flow) {
     if flow.is_open() {
         flow.set_state(if flow.has_peer_fin() { State::LastAck } else { State::FinWait1 });
     }
-}
-
-/// Grows the congestion window for newly acknowledged bytes (RFC 5681 §3.1).
-pub(super) fn open_congestion_window(flow: &Flow, active: &mut Active, acknowledged: u32) {
-    let mss = u32::from(flow.mss);
-    let growth =
-        if active.cwnd < active.ssthresh { acknowledged.min(2 * mss) } else { (mss * mss / active.cwnd.max(1)).max(1) };
-    active.cwnd = active.cwnd.saturating_add(growth);
 }
