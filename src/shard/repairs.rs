@@ -4,7 +4,7 @@
 
 use super::batch::Batch;
 use super::copies::Touched;
-use crate::tcp::{self, Active, Flow, Held, Repair, Rule, SeqNum};
+use crate::tcp::{Active, Flow, Held, Repair, Rule, SeqNum};
 
 /// A repair block that a touched flow has borrowed.
 #[derive(Clone, Copy)]
@@ -59,9 +59,8 @@ impl Batch {
         let repair = &mut self.repairs[borrowed.position];
         let payload = &mut self.tables.storage.payload;
         let end = seq.plus(bytes.len() as u32);
-        let is_repeated = !bytes.is_empty() && repair.first_missing(seq, end).is_none();
-        if is_repeated && touched.flow.takes_sack() {
-            repair.note_duplicate(seq, end);
+        if !bytes.is_empty() && repair.first_missing(seq, end).is_none() {
+            repair.note_duplicate(&touched.flow, seq, end);
         }
         let mut next = seq;
         let mut is_held = false;

@@ -6,8 +6,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::ecn::{is_setup_syn, is_setup_syn_ack};
-use super::open::{self, Offer};
-use super::{Active, CloseReason, Control, Ecn, Effects, Flow, Reply, Rule, Segment, SeqNum, State, Time};
+use super::{Active, CloseReason, Control, Ecn, Effects, Flow, Offer, Reply, Rule, Segment, SeqNum, State, Time};
 
 /// Makes a connection in SYN-SENT. The caller fills in addresses, ports and next hop.
 pub fn on_connect(slot: u32, flow: &mut Flow, iss: SeqNum, offer: Offer, now: Time) -> Active {
@@ -27,7 +26,7 @@ pub fn on_connect(slot: u32, flow: &mut Flow, iss: SeqNum, offer: Offer, now: Ti
     Active::quiet(slot, flow)
 }
 
-/// Steps a connection in SYN-SENT over one segment. Data on a SYN is not taken: the peer sends it again.
+/// Steps a connection in SYN-SENT over one segment.
 pub fn on_syn_sent(flow: &mut Flow, active: &mut Active, segment: &Segment, offer: Offer, now: Time) -> Effects {
     match steps(flow, active, segment, offer, now) {
         Break(effects) | Continue(effects) => effects,
@@ -73,23 +72,10 @@ fn check_reset(segment: &Segment) -> ControlFlow<Effects> {
 
 /// Fourth (the third, security, is not implemented): the peer's SYN.
 fn take_syn(flow: &mut Flow, active: &mut Active, segment: &Segment, offer: Offer, now: Time) -> Effects {
-    open::set_mss(flow, segment, offer);
-    match segment.timestamps {
-        Some(timestamps) => flow.begin_timestamps(timestamps.value),
-        None => flow.end_timestamps(),
-    }
-    match segment.window_shift {
-        Some(shift) => flow.begin_window_scaling(shift.min(open::SHIFT_MAX), offer.shift()),
-        None => flow.end_window_scaling(),
-    }
-    flow.set_takes_sack(segment.sack_permitted);
+    super::open::take_syn(flow, segment, offer, now);
     if !is_setup_syn(segment) && !is_setup_syn_ack(segment) {
         flow.end_ecn();
     }
-    flow.begin_receiving(segment.seq);
-    flow.extend_receive_window(offer.window_bytes.min(u32::from(u16::MAX)));
-    flow.set_send_window_of_syn(segment.window);
-    flow.heard_s = now.seconds();
     active.rcv_acked = segment.seq;
     if segment.control.has(Control::ACK) {
         super::receive::establish(flow, active, segment, now);

@@ -12,8 +12,9 @@
 //!
 //! Invariant: what the hash covers is decided here, the hash itself is the caller's, who has the key.
 
-use super::open::{self, Offer};
-use super::{Active, Flow, Segment, SeqNum, Time};
+use super::open::on_syn;
+use super::window::SHIFT_MAX;
+use super::{Active, Flow, Offer, Segment, SeqNum, Time};
 
 /// How long an epoch is, in seconds.
 const EPOCH_S: u32 = 64;
@@ -39,7 +40,7 @@ impl Cookie {
     pub fn new(segment: &Segment, offer: Offer, now: Time) -> Cookie {
         let mss = segment.mss.unwrap_or(offer.mss_default);
         let index = MSS_VALUES.iter().rposition(|&value| value <= mss).unwrap_or(0) as u32;
-        let shift = segment.window_shift.map_or(SHIFT_NONE, |shift| u32::from(shift.min(open::SHIFT_MAX)));
+        let shift = segment.window_shift.map_or(SHIFT_NONE, |shift| u32::from(shift.min(SHIFT_MAX)));
         let kept = index << 5 | shift << 1 | u32::from(segment.sack_permitted);
         Cookie { epoch: now.seconds() / EPOCH_S, kept: kept as u8 }
     }
@@ -63,7 +64,7 @@ impl Cookie {
 
     fn window_shift(self) -> Option<u8> {
         let shift = u32::from(self.kept >> 1) & 0xf;
-        (shift != SHIFT_NONE).then_some((shift as u8).min(open::SHIFT_MAX))
+        (shift != SHIFT_NONE).then_some((shift as u8).min(SHIFT_MAX))
     }
 
     fn is_sack_permitted(self) -> bool {
@@ -81,9 +82,7 @@ pub fn on_cookie(slot: u32, flow: &mut Flow, segment: &Segment, cookie: Cookie, 
         sack_permitted: cookie.is_sack_permitted(),
         ..*segment
     };
-    let iss = segment.ack.minus(1);
-    let mut active = open::on_syn(slot, flow, &syn, iss, offer, now);
-    flow.snd_nxt = iss.plus(1);
+    let mut active = on_syn(slot, flow, &syn, segment.ack.minus(1), offer, now);
     active.resend_nxt = flow.snd_nxt;
     // When the SYN-ACK left, only the echo of its timestamp can say.
     active.abandon_round_trip();

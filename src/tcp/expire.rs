@@ -4,11 +4,12 @@
 //! leaves with the next [`poll_segment`](super::poll_segment).
 
 use super::ecn::ack_control;
-use super::open::Offer;
 use super::path;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::send::rearm;
-use super::{Active, CloseReason, Effects, Flow, Keepalive, Outgoing, Repair, Reply, Rule, SoftError, State, Time};
+use super::{
+    Active, CloseReason, Effects, Flow, Keepalive, Offer, Outgoing, Repair, Reply, Rule, SoftError, State, Time,
+};
 
 /// SYNs and SYN-ACKs that are sent again before the connection is given up (183 s with doubling, MUST-23).
 const SYN_RETRIES_MAX: u8 = 7;

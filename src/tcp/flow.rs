@@ -14,6 +14,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::window::SHIFT_MAX;
 use super::{PathMemory, SeqNum, Time};
 
 /// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection.
@@ -135,7 +136,9 @@ impl Flow {
 
     /// Whether the state and the shifts are ones that this version writes.
     pub fn is_valid(&self) -> bool {
-        State::from_repr(self.state & Flow::STATE_BITS).is_some() && self.peer_shift() <= 14 && self.our_shift() <= 14
+        State::from_repr(self.state & Flow::STATE_BITS).is_some()
+            && self.peer_shift() <= SHIFT_MAX
+            && self.our_shift() <= SHIFT_MAX
     }
 
     /// Moves to another state.
@@ -200,9 +203,9 @@ impl Flow {
         self.flags & Flow::HAS_WINDOW_SCALING != 0
     }
 
-    /// Agrees on window scaling; each shift is at most 14.
+    /// Agrees on window scaling.
     pub fn begin_window_scaling(&mut self, peer: u8, ours: u8) {
-        assert!(peer <= 14 && ours <= 14, "RFC 7323 §2.3 limits the shift to 14");
+        assert!(peer <= SHIFT_MAX && ours <= SHIFT_MAX, "RFC 7323 §2.3 limits the shift to 14");
         self.set_flag(Flow::HAS_WINDOW_SCALING, true);
         self.shifts = peer | ours << 4;
     }

@@ -6,8 +6,8 @@
 //! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
 
 use super::repair::{HELD_MAX, Held, Repair};
-use super::segment::SackBlocks;
-use super::{Active, Flow, NO_SPAN, SeqNum, Spans, Time};
+use super::segment::{SACK_BLOCKS_MAX, SackBlocks};
+use super::{Flow, NO_SPAN, SeqNum, Spans};
 
 /// How many pieces are held at most: a window of full segments has fewer.
 const PIECES_MAX: u16 = 512;
@@ -125,14 +125,17 @@ impl Repair {
         is_there
     }
 
-    /// This came twice.
-    pub fn note_duplicate(&mut self, start: SeqNum, end: SeqNum) {
-        (self.duplicate_start, self.duplicate_end) = (start, end);
+    /// This came twice, which a peer that reads SACK is told.
+    pub fn note_duplicate(&mut self, flow: &Flow, start: SeqNum, end: SeqNum) {
+        if flow.takes_sack() {
+            (self.duplicate_start, self.duplicate_end) = (start, end);
+        }
     }
 
-    /// The blocks for an ACK, at most so many: what came twice, said once (RFC 2883), the range that came last, then
-    /// the others from the right.
-    pub(super) fn sack_blocks(&mut self, blocks: &mut SackBlocks, blocks_max: usize) {
+    /// The blocks for an ACK: what came twice, said once (RFC 2883), the range that came last, then the others from the
+    /// right.
+    pub(super) fn sack_blocks(&mut self, flow: &Flow) -> SackBlocks {
+        let (mut blocks, blocks_max) = (SackBlocks::default(), sack_blocks_max(flow));
         if self.duplicate_start != self.duplicate_end {
             blocks.push(self.duplicate_start, self.duplicate_end, blocks_max);
             self.duplicate_start = self.duplicate_end;
@@ -144,14 +147,14 @@ impl Repair {
         for range in self.held().iter().rev().filter(|range| !is_latest(range)) {
             blocks.push(range.start, range.end, blocks_max);
         }
+        blocks
     }
 
     /// How long the SACK option of the next segment is, in bytes.
     pub(super) fn sack_bytes(&self, flow: &Flow) -> u32 {
         let has_duplicate = self.duplicate_start != self.duplicate_end;
-        let blocks =
-            (u32::from(self.held_count) + u32::from(has_duplicate)).min(if flow.has_timestamps() { 3 } else { 4 });
-        if blocks == 0 || !flow.takes_sack() { 0 } else { 4 + 8 * blocks }
+        let blocks = (usize::from(self.held_count) + usize::from(has_duplicate)).min(sack_blocks_max(flow)) as u32;
+        if blocks == 0 { 0 } else { 4 + 8 * blocks }
     }
 
     /// Gives up what is held and was overtaken by RCV.NXT, in part or whole.
@@ -174,6 +177,15 @@ impl Repair {
         self.held_count = 0;
         self.held_spans = 0;
         self.has_fin = 0;
+    }
+}
+
+/// How many blocks a SACK option has room for, beside timestamps; none for a peer that does not read them.
+fn sack_blocks_max(flow: &Flow) -> usize {
+    match flow.has_timestamps() {
+        _ if !flow.takes_sack() => 0,
+        true => 3,
+        false => SACK_BLOCKS_MAX,
     }
 }
 
@@ -271,9 +283,10 @@ mod tests {
         for start in [100, 300, 500, 200] {
             assert!(repair.hold(range(start, start + 50), &mut chains));
         }
-        let mut blocks = SackBlocks::default();
-        repair.sack_blocks(&mut blocks, 3);
-        let starts: Vec<u32> = blocks.iter().map(|(start, _)| start.0).collect();
+        let mut flow = Flow::free(0);
+        flow.set_takes_sack(true);
+        flow.begin_timestamps(0);
+        let starts: Vec<u32> = repair.sack_blocks(&flow).iter().map(|(start, _)| start.0).collect();
         assert_eq!(starts, [200, 500, 300]);
     }
 }

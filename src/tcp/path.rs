@@ -22,8 +22,7 @@
 //! Invariant: a claim that cannot be true changes nothing, and one that may be true no more than the size of segments,
 //! down to what every path takes.
 
-use super::open::{Offer, TIMESTAMPS_BYTES};
-use super::{Active, Effects, Flow, Repair, Rule, SeqNum};
+use super::{Active, Effects, Flow, Offer, Repair, Rule, SeqNum};
 
 /// What somebody on the path says of a segment of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +100,7 @@ pub(super) fn on_time_out(
 
 /// The payload of a segment that fills a packet of so many bytes.
 fn payload_of(flow: &Flow, mtu: u16, offer: Offer) -> u16 {
-    let options_bytes = if flow.has_timestamps() { TIMESTAMPS_BYTES } else { 0 };
-    mtu.saturating_sub(offer.headers_bytes + options_bytes)
+    mtu.saturating_sub(offer.headers_bytes + flow.options_bytes())
 }
 
 /// Segments become smaller, and all that is in flight goes again: a router that tells of the first of many that were
@@ -144,8 +142,7 @@ impl Active {
             return None;
         }
         self.path = UNTRIED;
-        let options_bytes = if flow.has_timestamps() { TIMESTAMPS_BYTES } else { 0 };
-        Some(flow.mss + options_bytes + offer.headers_bytes)
+        Some(flow.mss + flow.options_bytes() + offer.headers_bytes)
     }
 }
 

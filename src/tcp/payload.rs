@@ -3,9 +3,8 @@
 //! Payload is not taken here: the effects say which part of it is in order, the caller finds it a place and reports by
 //! [`on_payload`] how much it took.
 
-use super::open::{Offer, TIMESTAMPS_BYTES};
 use super::receive::enter_time_wait;
-use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
+use super::{Active, CloseReason, Control, Effects, Flow, Offer, Repair, Reply, Rule, Segment, State, Time};
 
 /// What of a segment's payload lies in the window and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,8 +81,8 @@ pub(super) fn take_payload_and_fin(
     let InOrder { skip, take, has_fin } = in_order_part(flow, repair.as_deref(), segment);
     if let Some(repair) = repair {
         repair.note_data(segment.seq.plus(segment.payload_bytes));
-        if skip > 0 && flow.takes_sack() {
-            repair.note_duplicate(segment.seq, segment.seq.plus(skip));
+        if skip > 0 {
+            repair.note_duplicate(flow, segment.seq, segment.seq.plus(skip));
         }
         if !repair.held().is_empty() {
             // Behind a gap that is filled, in part or whole, the ACK does not wait (RFC 5681 §4.2).
@@ -123,8 +122,7 @@ pub fn on_payload(flow: &mut Flow, active: &mut Active, payload: Payload, offer:
     }
     if !payload.has_fin {
         // At least every second full segment is acknowledged at once (SHLD-19). It is full with its options.
-        let options = if flow.has_timestamps() { TIMESTAMPS_BYTES } else { 0 };
-        let full = u32::from(offer.mss.saturating_sub(options));
+        let full = u32::from(offer.mss.saturating_sub(flow.options_bytes()));
         let is_second = flow.rcv_nxt.since(active.rcv_acked) >= 2 * full;
         let is_delayed = offer.delayed_ack_ms > 0 && !is_second && !active.is_peer_losing();
         if is_delayed {

@@ -7,10 +7,9 @@
 //! Invariant: what is done here is what those steps would do. Tests make both go from the same states.
 
 use super::congestion::open_without_repair;
-use super::open::Offer;
 use super::timestamps::take_timestamp;
 use super::window::offer_window;
-use super::{Active, Control, Flow, Outgoing, Segment, State, Time, send};
+use super::{Active, Control, Flow, Offer, Outgoing, Segment, State, Time};
 
 /// Takes a segment that acknowledges all that is in flight and says nothing else: [`Rule::AckAdvances`](super::Rule),
 /// and what is acknowledged is to be released. `false`, with nothing changed, for any other segment, and where the
@@ -75,7 +74,7 @@ pub(super) fn send_expected(flow: &mut Flow, active: &mut Active, offer: Offer, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Effects, Rule, SeqNum, Timestamps, on_segment};
+    use super::super::{Effects, Rule, SeqNum, Timestamps, on_segment, send};
     use super::*;
 
     /// Numbers that seem random, the same in every run (xorshift).

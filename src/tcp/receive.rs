@@ -10,12 +10,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::congestion::{open_without_repair, reduce_without_repair};
 use super::ecn::{self, Signals};
-use super::open::Offer;
 use super::payload::{check_urgent, take_payload_and_fin};
 use super::recovery::Acknowledged;
 use super::send;
 use super::timestamps::{check_timestamps, take_timestamp};
-use super::{Active, CloseReason, Control, Effects, Flow, Repair, Reply, Rule, Segment, State, Time};
+use super::{Active, CloseReason, Control, Effects, Flow, Offer, Repair, Reply, Rule, Segment, State, Time};
 
 /// Steps the connection over one segment. Most are what `take_expected_ack` takes, and need not come here.
 pub fn on_segment(
@@ -134,10 +133,9 @@ fn check_sequence(
     if let Some(repair) = repair
         && segment.payload_bytes > 0
         && !segment.control.has(Control::SYN)
-        && flow.takes_sack()
         && end.at_or_before(flow.rcv_nxt)
     {
-        repair.note_duplicate(segment.seq, end);
+        repair.note_duplicate(flow, segment.seq, end);
     }
     Break(Effects::reply(Rule::SequenceUnacceptable, Reply::Ack))
 }
@@ -257,9 +255,8 @@ fn complete_handshake(
 pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment, now: Time) {
     let was_lost = active.retries > 0;
     flow.set_state(State::Established);
-    let acknowledged =
-        Acknowledged { snd_una: active.snd_una, is_duplicate: false, is_echo: false, flight: 0, round_trip_us: None };
-    advance(flow, active, None, segment, acknowledged, Offer::default(), now);
+    let _ = move_una(flow, active, segment, now);
+    active.disarm();
     if was_lost {
         active.lose_syn_ack(flow.mss);
     }
@@ -267,7 +264,17 @@ pub(super) fn establish(flow: &mut Flow, active: &mut Active, segment: &Segment,
     active.send_head_seq = active.snd_una;
 }
 
-/// SND.UNA moves to the segment's acknowledgment.
+/// SND.UNA moves to the segment's acknowledgment. Returns a round trip that it ends, in microseconds.
+fn move_una(flow: &Flow, active: &mut Active, segment: &Segment, now: Time) -> Option<u32> {
+    let echo = segment.timestamps.filter(|_| flow.has_timestamps()).map(|timestamps| timestamps.echo);
+    let round_trip_us = active.end_round_trip(segment.ack, echo, now);
+    active.snd_una = segment.ack;
+    active.resend_nxt = active.resend_nxt.later_of(active.snd_una);
+    active.progressed();
+    round_trip_us
+}
+
+/// Something new is acknowledged: SND.UNA, the congestion window and the timer move.
 fn advance(
     flow: &Flow,
     active: &mut Active,
@@ -277,12 +284,7 @@ fn advance(
     offer: Offer,
     now: Time,
 ) {
-    let bytes = segment.ack.since(active.snd_una);
-    let echo = segment.timestamps.filter(|_| flow.has_timestamps()).map(|timestamps| timestamps.echo);
-    acknowledged.round_trip_us = active.end_round_trip(segment.ack, echo, now);
-    active.snd_una = segment.ack;
-    active.resend_nxt = active.resend_nxt.later_of(active.snd_una);
-    active.progressed();
+    acknowledged.round_trip_us = move_una(flow, active, segment, now);
     match repair {
         Some(repair) => {
             repair.on_ack(flow, active, segment, acknowledged, offer.congestion, now);
@@ -292,7 +294,7 @@ fn advance(
             if acknowledged.is_echo && !active.is_reduced() {
                 reduce_without_repair(flow, active, offer.congestion);
             } else if acknowledged.flight.saturating_mul(2) >= active.cwnd && !acknowledged.is_echo {
-                open_without_repair(flow, active, bytes);
+                open_without_repair(flow, active, segment.ack.since(acknowledged.snd_una));
             }
             active.arm(now);
         }

@@ -69,7 +69,7 @@ pub struct Segment<'a> {
 }
 
 /// Most blocks that a SACK option has.
-const SACK_BLOCKS_MAX: usize = 4;
+pub(super) const SACK_BLOCKS_MAX: usize = 4;
 
 /// The blocks of a SACK option (RFC 2018 §3), in its order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,10 +85,10 @@ impl Default for SackBlocks {
 }
 
 impl SackBlocks {
-    /// Adds a block, if there are fewer than so many.
-    pub fn push(&mut self, start: SeqNum, end: SeqNum, blocks_max: usize) {
+    /// Adds a block, if there are fewer than so many, at most four.
+    pub(super) fn push(&mut self, start: SeqNum, end: SeqNum, blocks_max: usize) {
         let count = usize::from(self.count);
-        if count < blocks_max.min(SACK_BLOCKS_MAX) {
+        if count < blocks_max {
             self.blocks[count] = (start, end);
             self.count += 1;
         }

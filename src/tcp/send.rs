@@ -9,10 +9,9 @@
 //! ```
 
 use super::ecn::ack_control;
-use super::open::Offer;
 use super::recovery::{PROBE_DUE, PROBED_NEW, TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
 use super::window::offer_window;
-use super::{Active, Control, Flow, Outgoing, Repair, SackBlocks, Segment, SeqNum, State, Time, predict};
+use super::{Active, Control, Flow, Offer, Outgoing, Repair, SackBlocks, SeqNum, State, Time, predict};
 
 /// The next segment that should leave now, if any. Call until `None`.
 #[inline]
@@ -57,17 +56,8 @@ pub(super) fn poll_state(
 pub fn immediate_ack(flow: &mut Flow, active: &mut Active, repair: Option<&mut Repair>, offer: Offer) -> Outgoing {
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
-    let sack = sack_blocks(flow, repair);
+    let sack = repair.map_or_else(SackBlocks::default, |repair| repair.sack_blocks(flow));
     Outgoing { sack, ..Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, ack_control(flow), flow.receive_window_field()) }
-}
-
-/// The blocks of a segment's SACK option: as many as there is room for beside timestamps.
-fn sack_blocks(flow: &Flow, repair: Option<&mut Repair>) -> SackBlocks {
-    let mut blocks = SackBlocks::default();
-    if let Some(repair) = repair.filter(|_| flow.takes_sack()) {
-        repair.sack_blocks(&mut blocks, if flow.has_timestamps() { 3 } else { 4 });
-    }
-    blocks
 }
 
 fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
@@ -107,12 +97,11 @@ fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -
 
 /// The SYN-ACK that answers a SYN.
 pub fn syn_ack(iss: SeqNum, irs: SeqNum, has_scaling: bool, has_sack: bool, offer: Offer) -> Outgoing {
-    let window = offer.window_bytes.min(u32::from(u16::MAX)) as u16;
     Outgoing {
         mss: Some(offer.mss),
         window_shift: has_scaling.then_some(offer.shift()),
         sack_permitted: has_sack,
-        ..Outgoing::bare(iss, irs.plus(1), Control::SYN.with(Control::ACK), window)
+        ..Outgoing::bare(iss, irs.plus(1), Control::SYN.with(Control::ACK), offer.window_of_syn())
     }
 }
 
@@ -223,7 +212,7 @@ fn poll_data(
         payload_bytes: take,
         is_ecn_capable,
         urgent: urgent.unwrap_or(0),
-        sack: sack_blocks(flow, repair),
+        sack: repair.map_or_else(SackBlocks::default, |repair| repair.sack_blocks(flow)),
         ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field())
     })
 }

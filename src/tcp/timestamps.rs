@@ -10,6 +10,16 @@ use super::{Active, Control, Effects, Flow, Reply, Rule, Segment, State, Time};
 /// TS.Recent of a connection that was silent for longer says nothing: 24 days (RFC 7323 §5.5).
 const TS_RECENT_VALID_S: u32 = 24 * 86_400;
 
+/// What the timestamps option takes of each segment, with its padding.
+const TIMESTAMPS_BYTES: u16 = 12;
+
+impl Flow {
+    /// What options take of each segment of the connection, SACK apart.
+    pub(super) fn options_bytes(&self) -> u16 {
+        if self.has_timestamps() { TIMESTAMPS_BYTES } else { 0 }
+    }
+}
+
 /// Whether this SYN opens a new connection in place of one in TIME-WAIT: its timestamp is later than all of the old
 /// one's, or it lies beyond everything that the old one sent (RFC 9293 §3.6.1, MAY-2; RFC 6191 §2). One whose bytes are
 /// not read yet stays; the peer asks again.

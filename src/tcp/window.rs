@@ -9,8 +9,10 @@
 //!                  |<-- field * unit -->|     the field is rounded down
 //! ```
 
-use super::open::Offer;
-use super::{Active, Flow, SeqNum};
+use super::{Active, Flow, Offer, SeqNum};
+
+/// Largest window shift (RFC 7323 §2.3).
+pub(super) const SHIFT_MAX: u8 = 14;
 
 impl Flow {
     /// The peer's window in bytes.
