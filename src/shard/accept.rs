@@ -68,7 +68,7 @@ impl Batch {
         let cookie = Cookie::new(&packet.segment, offer, self.now);
         let irs = packet.segment.seq;
         let iss = cookie.sequence_number(self.tables.cookie_hash(key, irs, cookie));
-        let value = (self.now.ms() as u32).wrapping_add(self.tables.ts_offset(key));
+        let value = self.now.wrapping_ms().wrapping_add(self.tables.ts_offset(key));
         let timestamps = packet.segment.timestamps.map(|its| Timestamps { value, echo: its.value });
         let syn_ack =
             tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), packet.segment.sack_permitted, offer);

@@ -202,7 +202,7 @@ impl Batch {
             dscp: touched.flow.dscp(),
         };
         let payload = &self.tables.storage.payload;
-        let value = (self.now.ms() as u32).wrapping_add(touched.ts_offset);
+        let value = self.now.wrapping_ms().wrapping_add(touched.ts_offset);
         outgoing.timestamps =
             touched.flow.has_timestamps().then_some(Timestamps { value, echo: touched.flow.ts_recent });
         self.gate.put_frame(self.number, |out| {

@@ -284,7 +284,7 @@ impl Active {
         const NEVER: i32 = i32::MAX;
         let ahead_ms = |deadline_ms: u32| match deadline_ms {
             0 => NEVER,
-            _ => deadline_ms.wrapping_sub(now.ms() as u32) as i32,
+            _ => deadline_ms.wrapping_sub(now.wrapping_ms()) as i32,
         };
         let gap_ms = ahead_ms(self.gap_deadline_ms);
         let nearest_ms = ahead_ms(self.deadline_ms).min(ahead_ms(self.ack_deadline_ms)).min(gap_ms);
@@ -356,11 +356,11 @@ impl Active {
 
 /// A deadline; never 0, which means that there is none.
 fn deadline_in(delay_ms: u32, now: Time) -> u32 {
-    (now.ms() as u32).wrapping_add(delay_ms).max(1)
+    now.wrapping_ms().wrapping_add(delay_ms).max(1)
 }
 
 fn is_past(deadline_ms: u32, now: Time) -> bool {
-    deadline_ms != 0 && (now.ms() as u32).wrapping_sub(deadline_ms) as i32 >= 0
+    deadline_ms != 0 && now.wrapping_ms().wrapping_sub(deadline_ms) as i32 >= 0
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Avoidance for Cubic {
 
     /// RFC 9438 §4.2 to §4.5.
     fn grow(&mut self, cwnd: u32, acknowledged: u32, mss: u32, srtt_ms: u32, now: Time) -> u32 {
-        let now_ms = (now.ms() as u32).max(1);
+        let now_ms = now.wrapping_ms().max(1);
         if self.epoch_ms == 0 {
             *self = Cubic { w_max: self.w_max.max(cwnd), epoch_ms: now_ms, epoch_cwnd: cwnd, w_est: cwnd, credit: 0 };
         }

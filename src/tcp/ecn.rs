@@ -68,7 +68,7 @@ pub(super) fn is_setup_syn_ack(segment: &Segment) -> bool {
 
 /// The bits of a segment that acknowledges: ECE stands on each until the peer has answered (§6.1.3).
 pub(super) fn ack_control(flow: &Flow) -> Control {
-    if flow.owes_ece() { Control::ACK.with(Control::ECE) } else { Control::ACK }
+    Control::ACK.with(Control::ECE.when(flow.owes_ece()))
 }
 
 /// Payload has come that lies within the window, or what it says does not count (§6.1.5): CWR ends the echo, and CE on

@@ -3,10 +3,9 @@
 //! In: the flow, its active block, the time. Out: effects, or a probe that is to be sent; what is to be sent again
 //! leaves with the next [`poll_segment`](super::poll_segment).
 
-use super::ecn::ack_control;
 use super::path;
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
-use super::send::rearm;
+use super::send::{bare_ack, rearm};
 use super::{
     Active, CloseReason, Effects, Flow, Keepalive, Offer, Outgoing, Repair, Reply, Rule, SoftError, State, Time,
 };
@@ -111,8 +110,8 @@ fn on_handshake_timer(flow: &Flow, active: &mut Active) -> Effects {
 }
 
 /// A probe of a closed window: one byte left of SND.UNA, so that the peer answers and no byte is forced on it.
-pub fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
-    Outgoing::bare(active.snd_una.minus(1), flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
+fn window_probe(flow: &Flow, active: &Active) -> Outgoing {
+    bare_ack(flow, active.snd_una.minus(1))
 }
 
 /// How long idle connections may be what they are, in seconds.
@@ -218,5 +217,5 @@ pub fn keepalive_probe(flow: &mut Flow, timeouts: &Timeouts, now: Time) -> Outgo
     if is_own_silence(waited_s, interval_s, probes) {
         flow.heard_s = now.seconds() - interval_s * u32::from(flow.unanswered_probes());
     }
-    Outgoing::bare(flow.snd_nxt.minus(1), flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
+    bare_ack(flow, flow.snd_nxt.minus(1))
 }

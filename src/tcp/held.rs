@@ -5,12 +5,19 @@
 //!
 //! Invariant: ranges are in order and do not touch; where there is no room for another, the newest is refused.
 
+use super::queue::{chain, release_chain};
 use super::repair::{HELD_MAX, Held, Repair};
 use super::segment::{SACK_BLOCKS_MAX, SackBlocks};
-use super::{Flow, NO_SPAN, SeqNum, Spans};
+use super::{Flow, NO_SPAN, SeqNum, Span, Spans};
 
 /// How many pieces are held at most: a window of full segments has fewer.
 const PIECES_MAX: u16 = 512;
+
+impl Held {
+    fn spans(&self, spans: &impl Spans) -> impl Iterator<Item = (u32, Span)> {
+        chain(spans, self.head, self.tail)
+    }
+}
 
 impl Repair {
     /// The ranges, in order.
@@ -31,7 +38,7 @@ impl Repair {
                 continue;
             }
             if range.start.after(from) {
-                return from.before(end).then(|| (from, if range.start.before(end) { range.start } else { end }));
+                return from.before(end).then(|| (from, range.start.earlier_of(end)));
             }
             from = range.end;
         }
@@ -56,7 +63,7 @@ impl Repair {
     /// Holds a range that was missing. `false` where there is no room for it; then the caller gives its spans up.
     pub fn hold(&mut self, new: Held, spans: &mut impl Spans) -> bool {
         let count = usize::from(self.held_count);
-        let added = chain(&new, spans).count() as u16;
+        let added = new.spans(spans).count() as u16;
         let position = self.held().iter().position(|range| range.start.after(new.start)).unwrap_or(count);
         let joins_left = position > 0 && self.held[position - 1].end == new.start;
         let joins_right = position < count && self.held[position].start == new.end;
@@ -97,7 +104,7 @@ impl Repair {
         let first = *self.held().first().filter(|range| range.start == rcv_nxt)?;
         self.held.copy_within(1..usize::from(self.held_count), 0);
         self.held_count -= 1;
-        self.held_spans -= chain(&first, spans).count() as u16;
+        self.held_spans -= first.spans(spans).count() as u16;
         Some(first)
     }
 
@@ -160,7 +167,7 @@ impl Repair {
     /// Gives up what is held and was overtaken by RCV.NXT, in part or whole.
     pub fn release_overtaken(&mut self, rcv_nxt: SeqNum, spans: &mut impl Spans) {
         while let Some(range) = self.held().first().copied().filter(|range| range.start.before(rcv_nxt)) {
-            self.held_spans -= release_chain(&range, spans);
+            self.held_spans -= release_chain(spans, range.head, range.tail) as u16;
             self.held.copy_within(1..usize::from(self.held_count), 0);
             self.held_count -= 1;
         }
@@ -172,7 +179,7 @@ impl Repair {
     /// Gives up everything that is held.
     pub fn release_held(&mut self, spans: &mut impl Spans) {
         for range in &self.held[..usize::from(self.held_count)] {
-            release_chain(range, spans);
+            release_chain(spans, range.head, range.tail);
         }
         self.held_count = 0;
         self.held_spans = 0;
@@ -189,28 +196,8 @@ fn sack_blocks_max(flow: &Flow) -> usize {
     }
 }
 
-/// The spans of a range, in order.
-fn chain(range: &Held, spans: &impl Spans) -> impl Iterator<Item = u32> {
-    let tail = range.tail;
-    std::iter::successors(Some(range.head), move |&index| (index != tail).then(|| spans.span(index).next))
-}
-
-/// Returns how many spans there were.
-fn release_chain(range: &Held, spans: &mut impl Spans) -> u16 {
-    let mut count = 1;
-    let mut index = range.head;
-    while index != range.tail {
-        let next = spans.span(index).next;
-        spans.release(index);
-        (index, count) = (next, count + 1);
-    }
-    spans.release(index);
-    count
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Span;
     use super::*;
     use bytemuck::Zeroable;
 
@@ -244,11 +231,8 @@ mod tests {
         }
         assert_eq!(ends(&repair), [(100, 600)]);
         assert_eq!((repair.held()[0].head, repair.held()[0].tail), (100, 500));
-        let mut chain = vec![100];
-        while *chain.last().unwrap() != 500 {
-            chain.push(chains.span(*chain.last().unwrap()).next);
-        }
-        assert_eq!(chain, [100, 200, 300, 400, 500]);
+        let spans: Vec<u32> = repair.held()[0].spans(&chains).map(|(index, _)| index).collect();
+        assert_eq!(spans, [100, 200, 300, 400, 500]);
         assert_eq!((repair.take_in_order(SeqNum(99), &chains), repair.held_spans()), (None, 5));
         assert!(repair.take_in_order(SeqNum(100), &chains).is_some_and(|it| it.end == SeqNum(600)));
         assert!(repair.is_idle() && repair.held_spans() == 0);

@@ -31,7 +31,7 @@ impl Active {
 
     /// How many bytes from `seq` on are urgent, as far as the pointer can say; `None` where none are.
     pub(super) fn urgent_from(&self, seq: SeqNum) -> Option<u16> {
-        let up = if self.snd_up.after(self.snd_end) { self.snd_end } else { self.snd_up };
+        let up = self.snd_up.earlier_of(self.snd_end);
         let is_urgent = self.marks & SENDING_URGENT != 0 && up.after(seq);
         is_urgent.then(|| up.since(seq).min(u32::from(u16::MAX)) as u16)
     }

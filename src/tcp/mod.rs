@@ -51,7 +51,7 @@ pub use connect::{on_connect, on_syn_sent, on_unreachable};
 pub use cookie::{COOKIE_LIFE_S, Cookie, on_cookie};
 pub use ecn::{Ecn, Signals};
 pub use effects::{CloseReason, Effects, Reply, SoftError};
-pub use expire::{Sweep, Timeouts, is_doubtful, keepalive_probe, on_sweep, on_timer, window_probe};
+pub use expire::{Sweep, Timeouts, is_doubtful, keepalive_probe, on_sweep, on_timer};
 pub use flow::{Flow, State};
 pub use offer::Offer;
 pub use open::{Unmatched, on_closed, on_listen, on_syn, reset_for};

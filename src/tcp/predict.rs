@@ -147,7 +147,7 @@ mod tests {
         segment.payload_bytes = random.mostly(0, &[1, 100]);
         if flow.has_timestamps() != random.is_one_in(20) {
             let value = flow.ts_recent.wrapping_add(random.any(&[0, 1, 1, 500, u32::MAX]));
-            segment.timestamps = Some(Timestamps { value, echo: (now.ms() as u32).wrapping_sub(40) });
+            segment.timestamps = Some(Timestamps { value, echo: now.wrapping_ms().wrapping_sub(40) });
         }
         let offer = Offer { mss: 1_460, window_bytes: 65_535, ..Offer::default() };
         (flow, active, segment, offer, now)

@@ -47,6 +47,24 @@ pub trait Spans {
     fn release(&mut self, index: u32);
 }
 
+/// The spans from `head` to `tail` with their indices, in order; none where `head` is `NO_SPAN`.
+pub(super) fn chain(spans: &impl Spans, head: u32, tail: u32) -> impl Iterator<Item = (u32, Span)> {
+    let first = (head != NO_SPAN).then(|| (head, spans.span(head)));
+    std::iter::successors(first, move |&(index, span)| (index != tail).then(|| (span.next, spans.span(span.next))))
+}
+
+/// Releases them. Returns how many there were.
+pub(super) fn release_chain(spans: &mut impl Spans, head: u32, tail: u32) -> usize {
+    let (mut index, mut count) = (head, 0);
+    while index != NO_SPAN {
+        let next = spans.span(index).next;
+        spans.release(index);
+        index = if index == tail { NO_SPAN } else { next };
+        count += 1;
+    }
+    count
+}
+
 /// Appends span `index`, which holds `bytes`, to the send queue.
 pub fn append_to_send_queue(active: &mut Active, spans: &mut impl Spans, index: u32, bytes: u16) {
     if active.send_head == NO_SPAN {
@@ -79,14 +97,11 @@ pub fn drop_expired(
         expired(span.ticket);
     }
     let mut seq = active.send_head_seq;
-    let mut index = active.send_head;
-    while index != NO_SPAN {
-        let span = spans.span(index);
+    for (_, span) in chain(spans, active.send_head, active.send_tail) {
         if !seq.before(snd_nxt) && is_expired(&span) {
             break;
         }
         seq = seq.plus(u32::from(span.bytes));
-        index = if index == active.send_tail { NO_SPAN } else { span.next };
     }
     active.set_send_limit(seq);
 }
@@ -113,18 +128,12 @@ fn drop_head_push(active: &mut Active, spans: &mut impl Spans) {
 /// Calls `take` with the ticket of each push in the send queue that has one, and how many of its bytes are
 /// acknowledged.
 pub fn for_each_pending_push(active: &Active, spans: &impl Spans, mut take: impl FnMut(u64, u32)) {
-    let mut index = active.send_head;
     let acknowledged = active.snd_una.since(active.send_head_seq);
-    let mut is_inside_first = true;
-    while index != NO_SPAN {
-        let span = spans.span(index);
-        let is_begin = is_inside_first || span.push_offset == 0;
-        if is_begin && span.ticket != 0 {
-            let before = if is_inside_first { span.push_offset + acknowledged } else { 0 };
-            take(span.ticket, before);
+    for (index, span) in chain(spans, active.send_head, active.send_tail) {
+        let is_first = index == active.send_head;
+        if span.ticket != 0 && (is_first || span.push_offset == 0) {
+            take(span.ticket, if is_first { span.push_offset + acknowledged } else { 0 });
         }
-        is_inside_first = false;
-        index = if index == active.send_tail { NO_SPAN } else { span.next };
     }
 }
 
@@ -240,14 +249,8 @@ pub fn consume_recv_queue(active: &mut Active, spans: &mut impl Spans, bytes: u3
 
 /// Releases both queues.
 pub fn release_all(active: &mut Active, spans: &mut impl Spans) {
-    for (head, tail) in [(active.send_head, active.send_tail), (active.recv_head, active.recv_tail)] {
-        let mut index = head;
-        while index != NO_SPAN {
-            let next = spans.span(index).next;
-            spans.release(index);
-            index = if index == tail { NO_SPAN } else { next };
-        }
-    }
+    release_chain(spans, active.send_head, active.send_tail);
+    release_chain(spans, active.recv_head, active.recv_tail);
     active.send_head = NO_SPAN;
     active.recv_head = NO_SPAN;
     active.recv_bytes = 0;

@@ -18,7 +18,7 @@
 //! Invariant: the window is reduced at most once for what was sent before `recovery_end`.
 
 use super::congestion::{CongestionControl, Opening};
-use super::repair::{FLYING, Repair};
+use super::repair::{FLYING, Repair, SACKED};
 use super::runs::{Delivery, is_sent_after};
 use super::{Active, Flow, Segment, SeqNum, Time};
 
@@ -163,12 +163,6 @@ impl Repair {
         }
     }
 
-    /// The end of the last run that has arrived.
-    fn furthest_arrived(&self, una: SeqNum) -> SeqNum {
-        let sacked = self.runs().iter().rev().find(|run| run.fate == super::repair::SACKED);
-        sacked.map_or(una, |run| run.end).later_of(una)
-    }
-
     /// RFC 8985 §6.2, steps 1 to 3.
     fn update_rack(&mut self, active: &Active, delivery: &Delivery, now: Time) {
         if let Some(end) = delivery.lowest_unresent
@@ -179,7 +173,7 @@ impl Repair {
             self.reordering_rounds = REORDERING_ROUNDS;
         }
         let Some((sent_us, end, is_first)) = delivery.latest else { return };
-        let rtt_us = (now.0 as u32).wrapping_sub(sent_us).max(1);
+        let rtt_us = now.wrapping_us().wrapping_sub(sent_us).max(1);
         let min_rtt_us = self.shortest_round_trip_us(active);
         if !is_first && rtt_us < min_rtt_us {
             // Too soon to be the answer to what was sent again.
@@ -194,7 +188,7 @@ impl Repair {
     /// How late a segment may be (RFC 8985 §6.2 step 4).
     fn reordering_window_us(&self, flow: &Flow, active: &Active) -> u32 {
         if self.has_reordering == 0 {
-            let sacked: u32 = self.sacked_bytes(active.snd_una);
+            let sacked = self.bytes_of(active.snd_una, SACKED);
             if !self.is_calm() || sacked >= DUPLICATES_MIN * u32::from(flow.mss) {
                 return 0;
             }
@@ -213,11 +207,11 @@ impl Repair {
         let limit_us = self.rack_rtt_us.saturating_add(self.reordering_window_us(flow, active));
         let rack = (self.rack_sent_us, self.rack_end);
         let mut late_us = 0;
-        let lost = self.find_lost(active.snd_una, |run, _| {
+        let lost = self.find_lost(active.snd_una, FLYING, |run| {
             if !is_sent_after(rack, (run.sent_us, run.end)) {
                 return false;
             }
-            let left_us = limit_us.wrapping_sub((now.0 as u32).wrapping_sub(run.sent_us)) as i32;
+            let left_us = limit_us.wrapping_sub(now.wrapping_us().wrapping_sub(run.sent_us)) as i32;
             late_us = if left_us > 0 { late_us.max(left_us as u32) } else { late_us };
             left_us <= 0
         });
@@ -303,12 +297,11 @@ impl Repair {
     /// A probe was sent and something new is acknowledged: if the probe repeated what was lost, that was a loss
     /// (RFC 8985 §7.4.2).
     fn probe_end_acknowledged(&mut self, flow: &Flow, active: &mut Active, control: CongestionControl) {
-        let mss = u32::from(flow.mss);
         if self.probe == UNPROBED || active.snd_una.before(self.probe_end) {
             return;
         }
         if std::mem::replace(&mut self.probe, UNPROBED) == PROBED_AGAIN && self.phase == OPEN {
-            active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, mss);
+            active.ssthresh = control.reduce(&mut self.cubic, active.cwnd, u32::from(flow.mss));
             active.cwnd = active.ssthresh;
             active.note_reduced(flow);
         }
@@ -362,22 +355,7 @@ impl Repair {
     /// A segment is sent again.
     pub(super) fn note_resent(&mut self, now: Time) {
         if self.resent_ms == 0 {
-            self.resent_ms = (now.ms() as u32).max(1);
+            self.resent_ms = now.wrapping_ms().max(1);
         }
-    }
-
-    pub(super) fn sacked_bytes(&self, snd_una: SeqNum) -> u32 {
-        let mut start = snd_una;
-        let mut bytes = 0;
-        for run in self.runs() {
-            bytes += if run.fate == super::repair::SACKED { run.end.since(start) } else { 0 };
-            start = run.end;
-        }
-        bytes
-    }
-
-    /// Whether anything is in flight.
-    pub(super) fn is_flying(&self) -> bool {
-        self.runs().iter().any(|run| run.fate == FLYING)
     }
 }

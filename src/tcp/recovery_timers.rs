@@ -6,6 +6,7 @@
 use super::congestion::CongestionControl;
 use super::recovery::{LOSS, PROBE_DUE, PROBED_AGAIN, RECOVERING, UNPROBED};
 use super::recovery::{TIMER_PROBE, TIMER_REORDERING, TIMER_RETRANSMISSION};
+use super::repair::SACKED;
 use super::{Active, Flow, Repair, Time};
 
 /// A delayed acknowledgment of the peer's (RFC 8985 §7.2).
@@ -69,7 +70,7 @@ impl Repair {
             && pipe > 0
             && active.srtt_us != 0
             && active.retries == 0
-            && self.sacked_bytes(active.snd_una) == 0;
+            && self.bytes_of(active.snd_una, SACKED) == 0;
         if may_probe {
             let is_single = pipe <= u32::from(flow.mss);
             let wait_ms = 2 * active.srtt_us.div_ceil(1_000) + if is_single { PEER_DELAY_MS } else { 2 };

@@ -141,7 +141,7 @@ impl Repair {
     pub fn begin(index: u32, flow: &Flow, active: &Active, now: Time) -> Repair {
         let mut repair = Repair::empty(index);
         if !flow.is_half_open() {
-            repair.begin_runs(active.snd_una, flow.snd_nxt, now.0 as u32);
+            repair.begin_runs(active.snd_una, flow.snd_nxt, now.wrapping_us());
             if active.resend_nxt.before(flow.snd_nxt) {
                 repair.lose_from(active.snd_una, active.resend_nxt);
             }

@@ -44,7 +44,7 @@ impl Active {
         if self.timing != TIMING {
             self.timing = TIMING;
             self.timed_seq = seq;
-            self.timed_at_us = now.0 as u32;
+            self.timed_at_us = now.wrapping_us();
         }
     }
 
@@ -53,8 +53,8 @@ impl Active {
     /// Returns the sample where it is of one sending and exact.
     pub(super) fn end_round_trip(&mut self, ack: SeqNum, echo: Option<u32>, now: Time) -> Option<u32> {
         let elapsed_us = match (self.timing, echo) {
-            (TIMING, _) if !ack.before(self.timed_seq) => (now.0 as u32).wrapping_sub(self.timed_at_us),
-            (AMBIGUOUS, Some(echo)) => (now.ms() as u32).wrapping_sub(echo).saturating_mul(1_000),
+            (TIMING, _) if !ack.before(self.timed_seq) => now.wrapping_us().wrapping_sub(self.timed_at_us),
+            (AMBIGUOUS, Some(echo)) => now.wrapping_ms().wrapping_sub(echo).saturating_mul(1_000),
             _ => return None,
         };
         let is_exact = self.timing == TIMING;

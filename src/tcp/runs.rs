@@ -73,27 +73,38 @@ impl Repair {
         &self.runs[..usize::from(self.run_count)]
     }
 
+    /// The runs of this fate, each with where it begins.
+    fn runs_of(&self, snd_una: SeqNum, fate: u8) -> impl Iterator<Item = (SeqNum, &Run)> {
+        self.runs()
+            .iter()
+            .scan(snd_una, |start, run| Some((std::mem::replace(start, run.end), run)))
+            .filter(move |(_, run)| run.fate == fate)
+    }
+
+    /// How many bytes have this fate.
+    pub(super) fn bytes_of(&self, snd_una: SeqNum, fate: u8) -> u32 {
+        self.runs_of(snd_una, fate).map(|(start, run)| run.end.since(start)).sum()
+    }
+
     /// Bytes that count as in flight (RFC 6675 §4, SetPipe).
     pub fn pipe(&self, snd_una: SeqNum) -> u32 {
-        let mut start = snd_una;
-        let mut pipe = 0;
-        for run in self.runs() {
-            pipe += if run.fate == FLYING { run.end.since(start) } else { 0 };
-            start = run.end;
-        }
-        pipe
+        self.bytes_of(snd_una, FLYING)
+    }
+
+    /// Whether anything is in flight.
+    pub(super) fn is_flying(&self) -> bool {
+        self.runs().iter().any(|run| run.fate == FLYING)
+    }
+
+    /// The end of the last run that has arrived.
+    pub(super) fn furthest_arrived(&self, snd_una: SeqNum) -> SeqNum {
+        let sacked = self.runs().iter().rev().find(|run| run.fate == SACKED);
+        sacked.map_or(snd_una, |run| run.end).later_of(snd_una)
     }
 
     /// The first range that is lost.
     pub(super) fn first_lost(&self, snd_una: SeqNum) -> Option<(SeqNum, SeqNum)> {
-        let mut start = snd_una;
-        for run in self.runs() {
-            if run.fate == LOST {
-                return Some((start, run.end));
-            }
-            start = run.end;
-        }
-        None
+        self.runs_of(snd_una, LOST).next().map(|(start, run)| (start, run.end))
     }
 
     /// Everything from SND.UNA to `end` is in flight since `sent_us`: the list begins.
@@ -167,7 +178,7 @@ impl Repair {
         let mut start = snd_una;
         while self.run_count > 0 && start.before(ack) {
             let run = self.runs[0];
-            let end = if run.end.after(ack) { ack } else { run.end };
+            let end = run.end.earlier_of(ack);
             if run.fate != SACKED {
                 delivery.add(&run.part(start, start, end), end.since(start));
             }
@@ -188,7 +199,7 @@ impl Repair {
             let has_room = self.make_room(2);
             let Some((position, start)) = self.position_of(snd_una, next) else { break };
             let run = self.runs[position];
-            let end = if run.end.after(to) { to } else { run.end };
+            let end = run.end.earlier_of(to);
             // Where there is no room a neighbour that has arrived too may still grow.
             let grows_left = start == next && position > 0 && self.runs[position - 1].fate == SACKED;
             let can_split = has_room || start == next && end == run.end;
@@ -247,14 +258,13 @@ impl Repair {
         }
     }
 
-    /// Each run in flight is lost if `is_lost` says so of its sending. Returns how many bytes are.
-    pub(super) fn find_lost(&mut self, snd_una: SeqNum, mut is_lost: impl FnMut(&Run, u32) -> bool) -> u32 {
+    /// Each run of this fate is lost if `is_lost` says so of its sending. Returns how many bytes are.
+    pub(super) fn find_lost(&mut self, snd_una: SeqNum, fate: u8, mut is_lost: impl FnMut(&Run) -> bool) -> u32 {
         let mut bytes = 0;
         let mut start = snd_una;
-        for position in 0..usize::from(self.run_count) {
-            let run = self.runs[position];
-            if run.fate == FLYING && is_lost(&run, run.end.since(start)) {
-                self.runs[position].fate = LOST;
+        for run in &mut self.runs[..usize::from(self.run_count)] {
+            if run.fate == fate && is_lost(run) {
+                run.fate = LOST;
                 bytes += run.end.since(start);
             }
             start = run.end;
@@ -276,20 +286,7 @@ impl Repair {
     /// An acknowledgment ends before what it would reach over, had the peer kept it: that and all else that it has said
     /// to hold is lost. Returns how many bytes are.
     pub(super) fn lose_thrown_away(&mut self, snd_una: SeqNum) -> u32 {
-        if !self.is_reneging() {
-            return 0;
-        }
-        let mut bytes = 0;
-        let mut start = snd_una;
-        for run in &mut self.runs[..usize::from(self.run_count)] {
-            if run.fate == SACKED {
-                run.fate = LOST;
-                bytes += run.end.since(start);
-            }
-            start = run.end;
-        }
-        self.join();
-        bytes
+        if self.is_reneging() { self.find_lost(snd_una, SACKED, |_| true) } else { 0 }
     }
 
     fn is_reneging(&self) -> bool {
@@ -344,8 +341,7 @@ impl Repair {
         let Some((position, start)) = self.position_of(snd_una, from) else { return };
         let run = self.runs[position];
         // Where there is no room for two fates all of it counts as sent again: what was not is found lost once more.
-        let to = if has_room { from.plus(bytes) } else { run.end };
-        let to = if to.after(run.end) { run.end } else { to };
+        let to = if has_room { from.plus(bytes).earlier_of(run.end) } else { run.end };
         self.split(position, start, (start, to), |part| Run {
             sent_us,
             spread_us: 0,
@@ -381,7 +377,7 @@ mod tests {
         repair.on_sacked(START, at(2_500), at(3_500), &mut delivery);
         assert_eq!(shown(&repair), [(2_000, FLYING), (4_000, SACKED), (10_000, FLYING)]);
         assert_eq!((delivery.bytes, repair.pipe(START)), (2_000, 8_000));
-        assert_eq!(repair.find_lost(START, |run, _| run.end == at(2_000)), 2_000);
+        assert_eq!(repair.find_lost(START, FLYING, |run| run.end == at(2_000)), 2_000);
         assert_eq!(repair.first_lost(START), Some((START, at(2_000))));
         repair.on_resent(START, START, 1_000, 200);
         assert_eq!(shown(&repair), [(1_000, FLYING), (2_000, LOST), (4_000, SACKED), (10_000, FLYING)]);
@@ -458,14 +454,13 @@ mod tests {
                     }
                     2 if nxt.after(una) => {
                         let from = una.plus(draw(nxt.since(una)));
-                        let to = from.plus(1 + draw(nxt.since(from).max(1)).min(300));
-                        let to = if to.after(nxt) { nxt } else { to };
+                        let to = from.plus(1 + draw(nxt.since(from).max(1)).min(300)).earlier_of(nxt);
                         has[from.since(START) as usize..to.since(START) as usize].fill(true);
                         repair.on_sacked(una, from, to, &mut Delivery::default());
                     }
                     3 => {
                         let which = draw(3);
-                        repair.find_lost(una, |run, _| run.end.0 % 3 == which);
+                        repair.find_lost(una, FLYING, |run| run.end.0 % 3 == which);
                         if let Some((from, to)) = repair.first_lost(una) {
                             repair.on_resent(una, from, 1 + draw(to.since(from)), step * 10 + 5);
                         }

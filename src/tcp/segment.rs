@@ -32,6 +32,12 @@ impl Control {
         self.0 & other.0 == other.0
     }
 
+    /// These bits if so, none otherwise.
+    #[must_use]
+    pub(super) fn when(self, is_so: bool) -> Control {
+        if is_so { self } else { Control::default() }
+    }
+
     /// Both sets of bits.
     #[must_use]
     pub const fn with(self, other: Control) -> Control {
@@ -40,7 +46,7 @@ impl Control {
 }
 
 /// A received segment: header and the options that we read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Segment<'a> {
     /// Sequence number of the first byte, or of the SYN.
     pub seq: SeqNum,
@@ -72,23 +78,17 @@ pub struct Segment<'a> {
 pub(super) const SACK_BLOCKS_MAX: usize = 4;
 
 /// The blocks of a SACK option (RFC 2018 §3), in its order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SackBlocks {
     count: u8,
     blocks: [(SeqNum, SeqNum); SACK_BLOCKS_MAX],
 }
 
-impl Default for SackBlocks {
-    fn default() -> SackBlocks {
-        SackBlocks { count: 0, blocks: [(SeqNum(0), SeqNum(0)); SACK_BLOCKS_MAX] }
-    }
-}
-
 impl SackBlocks {
-    /// Adds a block, if there are fewer than so many, at most four.
-    pub(super) fn push(&mut self, start: SeqNum, end: SeqNum, blocks_max: usize) {
+    /// Adds a block, if there are fewer than so many.
+    pub fn push(&mut self, start: SeqNum, end: SeqNum, blocks_max: usize) {
         let count = usize::from(self.count);
-        if count < blocks_max {
+        if count < blocks_max.min(SACK_BLOCKS_MAX) {
             self.blocks[count] = (start, end);
             self.count += 1;
         }
@@ -123,20 +123,7 @@ pub struct Timestamps {
 impl Segment<'_> {
     /// A segment without payload and options.
     pub fn bare(seq: SeqNum, ack: SeqNum, control: Control, window: u16) -> Segment<'static> {
-        Segment {
-            seq,
-            ack,
-            control,
-            is_congested: false,
-            window,
-            payload_bytes: 0,
-            urgent: 0,
-            mss: None,
-            window_shift: None,
-            sack_permitted: false,
-            timestamps: None,
-            sack: &[],
-        }
+        Segment { seq, ack, control, window, ..Segment::default() }
     }
 
     /// The blocks of its SACK option: first byte, and one past the last.
@@ -152,7 +139,7 @@ impl Segment<'_> {
 }
 
 /// A segment that the machine wants sent on a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outgoing {
     /// Sequence number.
     pub seq: SeqNum,
@@ -183,19 +170,6 @@ pub struct Outgoing {
 impl Outgoing {
     /// A segment without payload and options.
     pub fn bare(seq: SeqNum, ack: SeqNum, control: Control, window: u16) -> Outgoing {
-        Outgoing {
-            seq,
-            ack,
-            control,
-            is_ecn_capable: false,
-            window,
-            payload_bytes: 0,
-            urgent: 0,
-            mss: None,
-            window_shift: None,
-            sack_permitted: false,
-            timestamps: None,
-            sack: SackBlocks::default(),
-        }
+        Outgoing { seq, ack, control, window, ..Outgoing::default() }
     }
 }

@@ -57,7 +57,12 @@ pub fn immediate_ack(flow: &mut Flow, active: &mut Active, repair: Option<&mut R
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
     let sack = repair.map_or_else(SackBlocks::default, |repair| repair.sack_blocks(flow));
-    Outgoing { sack, ..Outgoing::bare(flow.snd_nxt, flow.rcv_nxt, ack_control(flow), flow.receive_window_field()) }
+    Outgoing { sack, ..bare_ack(flow, flow.snd_nxt) }
+}
+
+/// A segment at `seq` that says how far we have received, and what we would take, and nothing else.
+pub(super) fn bare_ack(flow: &Flow, seq: SeqNum) -> Outgoing {
+    Outgoing::bare(seq, flow.rcv_nxt, ack_control(flow), flow.receive_window_field())
 }
 
 fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
@@ -67,7 +72,7 @@ fn poll_syn(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Op
         // Something on the way may drop SYNs that ask for ECN (RFC 3168 §6.1.1.1).
         flow.end_ecn();
     }
-    let asked = if flow.has_ecn() { Control::ECE.with(Control::CWR) } else { Control(0) };
+    let asked = Control::ECE.with(Control::CWR).when(flow.has_ecn());
     Some(Outgoing { control: Control::SYN.with(asked), ..syn_ack })
 }
 
@@ -91,8 +96,7 @@ fn begin_handshake(flow: &mut Flow, active: &mut Active, now: Time) -> Option<Se
 fn poll_syn_ack(flow: &mut Flow, active: &mut Active, offer: Offer, now: Time) -> Option<Outgoing> {
     let iss = begin_handshake(flow, active, now)?;
     let syn_ack = syn_ack(iss, flow.irs, flow.has_window_scaling(), flow.takes_sack(), offer);
-    let granted = if flow.has_ecn() { Control::ECE } else { Control(0) };
-    Some(Outgoing { control: syn_ack.control.with(granted), ..syn_ack })
+    Some(Outgoing { control: syn_ack.control.with(Control::ECE.when(flow.has_ecn())), ..syn_ack })
 }
 
 /// The SYN-ACK that answers a SYN.
@@ -118,12 +122,12 @@ struct Next {
 
 /// Without a repair block: from where a time-out has left off, or what is new.
 fn next_without_repair(flow: &Flow, active: &Active) -> Next {
-    let seq = if active.resend_nxt.before(flow.snd_nxt) { active.resend_nxt } else { flow.snd_nxt };
+    let seq = active.resend_nxt.earlier_of(flow.snd_nxt);
     let limit = active.snd_una.plus(active.cwnd.min(flow.send_window()));
     // The oldest bytes may go again whatever became of the window since: they were inside it when they were first sent.
-    let is_head_again = seq == active.snd_una && seq.before(flow.snd_nxt);
-    let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_head_again) * flow.snd_nxt.since(seq) };
-    Next { seq, room, is_again: is_head_again && active.resend_nxt == seq }
+    let is_again = seq == active.snd_una && seq.before(flow.snd_nxt);
+    let room = if limit.after(seq) { limit.since(seq) } else { u32::from(is_again) * flow.snd_nxt.since(seq) };
+    Next { seq, room, is_again }
 }
 
 /// With one: what is lost first (RFC 6675 §4, NextSeg), then what is new.
@@ -194,32 +198,27 @@ fn poll_data(
     }
     active.acknowledge(flow.rcv_nxt);
     offer_window(flow, active, offer);
-    let mut control = ack_control(flow);
-    if take > 0 && is_last {
-        control = control.with(Control::PSH);
-    }
-    if has_fin {
-        control = control.with(Control::FIN);
-    }
-    if is_ecn_capable && active.take_owed_cwr() {
-        control = control.with(Control::CWR);
-    }
+    let bare = bare_ack(flow, seq);
     let urgent = active.urgent_from(seq);
-    if urgent.is_some() {
-        control = control.with(Control::URG);
-    }
+    let control = bare
+        .control
+        .with(Control::PSH.when(take > 0 && is_last))
+        .with(Control::FIN.when(has_fin))
+        .with(Control::CWR.when(is_ecn_capable && active.take_owed_cwr()))
+        .with(Control::URG.when(urgent.is_some()));
     Some(Outgoing {
+        control,
         payload_bytes: take,
         is_ecn_capable,
         urgent: urgent.unwrap_or(0),
         sack: repair.map_or_else(SackBlocks::default, |repair| repair.sack_blocks(flow)),
-        ..Outgoing::bare(seq, flow.rcv_nxt, control, flow.receive_window_field())
+        ..bare
     })
 }
 
 /// The range leaves, and the scoreboard and the timer follow.
 fn note_sent(flow: &Flow, active: &mut Active, repair: &mut Repair, (seq, end): (SeqNum, SeqNum), now: Time) {
-    let now_us = now.0 as u32;
+    let now_us = now.wrapping_us();
     let is_again = repair.first_lost(active.snd_una).is_some_and(|(from, _)| from == seq);
     repair.prr_out = repair.prr_out.saturating_add(end.since(seq));
     if is_again {
@@ -261,21 +260,20 @@ pub(super) fn rearm_as_needed(flow: &Flow, active: &mut Active, repair: &mut Rep
     }
 }
 
-/// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, half of the largest window,
-/// or what is sent again. Otherwise it waits for an acknowledgment or, where nothing is in flight, for the time-out.
+/// Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): a full segment, all that waits, or half of the largest
+/// window. Otherwise it waits for an acknowledgment or, where nothing is in flight, for the time-out.
 fn is_worth_sending(flow: &Flow, active: &Active, waiting: u32, take: u32) -> bool {
     if take == 0 {
         return false;
     }
-    let is_again = active.resend_nxt == active.snd_una && active.in_flight(flow) > 0;
     let is_overdue = active.in_flight(flow) == 0 && active.retries > 0;
     let is_full = take >= u32::from(flow.mss);
     let is_large = is_full || take >= flow.send_window_max() / 2;
-    if flow.has_nagle() && !is_full && !is_again && active.in_flight(flow) > 0 {
+    if flow.has_nagle() && !is_full && active.in_flight(flow) > 0 {
         // With Nagle's algorithm less than a full segment waits for what is in flight (RFC 9293 §3.7.4, SHLD-7).
         return false;
     }
-    take == waiting || is_large || is_again || is_overdue
+    take == waiting || is_large || is_overdue
 }
 
 fn on_fin_sent(flow: &mut Flow) {

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// A position in one direction of a connection's byte stream.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub struct SeqNum(pub u32);
 
 impl SeqNum {
@@ -48,6 +48,12 @@ impl SeqNum {
         self.0.wrapping_sub(earlier.0)
     }
 
+    /// The one of the two that lies further to the left.
+    #[must_use]
+    pub(super) fn earlier_of(self, other: SeqNum) -> SeqNum {
+        if self.after(other) { other } else { self }
+    }
+
     /// The one of the two that lies further to the right.
     #[must_use]
     pub fn later_of(self, other: SeqNum) -> SeqNum {
@@ -68,7 +74,7 @@ mod tests {
         assert!(edge.at_or_before(edge));
         assert_eq!(edge.plus(5).since(edge), 5);
         assert_eq!(edge.plus(5).minus(5), edge);
-        assert_eq!(edge.later_of(SeqNum(3)), SeqNum(3));
+        assert_eq!((edge.later_of(SeqNum(3)), edge.earlier_of(SeqNum(3))), (SeqNum(3), edge));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Repair {
     pub(super) fn pace(&mut self, flow: &Flow, active: &Active, delivery: &Delivery, now: Time) -> Pace {
         let is_first = active.ssthresh == u32::MAX && self.phase == OPEN;
         let Some((sent_us, _, true)) = delivery.latest.filter(|_| is_first) else { return Pace::Full };
-        let now_us = now.0 as u32;
+        let now_us = now.wrapping_us();
         self.slow_start.on_ack(Arrival {
             furthest: self.furthest,
             snd_nxt: flow.snd_nxt,

@@ -18,6 +18,16 @@ impl Time {
         self.0 / 1_000
     }
 
+    /// Microseconds as a clock of 32 bits shows them, which wraps.
+    pub const fn wrapping_us(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Milliseconds as such a clock shows them.
+    pub const fn wrapping_ms(self) -> u32 {
+        self.ms() as u32
+    }
+
     /// Whole seconds; good for 136 years.
     pub const fn seconds(self) -> u32 {
         (self.0 / 1_000_000) as u32
