@@ -68,9 +68,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let descriptors_max = client::raise_descriptor_limit()?;
     let plan = Plan::new(arguments.clients, arguments.rounds, arguments.payload as usize, descriptors_max);
 
-    let (first, prefix) = addresses[0];
     let ours = addresses.iter().copied().chain(link_local).collect();
-    let config = Config { addresses: ours, ..Config::new(first, prefix, &plan.ports()) };
+    let config = Config { addresses: ours, ports: plan.ports(), ..Config::default() };
     let capacity = Capacity::for_connections(plan.clients);
     let storage = Storage::in_memory(capacity)?;
     // What connections take is weighed, not what is kept ready for more of them.

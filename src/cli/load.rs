@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         .into());
     }
     let clients = addresses.iter().map(|&(address, _)| address).collect();
-    let mut config = Config { addresses, gateways: arguments.gateways.clone(), ..config() };
+    // Nobody connects to us: what listens there is told to refuse.
+    let mut config = Config { addresses, gateways: arguments.gateways.clone(), ports: vec![1], ..Config::default() };
     // It lives as long as the clients do.
     let (link, _server): (Box<dyn Link>, _) = match &arguments.link {
         Where::Outside(name) => {
@@ -120,16 +121,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn config() -> Config {
-    // Nobody connects to us: what listens there is told to refuse.
-    Config::new(std::net::Ipv4Addr::UNSPECIFIED, 0, &[1])
-}
-
 /// The server of a load in memory.
 fn serve(arguments: &Arguments, link: Box<dyn Link>) -> Result<Server, Box<dyn std::error::Error>> {
-    let prefix = arguments.addresses[0].1;
-    let mut config = Config::new(std::net::Ipv4Addr::UNSPECIFIED, 0, &[arguments.to.port()]);
-    config.addresses = vec![(arguments.to.ip(), prefix)];
+    let (_, prefix) = arguments.addresses[0];
+    let config = Config::new(arguments.to.ip(), prefix, &[arguments.to.port()]);
     let service: Box<dyn Service + Send> = if arguments.echo.is_some() { Box::new(Echo) } else { Box::new(Hold) };
     let storage = Storage::in_memory(Capacity::for_connections(arguments.clients))?;
     let options = Options { notices_max: 0, memory_ahead: MemoryAhead::Untouched, ..Options::default() };

@@ -238,18 +238,21 @@ fn until_told(arguments: &Arguments, server: Server, signals: &Receiver<()>) -> 
 }
 
 fn config(arguments: &Arguments) -> Config {
-    let mut config = Config::new(Ipv4Addr::UNSPECIFIED, 0, &[]);
-    config.addresses.clone_from(&arguments.addresses);
-    config.gateways.clone_from(&arguments.gateways);
-    config.ports = arguments.ports.iter().flat_map(|ports| ports.first..=ports.last).collect();
-    config.ports.sort_unstable();
-    config.ports.dedup();
-    config.user_timeout_s = arguments.user_timeout;
-    config.keepalive_s = arguments.keepalive.unwrap_or(0);
-    config.idle_timeout_s = arguments.idle_timeout.unwrap_or(0);
-    config.send_queue_bytes = arguments.push_queue.unwrap_or(config.send_queue_bytes);
-    config.report_received_bytes = if arguments.control.is_some() { REPORTED_BYTES } else { 0 };
-    config
+    let mut ports: Vec<u16> = arguments.ports.iter().flat_map(|ports| ports.first..=ports.last).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let defaults = Config::default();
+    Config {
+        addresses: arguments.addresses.clone(),
+        gateways: arguments.gateways.clone(),
+        ports,
+        user_timeout_s: arguments.user_timeout,
+        keepalive_s: arguments.keepalive.unwrap_or(0),
+        idle_timeout_s: arguments.idle_timeout.unwrap_or(0),
+        send_queue_bytes: arguments.push_queue.unwrap_or(defaults.send_queue_bytes),
+        report_received_bytes: if arguments.control.is_some() { REPORTED_BYTES } else { 0 },
+        ..defaults
+    }
 }
 
 /// A channel that gets something for each SIGTERM and SIGINT.

@@ -20,7 +20,7 @@ const KEEPALIVE_PROBES_MIN: u8 = 2;
 const WINDOW_BYTES_MIN: u32 = 536;
 
 /// A shard's configuration. Addresses are holdline's own, and the kernel must not have them, but for those that are
-/// shared.
+/// shared. The default has no address and no port, and cannot start.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Number of this shard, part of every flow id.
@@ -79,18 +79,17 @@ pub struct Config {
     pub report_received_bytes: u32,
 }
 
-impl Config {
-    /// The defaults for one address with its network, listening on `ports`.
-    pub fn new(address: impl Into<IpAddr>, prefix: u8, ports: &[u16]) -> Config {
+impl Default for Config {
+    fn default() -> Config {
         Config {
             shard: 0,
             shards: 1,
             mac: [0x02, 0x68, 0x6f, 0x6c, 0x64, 0x01],
             mtu: 1500,
-            addresses: vec![(address.into(), prefix)],
+            addresses: Vec::new(),
             shared: Vec::new(),
             gateways: Vec::new(),
-            ports: ports.to_vec(),
+            ports: Vec::new(),
             window_bytes: 256 * 1024,
             send_queue_bytes: 256 * 1024,
             half_open_max: 65_536,
@@ -113,6 +112,11 @@ impl Config {
 }
 
 impl Config {
+    /// The defaults for one address with its network, listening on `ports`.
+    pub fn new(address: impl Into<IpAddr>, prefix: u8, ports: &[u16]) -> Config {
+        Config { addresses: vec![(address.into(), prefix)], ports: ports.to_vec(), ..Config::default() }
+    }
+
     /// The time-outs of idle connections.
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts {

@@ -82,7 +82,7 @@ fn client_address(address: IpAddr) -> IpAddr {
 /// Sends a frame to the shard's Ethernet address, an ARP request excepted, which goes to all.
 pub fn readdress(frame: &mut [u8], view: &View) {
     if let (View::Tcp(_) | View::Ip { .. }, Some(destination)) = (view, frame.get_mut(..6)) {
-        destination.copy_from_slice(&Config::new(Ipv4Addr::UNSPECIFIED, 0, &[]).mac);
+        destination.copy_from_slice(&Config::default().mac);
     }
     if let Some(source) = frame.get_mut(6..12).filter(|source| source.iter().all(|byte| *byte == 0)) {
         source.copy_from_slice(&[2, 0, 0, 0, 0, 1]);
