@@ -190,6 +190,12 @@ impl Config {
         {
             return wrong("there is one gateway for each family at most".into());
         }
+        let is_of_use = |gateway: &IpAddr| self.addresses.iter().any(|(it, _)| it.is_ipv4() == gateway.is_ipv4());
+        if let Some(useless) = self.gateways.iter().find(|&gateway| !is_of_use(gateway)) {
+            return wrong(format!(
+                "the gateway {useless} is of no use without an address of its family; give --address"
+            ));
+        }
         if self.ports.is_empty() || self.ports.contains(&0) {
             return wrong("a server listens on at least one port, 1 to 65535; give --listen PORT".into());
         }

@@ -80,6 +80,12 @@ const FLAGS: &[(&str, &str, &str, &str)] = &[
     ("sim", "--profile", "sunny", "there are"),
 ];
 
+/// What is refused of flags that are right each by itself: a command line, and what the sentence says.
+const TOGETHER: &[(&[&str], &str)] = &[(
+    &["load", "--link=memory", "--address=10.0.0.2/24", "--to=10.0.0.1:7", "--gateway=fd00::1"],
+    "the gateway fd00::1 is of no use without an address of its family",
+)];
+
 /// What a running server refuses: a whole command line behind `--control`, and what the sentence says.
 const REFUSED: &[(&[&str], &str)] = &[
     (&["flows", "--limit", "0"], "limit=0"),
@@ -185,6 +191,15 @@ fn every_flag_names_itself_where_its_value_is_wrong() {
     assert!(all.len() > 40, "the help is read: {all:?}");
     let missing: Vec<_> = all.iter().filter(|(command, flag)| !in_tables(command, flag)).collect();
     assert!(missing.is_empty(), "no row for {missing:?}");
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_refused_in_one_sentence() {
+    for (line, sentence) in TOGETHER {
+        let said = refusal(line);
+        assert!(said.starts_with("holdline: ") && said.contains(sentence), "{line:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{line:?}: {said}");
+    }
 }
 
 #[test]

@@ -207,4 +207,6 @@ fn a_configuration_of_ipv6_that_cannot_be_is_refused() {
     }
     let two = |config: &mut Config| config.gateways = vec![OURS_IPV6[1].into(), "fd00::3".parse().unwrap()];
     assert!(refused(two).contains("one gateway for each family"));
+    let other = |config: &mut Config| (config.addresses, config.gateways) = (vec![(OURS.into(), 24)], vec![peer(1)]);
+    assert!(refused(other).contains("without an address of its family"));
 }
