@@ -56,7 +56,7 @@ pub use shared::HANDED_OVER_MAX;
 use ask::{Ask, Reply};
 use capture::Recording;
 use control::Control;
-use figures::{WorkerFigures, add_stats};
+use figures::add_stats;
 use seat::AfterDrain;
 use shared::Shared;
 use worker::Remains;
@@ -179,13 +179,6 @@ pub struct Server {
     recording: Option<Recording>,
 }
 
-/// What is wanted of a worker.
-#[derive(Debug)]
-enum Order {
-    /// Its figures.
-    Figures { reply: Reply<WorkerFigures> },
-}
-
 impl Server {
     /// Opens a shard on `storage` and starts a worker for it. The link's address and MTU replace those in `config`.
     /// From the return on, packets are answered.
@@ -230,7 +223,7 @@ impl Server {
         let mut all = Histogram::default();
         for worker in 0..self.shared.workers() {
             let (reply, answer) = Reply::new();
-            self.shared.order(worker, Order::Figures { reply }).ok()?;
+            self.shared.ask_figures(worker, reply).ok()?;
             all.add(&answer.blocking_recv().ok()?.step);
         }
         Some(all)

@@ -6,7 +6,7 @@
 //!                 "look!" --> bell of the worker that drives the shard
 //! ```
 //!
-//! Comes in: requests, asks and frames for a shard, orders and shards for a worker, each left by any thread. Goes out:
+//! Comes in: requests, asks and frames for a shard, shards and asks for a worker, each left by any thread. Goes out:
 //! the same, taken out by the one worker that they are for.
 //!
 //! Invariant: every box is bounded, and no wake-up is lost while a shard moves. Whoever leaves something writes it
@@ -19,8 +19,8 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::shard::{FlowId, PushError, Ticket};
 
-use super::Order;
-use super::ask::Ask;
+use super::ask::{Ask, Reply};
+use super::figures::WorkerFigures;
 use super::pusher::{Asked, Request};
 use super::seat::Seat;
 use super::wake::Wake;
@@ -71,7 +71,8 @@ pub(super) struct Mailbox {
 #[derive(Debug)]
 pub(super) struct Post {
     pub(super) wake: Wake,
-    pub(super) orders: ArrayQueue<Order>,
+    /// Who wants its figures.
+    pub(super) figures_asked: ArrayQueue<Reply<WorkerFigures>>,
     /// Shards that it is to drive from now on.
     pub(super) arrivals: ArrayQueue<Box<Seat>>,
 }
@@ -97,8 +98,11 @@ impl Shared {
             frames_refused: AtomicU64::new(0),
             worker: AtomicUsize::new(usize::from(shard) % workers),
         };
-        let post =
-            |wake| Post { wake, orders: ArrayQueue::new(ORDERS_MAX), arrivals: ArrayQueue::new(usize::from(shards)) };
+        let post = |wake| Post {
+            wake,
+            figures_asked: ArrayQueue::new(ASKS_MAX + ASKS_SPARE),
+            arrivals: ArrayQueue::new(usize::from(shards)),
+        };
         Shared {
             mailboxes: (0..shards).map(mailbox).collect(),
             posts: wakes.into_iter().map(post).collect(),
@@ -220,12 +224,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives a worker an order; the errors are those of an ask.
-    pub(super) fn order(&self, worker: usize, order: Order) -> Result<(), PushError> {
+    /// Asks a worker for its figures; the errors are those of an ask.
+    pub(super) fn ask_figures(&self, worker: usize, reply: Reply<WorkerFigures>) -> Result<(), PushError> {
         if self.has_stopped() {
             return Err(PushError::Gone);
         }
-        self.posts[worker].orders.push(order).map_err(|_| PushError::ShardFull)?;
+        self.posts[worker].figures_asked.push(reply).map_err(|_| PushError::ShardFull)?;
         self.posts[worker].wake.notify();
         self.drop_if_stopped();
         Ok(())
@@ -260,7 +264,7 @@ impl Shared {
                 while mailbox.requests.pop().is_some() {}
             }
             for post in &self.posts {
-                while post.orders.pop().is_some() {}
+                while post.figures_asked.pop().is_some() {}
             }
         }
     }
@@ -272,13 +276,10 @@ fn first_ticket(start_number: u64) -> u64 {
     1 << 63 | (start_number & 0x7fff) << 48
 }
 
-/// Asks of the control side that wait for one shard at the same time, and how many of the server's own find room beside
-/// them.
+/// Asks of the control side that wait for one shard, or one worker, at the same time, and how many of the server's own
+/// find room beside them.
 pub(super) const ASKS_MAX: usize = 256;
 const ASKS_SPARE: usize = 64;
-
-/// Orders that wait for one worker: as many as the control side has asks, and some.
-const ORDERS_MAX: usize = ASKS_MAX + ASKS_SPARE;
 
 /// Frames that other workers have received and that wait for one shard, at most.
 pub const HANDED_OVER_MAX: usize = 4_096;

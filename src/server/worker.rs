@@ -1,6 +1,6 @@
 //! The worker: the loop that drives shards with real time over one link.
 //!
-//! Comes in: frames of the link, what was left for its shards, orders, shards that it is to drive, the clock. Goes out:
+//! Comes in: frames of the link, what was left for its shards, shards that it is to drive, asks, the clock. Goes out:
 //! frames; frames of other workers' shards, into their mailboxes; shards that move. A pass takes in what waits and lets
 //! out what the shards have ready; when a pass found nothing, the worker sleeps, perhaps after it has looked again for
 //! a little while.
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use crate::link::{Link, Received, wait_readable};
 use crate::shard::{Time, Whose, whose};
 
+use super::ServerError;
 use super::clock::Clock;
 use super::figures::WorkerFigures;
 use super::histogram::Histogram;
 use super::seat::{Seat, WAITING_BYTES_MAX};
 use super::shared::{Post, Shared};
-use super::{Order, ServerError};
 
 /// Everything that one worker thread owns.
 pub(super) struct Worker {
@@ -80,7 +80,7 @@ impl Worker {
 
     fn run_until_told(&mut self) -> Result<(), ServerError> {
         while !self.shared.has_stopped() {
-            self.take_orders();
+            self.take_post();
             let began = Instant::now();
             if self.pass()? {
                 self.step.record(began.elapsed());
@@ -96,11 +96,9 @@ impl Worker {
         self.shared.post(self.number)
     }
 
-    fn take_orders(&mut self) {
-        while let Some(order) = self.post().orders.pop() {
-            match order {
-                Order::Figures { reply } => reply.send(self.figures()),
-            }
+    fn take_post(&mut self) {
+        while let Some(reply) = self.post().figures_asked.pop() {
+            reply.send(self.figures());
         }
         if self.shared.workers() == 1 {
             return;
@@ -217,7 +215,7 @@ impl Worker {
     fn sleep(&mut self) -> Result<(), ServerError> {
         let post = self.post();
         post.wake.fall_asleep();
-        let has_post = !post.orders.is_empty() || !post.arrivals.is_empty() || self.shared.has_stopped();
+        let has_post = !post.figures_asked.is_empty() || !post.arrivals.is_empty() || self.shared.has_stopped();
         let slept = if has_post || self.seats.iter().any(|seat| seat.has_mail()) {
             Ok(false)
         } else {

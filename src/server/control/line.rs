@@ -12,7 +12,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::shard::{FlowId, PushError, Ticket};
 
-use super::super::Order;
 use super::super::ask::{Ask, Outcome, PushReply, Reply};
 use super::super::figures::{Figures, Lost};
 use super::super::pusher::Asked;
@@ -88,7 +87,7 @@ impl Line {
         let mut answers = Vec::with_capacity(self.workers());
         for worker in 0..self.workers() {
             let (reply, answer) = Reply::new();
-            self.shared.order(worker, Order::Figures { reply }).map_err(|_| Failure::stopped())?;
+            self.shared.ask_figures(worker, reply).map_err(|_| Failure::stopped())?;
             answers.push(answer);
         }
         let shards = shards.into_iter().map(|figures| *figures).collect();
