@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::State as Of;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -76,15 +76,8 @@ pub(super) async fn to_flow(
     let flow = parameters::flow_id(&id)?;
     let terms = Terms::read(&uri, &headers)?;
     let bytes = read(&api, &headers, body).await?;
-    let queued = push(&api, flow, &bytes, &terms).await?;
-    let ticket = queued.ticket;
-    match queued.ended {
-        None => Ok(answer(StatusCode::ACCEPTED, &json!({ "ticket": ticket_text(ticket) }))),
-        Some(ended) => {
-            wait(ticket, ended, terms.until).await?;
-            Ok(answer(StatusCode::OK, &json!({ "ticket": ticket_text(ticket), "outcome": "delivered" })))
-        }
-    }
+    let (status, body) = settle(push(&api, flow, &bytes, &terms).await, terms.until).await?;
+    Ok(answer(status, &Value::Object(body)))
 }
 
 /// `POST /names/{name}/push`: 202, or 200 where all are delivered. Where every connection failed the answer is the
@@ -109,56 +102,39 @@ pub(super) async fn to_name(
     for flow in flows {
         queued.push((flow, push(&api, flow, &bytes, &terms).await));
     }
-    let mut pushes = Vec::with_capacity(queued.len());
-    let (mut first_ticket, mut first_failure) = (None, None);
+    let mut answers = Vec::with_capacity(queued.len());
     for (flow, queued) in queued {
-        let (result, ticket) = settle(queued, terms.until).await;
-        first_ticket = first_ticket.or(ticket);
-        let mut entry = Map::from_iter([("id".to_owned(), Value::String(flow.to_string()))]);
-        match result {
-            Ok(outcome) => entry.extend(outcome),
-            Err(failure) => {
-                let status = failure.status();
-                let mut body = failure.into_body();
-                entry.append(&mut body.clone());
-                body.insert("id".to_owned(), Value::String(flow.to_string()));
-                first_failure.get_or_insert((status, body));
-            }
-        }
-        pushes.push(Value::Object(entry));
+        let settled = settle(queued, terms.until).await;
+        let (status, body) = settled.unwrap_or_else(|failure| (failure.status(), failure.into_body()));
+        answers.push((flow.to_string(), status, body));
     }
-    let is_any_done = pushes.iter().any(|entry| entry.get("error").is_none());
-    let (status, mut whole) = match first_failure {
-        Some((status, body)) if !is_any_done => (status, body),
-        Some((status, body)) if terms.push.is_awaited => (status, body),
+    let first_failed = answers.iter().find(|(_, status, _)| !status.is_success());
+    let has_done_any = answers.iter().any(|(_, status, _)| status.is_success());
+    let (status, mut whole) = match first_failed {
+        Some((id, status, body)) if terms.push.is_awaited || !has_done_any => {
+            (*status, body.clone().into_iter().chain([("id".to_owned(), id.clone().into())]).collect())
+        }
         _ if terms.push.is_awaited => (StatusCode::OK, Map::from_iter([("outcome".to_owned(), "delivered".into())])),
         _ => (StatusCode::ACCEPTED, Map::new()),
     };
-    if let Some(ticket) = first_ticket {
-        whole.insert("ticket".to_owned(), ticket_text(ticket).into());
+    if let Some(ticket) = answers.iter().find_map(|(_, _, body)| body.get("ticket")) {
+        whole.insert("ticket".to_owned(), ticket.clone());
     }
-    whole.insert("pushes".to_owned(), Value::Array(pushes));
+    let with_id = |(id, _, body): (String, _, Map<String, Value>)| -> Value {
+        [("id".to_owned(), Value::String(id))].into_iter().chain(body).collect()
+    };
+    whole.insert("pushes".to_owned(), answers.into_iter().map(with_id).collect());
     Ok(answer(status, &Value::Object(whole)))
 }
 
-/// What one push of several came to, and its ticket if it has one.
-async fn settle(
-    queued: Result<Queued, Failure>,
-    until: Instant,
-) -> (Result<Map<String, Value>, Failure>, Option<Ticket>) {
-    let Queued { ticket, ended } = match queued {
-        Ok(queued) => queued,
-        Err(failure) => return (Err(failure), None),
-    };
-    let mut entry = Map::from_iter([("ticket".to_owned(), Value::String(ticket_text(ticket)))]);
-    let Some(ended) = ended else { return (Ok(entry), Some(ticket)) };
-    match wait(ticket, ended, until).await {
-        Ok(()) => {
-            entry.insert("outcome".to_owned(), "delivered".into());
-            (Ok(entry), Some(ticket))
-        }
-        Err(failure) => (Err(failure), Some(ticket)),
-    }
+/// What is answered to a push, once its end is known where that is awaited.
+async fn settle(queued: Result<Queued, Failure>, until: Instant) -> Result<(StatusCode, Map<String, Value>), Failure> {
+    let Queued { ticket, ended } = queued?;
+    let mut body = Map::from_iter([("ticket".to_owned(), Value::String(ticket_text(ticket)))]);
+    let Some(ended) = ended else { return Ok((StatusCode::ACCEPTED, body)) };
+    wait(ticket, ended, until).await?;
+    body.insert("outcome".to_owned(), "delivered".into());
+    Ok((StatusCode::OK, body))
 }
 
 /// The bytes of a push. Few bodies are read at the same time, so what they take together is bounded.
