@@ -43,18 +43,19 @@ impl Tables {
     /// The next hop for a peer whose frame came from `mac`; `None` where the table is full.
     pub fn next_hop_for(&mut self, remote: IpAddr, mac: [u8; 6]) -> Option<u16> {
         if let Some(gateway) = self.gateway_to(remote) {
-            self.learn_gateway(gateway, mac);
+            // It is where a frame from behind it shows; what is known already stays.
+            if self.next_hop(gateway).is_known == 0 {
+                self.set_hop(gateway, mac);
+            }
             return Some(gateway);
         }
-        let end = self.storage.head().next_hops_end;
-        let hops = &self.storage.next_hops.records()[..end as usize];
+        let hops = self.hops();
         let is_it = |hop: &NextHop| hop.asked == Address::NONE && hop.is_known == 1 && hop.mac == mac;
         let last = self.last_next_hop;
         if last < NEIGHBORS_START || !hops.get(usize::from(last)).is_some_and(is_it) {
-            let neighbors = hops.iter().skip(usize::from(NEIGHBORS_START));
-            let found = neighbors.into_iter().position(is_it).map(|position| NEIGHBORS_START + position as u16);
+            let found = hops.iter().skip(usize::from(NEIGHBORS_START)).position(is_it);
             self.last_next_hop = match found {
-                Some(index) => index,
+                Some(position) => NEIGHBORS_START + position as u16,
                 None => self.add_hop(NextHop { mac, is_known: 1, ..NextHop::default() })?,
             };
         }
@@ -74,15 +75,11 @@ impl Tables {
         if let Some(gateway) = self.gateway_to(remote) {
             return Some(gateway);
         }
-        let asked = Address::from(remote);
-        let end = self.storage.head().next_hops_end;
-        let hops = &self.storage.next_hops.records()[..end as usize];
-        if let Some(found) = hops.iter().skip(usize::from(NEIGHBORS_START)).position(|hop| hop.asked == asked) {
-            let index = NEIGHBORS_START + found as u16;
+        if let Some(index) = self.hop_asked(remote) {
             self.hand_out(index);
             return Some(index);
         }
-        let index = self.add_hop(NextHop { asked, ..NextHop::default() })?;
+        let index = self.add_hop(NextHop { asked: remote.into(), ..NextHop::default() })?;
         self.asked_hops.push((index, 0));
         Some(index)
     }
@@ -117,18 +114,10 @@ impl Tables {
         }
     }
 
-    /// Where the gateway is, as a frame from behind it shows; what is known already stays.
-    fn learn_gateway(&mut self, gateway: u16, mac: [u8; 6]) {
-        if self.next_hop(gateway).is_known == 0 {
-            self.set_hop(gateway, mac);
-        }
-    }
-
     /// The next hop that was asked for by this address.
     pub fn hop_asked(&self, address: IpAddr) -> Option<u16> {
-        let (end, asked) = (self.storage.head().next_hops_end as usize, Address::from(address));
-        let hops = &self.storage.next_hops.records()[..end];
-        hops.iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
+        let asked = Address::from(address);
+        self.hops().iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
     }
 
     /// Somebody says where it is. Returns the next hop that this is about, if any.
@@ -146,13 +135,18 @@ impl Tables {
         self.asked_hops.retain(|&(asked, _)| asked != index);
     }
 
+    /// All next hops.
+    fn hops(&self) -> &[NextHop] {
+        &self.storage.next_hops.records()[..self.storage.head().next_hops_end as usize]
+    }
+
     /// A next hop.
     pub fn next_hop(&self, index: u16) -> &NextHop {
         &self.storage.next_hops.records()[usize::from(index)]
     }
 
     /// Nothing comes back from there: it is asked for again, if it was ever asked for.
-    pub fn doubt_next_hop(&mut self, index: u16) {
+    pub fn ask_again(&mut self, index: u16) {
         let is_new = self.asked_hops.iter().all(|&(asked, _)| asked != index);
         if is_new && self.next_hop(index).asked != Address::NONE {
             self.asked_hops.push((index, 0));
@@ -161,9 +155,7 @@ impl Tables {
 
     /// Finds the next hops that are used, and those that are still to be asked for.
     pub fn rebuild_hops(&mut self) {
-        let end = self.storage.head().next_hops_end as usize;
-        let hops = self.storage.next_hops.records()[..end].iter().enumerate();
-        let unknown = hops.filter(|(_, hop)| hop.asked != Address::NONE && hop.is_known == 0);
+        let unknown = self.hops().iter().enumerate().filter(|(_, hop)| hop.asked != Address::NONE && hop.is_known == 0);
         self.asked_hops = unknown.map(|(index, _)| (index as u16, 0)).collect();
         for slot in 0..self.storage.head().flows_end {
             let flow = &self.storage.flows.records()[slot as usize];

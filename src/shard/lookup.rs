@@ -82,7 +82,7 @@ impl Batch {
     /// Nothing comes back from a connection's peer: perhaps it is not where it was.
     pub(super) fn doubt_next_hop(&mut self, id: FlowId, flow: &Flow) {
         if self.tables.next_hop(flow.next_hop).asked != Address::NONE {
-            return self.tables.doubt_next_hop(flow.next_hop);
+            return self.tables.ask_again(flow.next_hop);
         }
         let is_shared = self.tables.is_shared(self.tables.local(flow.local_index()));
         let doubted = &mut self.tables.lookups.doubted;
