@@ -48,16 +48,6 @@ impl Batch {
         half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8
     }
 
-    /// The record of a connection that is to be, without its addresses and ports. `None` where there is no next hop.
-    fn flow_for(&mut self, prepared: &Prepared<'_>) -> Option<Flow> {
-        let packet = &prepared.packet;
-        let mut flow = Flow::free(0);
-        flow.set_nagle(self.tables.config.nagle);
-        flow.set_dscp(self.tables.config.dscp);
-        flow.next_hop = self.tables.next_hop_for(packet.addresses.remote(), packet.source_mac)?;
-        Some(flow)
-    }
-
     /// Answers a SYN by a cookie and keeps nothing. `None` where its ACK would find no room, and so is not asked for.
     fn send_cookie(&mut self, prepared: &Prepared<'_>) -> Option<()> {
         let (packet, key) = (&prepared.packet, &prepared.key());
@@ -93,40 +83,33 @@ impl Batch {
         if cookie.sequence_number(self.tables.cookie_hash(key, segment.seq.minus(1), cookie)) != iss {
             return None;
         }
-        let position = self.flow_for(prepared).and_then(|flow| self.add_flow(key, *hash, flow));
+        let next_hop = self.tables.next_hop_for(key.remote, packet.source_mac);
+        let position = next_hop.and_then(|next_hop| self.add_flow(key, *hash, next_hop));
         self.tables.count(if position.is_some() { Rule::CookieAccepted } else { Rule::CookieNoRoom });
         let position = position?;
         let (offer, now) = (self.tables.offer_to(key.local_index, key.remote, self.now), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_cookie(touched.slot, &mut touched.flow, segment, cookie, offer, now);
-        self.offset_timestamps(position);
+        touched.offset_timestamps(&self.tables);
         Some(position)
-    }
-
-    /// A new connection's timestamps, if it has any, differ from our clock.
-    pub(super) fn offset_timestamps(&mut self, position: usize) {
-        let touched = &mut self.touched[position];
-        if touched.flow.has_timestamps() {
-            touched.ts_offset = self.tables.ts_offset(&self.tables.key_of(&touched.flow));
-        }
     }
 
     /// Makes a connection of a SYN. `None` where something that it needs is not to be had.
     fn accept(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) -> Option<()> {
         let Prepared { packet, hash, .. } = prepared;
         let key = &prepared.key();
-        let flow = self.flow_for(prepared)?;
+        let next_hop = self.tables.next_hop_for(key.remote, packet.source_mac)?;
         let mut iss = self.tables.initial_sequence_number(key, self.now);
         if let Some(old) = old.filter(|old| !iss.after(old.snd_nxt)) {
             // What the old connection sent must not be taken for the new one's (RFC 9293 §3.4.3).
             iss = old.snd_nxt.plus(1 << 20);
         }
-        let position = self.add_flow(key, *hash, flow)?;
+        let position = self.add_flow(key, *hash, next_hop)?;
         self.half_open_new += 1;
         let (offer, now) = (self.tables.offer_to(key.local_index, key.remote, self.now), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_syn(touched.slot, &mut touched.flow, &packet.segment, iss, offer, now);
-        self.offset_timestamps(position);
+        touched.offset_timestamps(&self.tables);
         assert!(self.borrow_active(position), "a block was free, and nobody else has taken it since");
         Some(())
     }

@@ -110,9 +110,7 @@ impl Batch {
             Some(index) => touched.active = self.tables.storage.actives.records()[index as usize],
             None => touched.active = Active::quiet(slot, &touched.flow),
         }
-        if touched.flow.has_timestamps() {
-            touched.ts_offset = self.tables.ts_offset(&self.tables.key_of(&touched.flow));
-        }
+        touched.offset_timestamps(&self.tables);
         if let Some(index) = touched.active_index.and(touched.active.repair()) {
             self.touched[position].repair = Some(self.copy_repair(index));
         }

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::config::is_host;
 use super::service::Service;
 use crate::flows::{FlowId, FlowKey};
-use crate::tcp::{self, Flow, Rule, State, Time};
+use crate::tcp::{self, Rule, State, Time};
 
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -79,20 +79,16 @@ impl Batch {
         }
         let key = FlowKey { remote: address, remote_port: remote.port(), local_port, local_index };
         let key = self.with_port(key)?;
-        let mut flow = Flow::free(0);
-        flow.set_nagle(self.tables.config.nagle);
-        flow.set_dscp(self.tables.config.dscp);
-        flow.next_hop = self.tables.next_hop_to(key.remote).ok_or(ConnectError::NoRoom)?;
+        let next_hop = self.tables.next_hop_to(key.remote).ok_or(ConnectError::NoRoom)?;
         if self.tables.active_slots.free() == 0 {
             return Err(ConnectError::NoRoom);
         }
         let iss = self.tables.initial_sequence_number(&key, self.now);
-        let position = self.add_flow(&key, self.tables.hash(&key), flow).ok_or(ConnectError::NoRoom)?;
+        let position = self.add_flow(&key, self.tables.hash(&key), next_hop).ok_or(ConnectError::NoRoom)?;
         let (offer, now) = (self.offer(position), self.now);
         let touched = &mut self.touched[position];
         touched.active = tcp::on_connect(touched.slot, &mut touched.flow, iss, offer, now);
-        self.offset_timestamps(position);
-        let touched = &self.touched[position];
+        touched.offset_timestamps(&self.tables);
         let (slot, hop) = (touched.slot, *self.tables.next_hop(touched.flow.next_hop));
         if hop.is_known == 0 {
             self.connecting.push(slot);

@@ -10,6 +10,7 @@ use std::ops::{Index, IndexMut};
 use bytemuck::Zeroable;
 
 use super::repairs::Borrowed;
+use super::tables::Tables;
 use crate::tcp::{Active, Flow};
 
 /// How many flows one batch may change. Its record holds three lines of each.
@@ -27,6 +28,16 @@ pub(super) struct Touched {
     pub repair: Option<Borrowed>,
     /// By how much the timestamps that this connection sees differ from our clock.
     pub ts_offset: u32,
+}
+
+impl Touched {
+    /// The timestamps of the connection, if it has any, differ from our clock.
+    #[inline]
+    pub fn offset_timestamps(&mut self, tables: &Tables) {
+        if self.flow.has_timestamps() {
+            self.ts_offset = tables.ts_offset(&tables.key_of(&self.flow));
+        }
+    }
 }
 
 /// See the module.

@@ -8,12 +8,16 @@ use crate::flows::FlowKey;
 use crate::tcp::{Active, Flow, State};
 
 impl Batch {
-    /// Takes a free slot for a new connection with this key and its hash. `None` where there is none.
-    pub fn add_flow(&mut self, key: &FlowKey, hash: u64, mut flow: Flow) -> Option<usize> {
+    /// Takes a free slot for a new connection with this key, its hash and its next hop. `None` where there is none.
+    pub fn add_flow(&mut self, key: &FlowKey, hash: u64, next_hop: u16) -> Option<usize> {
         if self.touched.len() == TOUCHED_MAX {
             return None;
         }
         let slot = self.tables.flow_slots.take_lowest()?;
+        let mut flow = Flow::free(0);
+        flow.next_hop = next_hop;
+        flow.set_nagle(self.tables.config.nagle);
+        flow.set_dscp(self.tables.config.dscp);
         flow.remote_address = self.add_peer(key.remote);
         flow.remote_port = key.remote_port;
         flow.local_port = key.local_port;
