@@ -68,11 +68,12 @@ impl Tables {
     /// The peers of connections that still wait for an answer are to be looked up.
     pub fn look_up_doubted(&mut self) {
         for (id, looks) in std::mem::take(&mut self.lookups.doubted) {
-            let flow = self.storage.flows.records()[id.slot() as usize];
-            let is_waiting = flow.is_live() && self.id_of(id.slot(), &flow) == id && flow.active().is_some();
-            if is_waiting && looks < LOOKS_MAX {
+            let waiting = self.flow_of(id).filter(|flow| flow.active().is_some()).map(|flow| self.remote(flow));
+            if let Some(remote) = waiting
+                && looks < LOOKS_MAX
+            {
                 self.lookups.doubted.push((id, looks + 1));
-                self.look_up_later(self.remote(&flow));
+                self.look_up_later(remote);
             }
         }
     }

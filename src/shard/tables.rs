@@ -245,13 +245,15 @@ impl Tables {
 
     /// Whether an id is one of a connection that is or was. Generations only grow.
     pub fn was_given_out(&self, id: FlowId) -> bool {
-        let head = self.storage.head();
-        let is_in_table = id.shard() == self.config.shard && id.slot() < head.flows_end;
-        is_in_table && {
-            let flow = &self.storage.flows.records()[id.slot() as usize];
-            let is_present = flow.generation() == id.generation() && flow.is_live();
-            is_present || id.generation() < flow.generation()
-        }
+        let is_in_table = id.shard() == self.config.shard && id.slot() < self.storage.head().flows_end;
+        let is_past = || id.generation() < self.storage.flows.records()[id.slot() as usize].generation();
+        is_in_table && (self.flow_of(id).is_some() || is_past())
+    }
+
+    /// The committed connection that has this id.
+    pub fn flow_of(&self, id: FlowId) -> Option<&Flow> {
+        let flow = self.storage.flows.records().get(id.slot() as usize)?;
+        (flow.is_live() && self.id_of(id.slot(), flow) == id).then_some(flow)
     }
 
     /// The active block of a flow, or what it would be.
@@ -342,10 +344,7 @@ impl Tables {
 
     /// The name of a committed connection.
     pub fn name_of(&self, id: FlowId) -> Option<&[u8]> {
-        let flow = self.storage.flows.records().get(id.slot() as usize)?;
-        if !flow.is_live() || self.id_of(id.slot(), flow) != id || !flow.has_attachment() {
-            return None;
-        }
+        self.flow_of(id).filter(|flow| flow.has_attachment())?;
         self.storage.attachments.records()[id.slot() as usize].name()
     }
 }
