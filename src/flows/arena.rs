@@ -28,6 +28,13 @@ use super::slots::Slots;
 pub type Line = [u8; LINE_BYTES];
 /// Length of a line.
 pub const LINE_BYTES: usize = 64;
+
+/// The lines of a record that is whole lines.
+#[inline]
+pub fn lines_of<T: Pod>(record: &T) -> &[Line] {
+    bytemuck::cast_slice(std::slice::from_ref(record))
+}
+
 const PAGE_BYTES: usize = 4096;
 /// How much `trim` gives back at a time: some tens of microseconds.
 const TRIM_BYTES: usize = 256 << 10;

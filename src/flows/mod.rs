@@ -23,7 +23,7 @@ mod storage;
 mod wheel;
 
 pub use ahead::{Ahead, Area};
-pub use arena::{Arena, LINE_BYTES, Line};
+pub use arena::{Arena, Line, lines_of};
 pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
 pub use index::{Hashes, Index};

@@ -132,7 +132,6 @@ impl Batch {
             ttl: self.tables.config.ttl,
             dscp: self.tables.config.dscp,
         };
-        self.gate.put_frame(self.number, |out| wire::emit_tcp(out, &ends, outgoing, |_| ()));
-        self.count_frame(None);
+        self.put_frame(|out| wire::emit_tcp(out, &ends, outgoing, |_| ()));
     }
 }

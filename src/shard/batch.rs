@@ -21,7 +21,7 @@ use crate::wire::{self, Addressing};
 pub(super) const STARVED_ROUNDS: u8 = 2;
 
 /// See the module.
-pub(crate) struct Batch {
+pub(super) struct Batch {
     pub(super) tables: Tables,
     pub(super) gate: Gate,
     pub(super) number: u64,
@@ -38,7 +38,6 @@ pub(crate) struct Batch {
     pub(super) freed_peers: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
-    pub(super) frames_out: u64,
     pub(super) is_draining: bool,
     /// Connections that have asked for their peer's Ethernet address before they send a SYN.
     pub(super) connecting: Vec<u32>,
@@ -72,7 +71,6 @@ impl Batch {
             freed_peers: Vec::new(),
             problems: ProblemBudget::default(),
             half_open_new: 0,
-            frames_out: 0,
             is_draining: false,
             connecting: Vec::new(),
             cookies_until: Time(0),
@@ -249,31 +247,6 @@ impl Batch {
         self.freed_flows.push(touched.slot);
         self.freed_actives.extend(touched.active_index.take());
         touched.is_active_new = false;
-    }
-
-    /// The service's word.
-    pub fn word(&mut self, id: FlowId) -> Option<u64> {
-        let position = self.position_of(id).ok()?;
-        let [low, high] = self.touched[position].flow.word;
-        Some(u64::from(low) | u64::from(high) << 32)
-    }
-
-    /// Sets it.
-    pub fn set_word(&mut self, id: FlowId, word: u64) {
-        if let Ok(position) = self.position_of(id) {
-            self.touched[position].flow.word = [word as u32, (word >> 32) as u32];
-        }
-    }
-
-    /// Forgets the copies.
-    pub fn clear(&mut self) {
-        self.touched.clear();
-        self.changes.clear();
-        self.freed_flows.clear();
-        self.freed_actives.clear();
-        self.freed_repairs.clear();
-        self.freed_peers.clear();
-        self.repairs.clear();
     }
 }
 

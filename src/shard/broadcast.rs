@@ -6,9 +6,9 @@
 
 use super::batch::Batch;
 use super::service::Service;
-use super::types::{Broadcast, JobId, JobView, Notice, PushError, Ticket};
+use super::types::{Broadcast, JobId, JobView, PushError, Ticket};
 use super::{BATCH_MAX, Shard};
-use crate::flows::{Attachment, Job, JobState, Label, PREFIX_BYTES_MAX};
+use crate::flows::{Attachment, JOBS_MAX, Job, JobState, Label, Logged, PREFIX_BYTES_MAX};
 use crate::tcp::{self, NO_SPAN, Rule, Time};
 use bytemuck::Zeroable;
 
@@ -215,33 +215,24 @@ impl Batch {
         self.set_job(index, job);
     }
 
-    /// Tells of the pushes that a connection takes with it.
-    pub(super) fn tell_undelivered(&mut self, position: usize) {
-        let flow = self.id(position);
-        let mut lost = Vec::new();
-        let payload = &self.tables.storage.payload;
-        tcp::for_each_pending_push(&self.touched[position].active, payload, |ticket, acked_bytes| {
-            lost.push((Ticket(ticket), acked_bytes));
-        });
-        for (ticket, acked_bytes) in lost {
-            self.count_for_job(ticket, |job| job.lost += 1);
-            self.gate.put_notice(self.number, Notice::Undelivered { flow, ticket, acked_bytes });
-        }
+    /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
+    pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
+        let tickets = &self.tables.job_tickets[..self.tables.jobs_end];
+        let Some(index) = tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
+        let mut job = self.job(index as u32);
+        count(&mut job);
+        self.set_job(index as u32, &job);
     }
 
-    /// Drops the pushes of a flow that are too old.
-    pub(super) fn drop_expired(&mut self, position: usize) {
-        let flow = self.id(position);
-        let mut dropped = Vec::new();
-        let touched = &mut self.touched[position];
-        let payload = &mut self.tables.storage.payload;
-        tcp::drop_expired(&mut touched.active, touched.flow.snd_nxt, payload, self.now, |ticket| dropped.push(ticket));
-        for ticket in dropped {
-            self.tables.count(Rule::PushExpired);
-            if ticket != Ticket::NONE.0 {
-                self.count_for_job(Ticket(ticket), |job| job.lost += 1);
-                self.gate.put_notice(self.number, Notice::Expired { flow, ticket: Ticket(ticket) });
-            }
-        }
+    fn job(&self, index: u32) -> Job {
+        self.record_of(Logged::Jobs, index)
+    }
+
+    fn set_job(&mut self, index: u32, job: &Job) {
+        self.set_record(Logged::Jobs, index, job);
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = (u32, Job)> {
+        (0..JOBS_MAX).map(|index| (index, self.job(index)))
     }
 }

@@ -3,9 +3,72 @@
 //! Pushes, closes, pause. They change the batch's copies; what they let out leaves when the batch is committed.
 
 use super::batch::{Batch, STARVED_ROUNDS};
-use super::types::{CloseHow, Push, PushError, Ticket};
+use super::service::Service;
+use super::types::{CloseHow, Notice, Push, PushError, Ticket};
+use super::{BATCH_MAX, Shard};
 use crate::flows::{FlowId, Label};
-use crate::tcp::{self, Keepalive, Reading, Rule, UserTimeout};
+use crate::tcp::{self, Flow, Reading, Rule, Time};
+
+impl<S: Service> Shard<S> {
+    /// Takes pushes, 64 to a batch. Each is answered by a notice, `Queued` or `Refused`.
+    pub fn push(&mut self, now: Time, pushes: &[Push<'_>]) {
+        for chunk in pushes.chunks(BATCH_MAX) {
+            self.batch.begin(now);
+            for push in chunk {
+                self.batch.tables.storage.flows.prefetch(push.flow.slot());
+            }
+            for push in chunk {
+                let flow = push.flow;
+                let notice = match self.batch.push(push) {
+                    Ok(ticket) => Notice::Queued { flow, ticket },
+                    Err(error) => Notice::Refused { flow, ticket: push.ticket, error },
+                };
+                self.batch.put_notice(notice);
+            }
+            self.batch.commit();
+        }
+        self.has_untrimmed = true;
+    }
+
+    /// Closes a connection. Errors: as for a push.
+    pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.close(flow, how);
+        self.end_aborted();
+        self.batch.commit();
+        result
+    }
+
+    /// Keeps the flow's received bytes from the service; the window closes when as many wait as it has room for.
+    /// Errors: as for a push.
+    pub fn pause(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.set_paused(flow, true);
+        self.batch.commit();
+        result.map(drop)
+    }
+
+    /// Offers the flow's received bytes to the service again, those first that waited. Errors: as for a push.
+    pub fn resume(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
+        self.batch.begin(now);
+        let result = self.batch.set_paused(flow, false);
+        if let Ok(position) = result {
+            self.offer_again(position);
+        }
+        self.batch.commit();
+        result.map(drop)
+    }
+
+    /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
+    /// an acknowledgment.
+    pub fn offer(&mut self, now: Time, flow: FlowId) {
+        self.batch.begin(now);
+        if let Ok(position) = self.batch.position_of(flow) {
+            self.offer_again(position);
+        }
+        self.batch.commit();
+    }
+}
 
 impl Batch {
     /// Queues a push and counts how it went. Returns the ticket of the push, or of the first one with its key.
@@ -115,32 +178,18 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether small segments of this connection wait while something is in flight.
-    pub fn set_nagle(&mut self, id: FlowId, has: bool) -> Result<(), PushError> {
+    /// Changes what a connection is told.
+    pub fn change_flow(&mut self, id: FlowId, change: impl FnOnce(&mut Flow)) -> Result<(), PushError> {
         let position = self.position_of(id)?;
-        self.touched[position].flow.set_nagle(has);
+        change(&mut self.touched[position].flow);
         Ok(())
     }
 
-    /// The differentiated services codepoint of what this connection sends, six bits.
-    pub fn set_dscp(&mut self, id: FlowId, dscp: u8) -> Result<(), PushError> {
-        let position = self.position_of(id)?;
-        self.touched[position].flow.set_dscp(dscp & 0x3f);
-        Ok(())
-    }
-
-    /// Whether the peer of this connection is probed when it is silent.
-    pub fn set_keepalive(&mut self, id: FlowId, keepalive: Keepalive) -> Result<(), PushError> {
-        let position = self.position_of(id)?;
-        self.touched[position].flow.set_keepalive(keepalive);
-        Ok(())
-    }
-
-    /// How long what this connection sends may stay unacknowledged.
-    pub fn set_user_timeout(&mut self, id: FlowId, timeout: UserTimeout) -> Result<(), PushError> {
-        let position = self.position_of(id)?;
-        self.touched[position].flow.set_user_timeout(timeout);
-        Ok(())
+    /// The service's word.
+    pub fn word(&mut self, id: FlowId) -> Option<u64> {
+        let position = self.position_of(id).ok()?;
+        let [low, high] = self.touched[position].flow.word;
+        Some(u64::from(low) | u64::from(high) << 32)
     }
 
     /// Keeps received bytes from the service, or no longer. Returns the flow's position.

@@ -18,14 +18,11 @@ use super::copies::Touched;
 use super::repairs::Borrowed;
 use super::tables::Tables;
 use super::types::CommitPoint;
-use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage};
-use crate::tcp::{Active, Flow, Keepalive, Repair};
+use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage, lines_of};
+use crate::tcp::{Flow, Keepalive, Repair};
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;
-
-const ACTIVE_LINES: usize = size_of::<Active>() / size_of::<Line>();
-const REPAIR_LINES: usize = size_of::<Repair>() / size_of::<Line>();
 
 impl Batch {
     /// Commits the open batch.
@@ -59,8 +56,7 @@ impl Batch {
                 self.offer_interrupt(CommitPoint::WithinRecord);
             }
             let storage = &mut self.tables.storage;
-            let log = storage.log.take().expect("a record is made where there is a log");
-            let mut log = log;
+            let mut log = storage.log.take().expect("a record is made where there is a log");
             let touched = &self.touched[position];
             let repair = touched.repair.map(|borrowed| (borrowed, &self.repairs[borrowed.position]));
             for_each_changed_line(touched, repair, storage, |arena, line, image| {
@@ -118,21 +114,16 @@ impl Batch {
         self.tables.storage.head_mut().applied = self.number;
     }
 
+    /// Forgets the copies, and what the batch has given up may be used again.
     fn reclaim(&mut self) {
-        for slot in self.freed_flows.drain(..) {
-            self.tables.flow_slots.give_back(slot);
-        }
-        for index in self.freed_actives.drain(..) {
-            self.tables.active_slots.give_back(index);
-        }
-        for index in self.freed_repairs.drain(..) {
-            self.tables.repair_slots.give_back(index);
-        }
-        for index in self.freed_peers.drain(..) {
-            self.tables.peer_slots.give_back(index);
-        }
+        self.freed_flows.drain(..).for_each(|slot| self.tables.flow_slots.give_back(slot));
+        self.freed_actives.drain(..).for_each(|index| self.tables.active_slots.give_back(index));
+        self.freed_repairs.drain(..).for_each(|index| self.tables.repair_slots.give_back(index));
+        self.freed_peers.drain(..).for_each(|index| self.tables.peer_slots.give_back(index));
         self.tables.storage.payload.reclaim();
-        self.clear();
+        self.touched.clear();
+        self.repairs.clear();
+        self.changes.clear();
     }
 }
 
@@ -154,29 +145,21 @@ fn for_each_changed_line(
     storage: &Storage,
     mut take: impl FnMut(Logged, u32, &Line),
 ) {
-    let image: &Line = bytemuck::cast_ref(&touched.flow);
-    if storage.flows.lines()[touched.slot as usize] != *image {
-        take(Logged::Flows, touched.slot, image);
-    }
+    let mut compare = |arena, index: u32, images: &[Line]| {
+        let first = index as usize * images.len();
+        let lines = &storage.lines(arena)[first..first + images.len()];
+        for (line, image) in (first..).zip(images).filter(|(line, image)| lines[line - first] != **image) {
+            take(arena, line as u32, image);
+        }
+    };
+    compare(Logged::Flows, touched.slot, lines_of(&touched.flow));
     // An active block that the batch has borrowed was written where it belongs: no committed flow names it yet.
     if let (Some(index), false) = (touched.active_index, touched.is_active_new) {
-        let images: &[Line; ACTIVE_LINES] = bytemuck::cast_ref(&touched.active);
-        for (part, image) in images.iter().enumerate() {
-            let line = index as usize * ACTIVE_LINES + part;
-            if storage.actives.lines()[line] != *image {
-                take(Logged::Actives, line as u32, image);
-            }
-        }
+        compare(Logged::Actives, index, lines_of(&touched.active));
     }
     // And so was a repair block.
     if let Some((Borrowed { index, is_new: false, .. }, repair)) = repair {
-        let images: &[Line; REPAIR_LINES] = bytemuck::cast_ref(repair);
-        for (part, image) in images.iter().enumerate() {
-            let line = index as usize * REPAIR_LINES + part;
-            if storage.repairs.lines()[line] != *image {
-                take(Logged::Repairs, line as u32, image);
-            }
-        }
+        compare(Logged::Repairs, index, lines_of(repair));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::tcp::{CongestionControl, Ecn, PROBES_MAX, Timeouts};
 
 /// Smallest MTU that a link of IPv4 may have (RFC 791), and one of IPv6 (RFC 8200 §5).
 const MTU_MIN: u16 = 68;
-const MTU_MIN_IPV6: u16 = 1_280;
+pub(super) const MTU_MIN_IPV6: u16 = 1_280;
 /// An ACK may not be delayed for so long (MUST-40).
 const DELAYED_ACK_MS_END: u32 = 500;
 /// Largest codepoint (RFC 2474 §3).

@@ -33,7 +33,7 @@ impl<S: Service> Shard<S> {
     pub(super) fn open_flow(&mut self, position: usize) {
         let id = self.batch.id(position);
         let (local, remote) = self.batch.tables.ends_of(&self.batch.touched[position].flow);
-        self.batch.gate.put_notice(self.batch.number, Notice::Opened { flow: id, local, remote });
+        self.batch.put_notice(Notice::Opened { flow: id, local, remote });
         self.tell(|service, context| service.opened(context, id));
     }
 
@@ -50,7 +50,7 @@ impl<S: Service> Shard<S> {
         });
         for ticket in tickets.drain(..) {
             self.batch.count_for_job(ticket, |job| job.delivered += 1);
-            self.batch.gate.put_notice(self.batch.number, Notice::Delivered { flow, ticket });
+            self.batch.put_notice(Notice::Delivered { flow, ticket });
             if self.batch.is_live(position) {
                 self.tell(|service, context| service.delivered(context, flow, ticket));
             }
@@ -133,7 +133,7 @@ impl<S: Service> Shard<S> {
         let reported = consumed.min(self.batch.tables.config.report_received_bytes as usize);
         if reported > 0 {
             let bytes = bytes[..reported].into();
-            self.batch.gate.put_notice(self.batch.number, Notice::Received { flow, offset, bytes });
+            self.batch.put_notice(Notice::Received { flow, offset, bytes });
         }
         // What was received is told before the end of a connection that the service has aborted meanwhile.
         self.end_aborted();
@@ -177,7 +177,7 @@ impl<S: Service> Shard<S> {
         let flow = self.batch.id(position);
         let end = up.since(self.batch.touched[position].flow.irs).wrapping_sub(1);
         self.batch.tables.count(Rule::UrgentAnnounced);
-        self.batch.gate.put_notice(self.batch.number, Notice::Urgent { flow, end });
+        self.batch.put_notice(Notice::Urgent { flow, end });
         self.tell(|service, context| service.urgent(context, flow, end));
     }
 
@@ -187,14 +187,14 @@ impl<S: Service> Shard<S> {
         let flow = self.batch.touched[position].flow;
         // Of a connection that a peer has begun the application knows nothing before it is open.
         if flow.state() != State::SynReceived || flow.is_active_open() {
-            self.batch.gate.put_notice(self.batch.number, Notice::SoftError { flow: id, error });
+            self.batch.put_notice(Notice::SoftError { flow: id, error });
         }
         self.batch.doubt_next_hop(id, &flow);
     }
 
     fn tell_peer_closed(&mut self, position: usize) {
         let id = self.batch.id(position);
-        self.batch.gate.put_notice(self.batch.number, Notice::PeerClosed { flow: id });
+        self.batch.put_notice(Notice::PeerClosed { flow: id });
         self.tell(|service, context| service.peer_closed(context, id));
     }
 
@@ -207,7 +207,7 @@ impl<S: Service> Shard<S> {
         let ended = &self.batch.touched[position].flow;
         if ended.state() != State::SynReceived || ended.is_active_open() {
             self.batch.tell_undelivered(position);
-            self.batch.gate.put_notice(self.batch.number, Notice::Closed { flow, reason });
+            self.batch.put_notice(Notice::Closed { flow, reason });
             // It counts as aborted from here on, so that an abort by the service sends no RST.
             self.batch.aborted.push(position);
             self.service.closed(&mut Context { batch: &mut self.batch }, flow, reason);
@@ -215,5 +215,21 @@ impl<S: Service> Shard<S> {
         self.batch.aborted.retain(|&aborted| aborted != position);
         self.batch.end_flow(position);
         self.end_aborted();
+    }
+}
+
+impl Batch {
+    /// Tells of the pushes that a connection takes with it.
+    fn tell_undelivered(&mut self, position: usize) {
+        let flow = self.id(position);
+        let mut lost = Vec::new();
+        let payload = &self.tables.storage.payload;
+        tcp::for_each_pending_push(&self.touched[position].active, payload, |ticket, acked_bytes| {
+            lost.push((Ticket(ticket), acked_bytes));
+        });
+        for (ticket, acked_bytes) in lost {
+            self.count_for_job(ticket, |job| job.lost += 1);
+            self.put_notice(Notice::Undelivered { flow, ticket, acked_bytes });
+        }
     }
 }

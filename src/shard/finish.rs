@@ -4,7 +4,8 @@
 
 use super::batch::{Batch, STARVED_ROUNDS};
 use super::repairs::Borrowed;
-use crate::tcp::{self, Place, Reply};
+use super::types::{Notice, Ticket};
+use crate::tcp::{self, Place, Reply, Rule};
 
 impl Batch {
     /// Sends what each touched flow may send now, and gives back the active blocks of those that fell quiet.
@@ -42,6 +43,22 @@ impl Batch {
             }
             self.send_all(position);
             self.settle(position);
+        }
+    }
+
+    /// Drops the pushes of a flow that are too old.
+    fn drop_expired(&mut self, position: usize) {
+        let flow = self.id(position);
+        let mut dropped = Vec::new();
+        let touched = &mut self.touched[position];
+        let payload = &mut self.tables.storage.payload;
+        tcp::drop_expired(&mut touched.active, touched.flow.snd_nxt, payload, self.now, |ticket| dropped.push(ticket));
+        for ticket in dropped {
+            self.tables.count(Rule::PushExpired);
+            if ticket != Ticket::NONE.0 {
+                self.count_for_job(Ticket(ticket), |job| job.lost += 1);
+                self.put_notice(Notice::Expired { flow, ticket: Ticket(ticket) });
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::batch::Batch;
 use super::types::Notice;
 
 /// Capacity that an empty frame buffer keeps, in bytes.
@@ -102,6 +103,24 @@ impl Gate {
             take(notice.what);
         }
         self.notices.shrink_to(KEPT_COUNT);
+    }
+}
+
+impl Batch {
+    /// Sends a frame that is of no flow.
+    pub(super) fn put_frame(&mut self, emit: impl FnOnce(&mut Vec<u8>)) {
+        self.gate.put_frame(self.number, emit);
+        self.count_frame(None);
+    }
+
+    /// Counts a frame that was put into the gate, of the flow at `position` if it is of one.
+    pub(super) fn count_frame(&mut self, position: Option<usize>) {
+        self.tables.frames_out += 1;
+        self.tables.trace_sent(position);
+    }
+
+    pub(super) fn put_notice(&mut self, notice: Notice) {
+        self.gate.put_notice(self.number, notice);
     }
 }
 

@@ -52,7 +52,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::Batch;
 pub use commit::Interrupt;
 pub use config::Config;
 pub use connect::ConnectError;
@@ -68,6 +67,8 @@ pub use types::{
 // What its own functions speak of: whoever uses a shard needs nothing below it.
 pub use crate::flows::{Ahead, Capacity, FlowId, JobState, Storage, StorageError};
 pub use crate::tcp::{CloseReason, CongestionControl, Ecn, Keepalive, Rule, SoftError, State, Time, UserTimeout};
+
+use batch::Batch;
 
 /// Frames, pushes or expirations that one batch takes in.
 const BATCH_MAX: usize = 64;
@@ -117,55 +118,6 @@ impl<S: Service> Shard<S> {
         &mut self.service
     }
 
-    /// Takes pushes, 64 to a batch. Each is answered by a notice, `Queued` or `Refused`.
-    pub fn push(&mut self, now: Time, pushes: &[Push<'_>]) {
-        for chunk in pushes.chunks(BATCH_MAX) {
-            self.batch.begin(now);
-            for push in chunk {
-                self.batch.tables.storage.flows.prefetch(push.flow.slot());
-            }
-            for push in chunk {
-                let flow = push.flow;
-                let notice = match self.batch.push(push) {
-                    Ok(ticket) => Notice::Queued { flow, ticket },
-                    Err(error) => Notice::Refused { flow, ticket: push.ticket, error },
-                };
-                self.batch.gate.put_notice(self.batch.number, notice);
-            }
-            self.batch.commit();
-        }
-        self.has_untrimmed = true;
-    }
-
-    /// Closes a connection. Errors: as for a push.
-    pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.close(flow, how);
-        self.end_aborted();
-        self.batch.commit();
-        result
-    }
-
-    /// Keeps the flow's received bytes from the service; the window closes when as many wait as it has room for.
-    /// Errors: as for a push.
-    pub fn pause(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.set_paused(flow, true);
-        self.batch.commit();
-        result.map(|_| ())
-    }
-
-    /// Offers the flow's received bytes to the service again, those first that waited. Errors: as for a push.
-    pub fn resume(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.set_paused(flow, false);
-        if let Ok(position) = result {
-            self.offer_again(position);
-        }
-        self.batch.commit();
-        result.map(|_| ())
-    }
-
     /// The connections that have this name; none where the service knows no names.
     pub fn named(&self, name: &[u8]) -> Vec<FlowId> {
         self.service.named(name)
@@ -188,16 +140,6 @@ impl<S: Service> Shard<S> {
         let shards = usize::from(tables.config.shards).max(1);
         let index = tables.index.ahead(shards);
         tables.storage.ahead(shards, [index])
-    }
-
-    /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
-    /// an acknowledgment.
-    pub fn offer(&mut self, now: Time, flow: FlowId) {
-        self.batch.begin(now);
-        if let Ok(position) = self.batch.position_of(flow) {
-            self.offer_again(position);
-        }
-        self.batch.commit();
     }
 
     /// Whether frames wait for `transmit`.
@@ -275,7 +217,7 @@ impl<S: Service> Shard<S> {
 
     /// The counts.
     pub fn stats(&self) -> Stats {
-        Stats { frames_out: self.batch.frames_out, ..self.batch.tables.stats() }
+        self.batch.tables.stats()
     }
 
     /// What it has done beside answering.

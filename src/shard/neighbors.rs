@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::batch::Batch;
+use super::hops::GATEWAY_IPV6;
 use crate::tcp::{Rule, Time};
 use crate::wire::{self, ArpMessage, NeighborMessage, Refused, RouterAdvertisement};
 
@@ -50,8 +51,7 @@ impl Batch {
             target_mac: message.sender_mac,
             target: message.sender,
         };
-        self.gate.put_frame(self.number, |out| wire::emit_arp(out, &answer));
-        self.count_frame(None);
+        self.put_frame(|out| wire::emit_arp(out, &answer));
     }
 
     pub(super) fn receive_neighbor(&mut self, message: &NeighborMessage) {
@@ -66,8 +66,7 @@ impl Batch {
         }
         self.tables.count(Rule::NeighborAnswers);
         let mac = self.tables.config.mac;
-        self.gate.put_frame(self.number, |out| wire::emit_advertisement(out, mac, message));
-        self.count_frame(None);
+        self.put_frame(|out| wire::emit_advertisement(out, mac, message));
     }
 
     /// What a message teaches of a next hop that we have asked for (RFC 4861 §7.2.3 and §7.2.5). Returns that one.
@@ -91,8 +90,8 @@ impl Batch {
     pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {
         let is_wanted = self.tables.learn_router(advertisement, self.now);
         self.tables.count(if is_wanted { Rule::RouterLearns } else { Rule::NeighborIgnored });
-        if is_wanted && self.tables.next_hop(super::hops::GATEWAY_IPV6).is_known == 1 {
-            self.send_waiting_syns(super::hops::GATEWAY_IPV6);
+        if is_wanted && self.tables.next_hop(GATEWAY_IPV6).is_known == 1 {
+            self.send_waiting_syns(GATEWAY_IPV6);
         }
     }
 
@@ -114,8 +113,7 @@ impl Batch {
         }
         self.tables.count(Rule::Ipv6ProblemTold);
         let (mac, ttl) = (self.tables.config.mac, self.tables.config.ttl);
-        self.gate.put_frame(self.number, |out| wire::emit_parameter_problem(out, mac, local, ttl, refused));
-        self.count_frame(None);
+        self.put_frame(|out| wire::emit_parameter_problem(out, mac, local, ttl, refused));
     }
 
     /// Asks where an address is.
@@ -127,22 +125,20 @@ impl Batch {
         match (self.tables.asker(target), target) {
             (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => {
                 let request = ArpMessage { is_request: true, sender_mac: mac, sender, target_mac: [0; 6], target };
-                self.gate.put_frame(self.number, |out| wire::emit_arp(out, &request));
+                self.put_frame(|out| wire::emit_arp(out, &request));
             }
             (Some(IpAddr::V6(source)), IpAddr::V6(target)) => {
-                self.gate.put_frame(self.number, |out| wire::emit_solicitation(out, mac, source, target));
+                self.put_frame(|out| wire::emit_solicitation(out, mac, source, target));
             }
-            // A gateway of a family that we have no address of is of no use, and not asked for.
-            (Some(IpAddr::V4(_) | IpAddr::V6(_)) | None, _) => return,
+            // Nobody is asked for of whose family we have no address.
+            (Some(IpAddr::V4(_) | IpAddr::V6(_)) | None, _) => {}
         }
-        self.count_frame(None);
     }
 
     /// Asks for routers.
     pub(super) fn ask_for_routers(&mut self) {
         let Some(source) = self.tables.link_local else { return };
         let mac = self.tables.config.mac;
-        self.gate.put_frame(self.number, |out| wire::emit_router_solicitation(out, mac, source));
-        self.count_frame(None);
+        self.put_frame(|out| wire::emit_router_solicitation(out, mac, source));
     }
 }

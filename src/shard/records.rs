@@ -1,4 +1,4 @@
-//! Records beside flows and active blocks: attachments, idempotency keys, broadcast jobs.
+//! Records beside flows and active blocks: what services attach, idempotency keys, broadcast jobs.
 //!
 //! They change seldom, so the batch keeps the lines that it changes in a list, and whoever reads a record in the batch
 //! sees them.
@@ -11,9 +11,7 @@ use siphasher::sip128::Hasher128;
 use super::batch::Batch;
 use super::tables::Tables;
 use super::types::{PushError, Ticket};
-use crate::flows::{
-    ATTACHMENT_BYTES_MAX, Attachment, FlowId, JOBS_MAX, Job, KEYS_MAX, KeyRecord, LINE_BYTES, Line, Logged, LoggedLine,
-};
+use crate::flows::{ATTACHMENT_BYTES_MAX, Attachment, FlowId, KEYS_MAX, KeyRecord, Line, Logged, LoggedLine, lines_of};
 
 impl Tables {
     /// The idempotency key of a value that a client gave for a push to this connection.
@@ -30,26 +28,21 @@ impl Tables {
 impl Batch {
     /// A record, as this batch leaves it.
     pub(super) fn record_of<T: Pod>(&self, arena: Logged, index: u32) -> T {
-        let lines = size_of::<T>() / LINE_BYTES;
         let mut record = T::zeroed();
-        let first = index as usize * lines;
-        for (part, line) in
-            bytemuck::cast_slice_mut::<u8, Line>(bytemuck::bytes_of_mut(&mut record)).iter_mut().enumerate()
-        {
-            *line = self.tables.storage.lines(arena)[first + part];
-            let changed = |change: &&LoggedLine| change.is_at(arena, (first + part) as u32);
-            if let Some(change) = self.changes.iter().find(changed) {
-                *line = bytemuck::cast(change.image);
-            }
+        let lines: &mut [Line] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut record));
+        let first = index * lines.len() as u32;
+        for (number, line) in (first..).zip(lines) {
+            let change = self.changes.iter().find(|change| change.is_at(arena, number));
+            let committed = || self.tables.storage.lines(arena)[number as usize];
+            *line = change.map_or_else(committed, |change| bytemuck::cast(change.image));
         }
         record
     }
 
     /// Changes a record.
     pub(super) fn set_record<T: Pod>(&mut self, arena: Logged, index: u32, record: &T) {
-        let lines = size_of::<T>() / LINE_BYTES;
-        for (part, image) in bytemuck::cast_slice::<u8, Line>(bytemuck::bytes_of(record)).iter().enumerate() {
-            let line = index * lines as u32 + part as u32;
+        let images = lines_of(record);
+        for (line, image) in (index * images.len() as u32..).zip(images) {
             let change = LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
             match self.changes.iter_mut().find(|other| other.is_at(arena, line)) {
                 Some(other) => *other = change,
@@ -95,26 +88,5 @@ impl Batch {
         self.tables.keys.replace(&oldest, key, position);
         let record = KeyRecord { key, ticket: ticket.0, flow: flow.to_bits(), sequence, ..KeyRecord::zeroed() };
         self.set_record(Logged::Keys, position, &record);
-    }
-
-    /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
-    pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
-        let tickets = &self.tables.job_tickets[..self.tables.jobs_end];
-        let Some(index) = tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
-        let mut job = self.job(index as u32);
-        count(&mut job);
-        self.set_job(index as u32, &job);
-    }
-
-    pub(super) fn job(&self, index: u32) -> Job {
-        self.record_of(Logged::Jobs, index)
-    }
-
-    pub(super) fn set_job(&mut self, index: u32, job: &Job) {
-        self.set_record(Logged::Jobs, index, job);
-    }
-
-    pub(super) fn jobs(&self) -> impl Iterator<Item = (u32, Job)> {
-        (0..JOBS_MAX).map(|index| (index, self.job(index)))
     }
 }

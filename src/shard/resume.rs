@@ -11,7 +11,7 @@ use super::service::Service;
 use super::tables::Tables;
 use super::types::{Effort, Resumption};
 use super::{BATCH_MAX, Shard, StartError};
-use crate::flows::{Address, JOBS_MAX, JobState, Keys, LOCALS_MAX, NextHop, Storage};
+use crate::flows::{Address, JOBS_MAX, JobState, Keys, LOCALS_MAX, NEXT_HOPS_MAX, NextHop, Storage};
 use crate::tcp::{Active, COOKIE_LIFE_S, Flow, Keepalive, State, Time};
 
 impl<S: Service> Shard<S> {
@@ -166,7 +166,7 @@ fn enter_gateways(config: &Config, storage: &mut Storage, is_fresh: bool) {
 fn rebuild(tables: &mut Tables, now: Time) -> Result<u32, StartError> {
     let head = *tables.storage.head();
     let capacity = tables.storage.capacity();
-    if head.flows_end > capacity.flows || head.next_hops_end > crate::flows::NEXT_HOPS_MAX {
+    if head.flows_end > capacity.flows || head.next_hops_end > NEXT_HOPS_MAX {
         return Err(tables.storage.broken("its tables end beyond their capacity").into());
     }
     for slot in 0..head.flows_end {

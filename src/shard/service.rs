@@ -1,9 +1,9 @@
 //! The trait that an application implements, and what it may do while it is called.
 
+use super::batch::Batch;
+use super::types::{CloseHow, PushError, Ticket};
 use crate::flows::FlowId;
 use crate::tcp::{CloseReason, Keepalive, UserTimeout};
-
-use super::{Batch, CloseHow, PushError, Ticket};
 
 /// An application over a shard. Every call belongs to the batch that is open: what it does through `context` is
 /// committed with that batch or not at all.
@@ -102,25 +102,25 @@ impl Context<'_> {
 
     /// Whether small segments of this flow wait while something is in flight; `Config::nagle` says what is so at first.
     pub fn set_nagle(&mut self, flow: FlowId, has: bool) -> Result<(), PushError> {
-        self.batch.set_nagle(flow, has)
+        self.batch.change_flow(flow, |it| it.set_nagle(has))
     }
 
     /// The differentiated services codepoint of what this flow sends, of which the lower six bits count;
     /// `Config::dscp` says what it is at first.
     pub fn set_dscp(&mut self, flow: FlowId, dscp: u8) -> Result<(), PushError> {
-        self.batch.set_dscp(flow, dscp)
+        self.batch.change_flow(flow, |it| it.set_dscp(dscp & 0x3f))
     }
 
     /// Whether the peer of this flow is probed when it is silent: after the configured interval, or after two hours
     /// where none is configured (RFC 9293 §3.8.4, MUST-24, MUST-28).
     pub fn set_keepalive(&mut self, flow: FlowId, keepalive: Keepalive) -> Result<(), PushError> {
-        self.batch.set_keepalive(flow, keepalive)
+        self.batch.change_flow(flow, |it| it.set_keepalive(keepalive))
     }
 
     /// How long what this flow sends may stay unacknowledged before it is given up; `Config::user_timeout_s` says what
     /// is so at first (RFC 9293 §3.8.3, MUST-21).
     pub fn set_user_timeout(&mut self, flow: FlowId, timeout: UserTimeout) -> Result<(), PushError> {
-        self.batch.set_user_timeout(flow, timeout)
+        self.batch.change_flow(flow, |it| it.set_user_timeout(timeout))
     }
 
     /// Closes the flow: by FIN after what is queued, or by RST now.
@@ -151,6 +151,6 @@ impl Context<'_> {
 
     /// Sets them. Does nothing for a flow that is gone.
     pub fn set_word(&mut self, flow: FlowId, word: u64) {
-        self.batch.set_word(flow, word);
+        let _ = self.batch.change_flow(flow, |it| it.word = [word as u32, (word >> 32) as u32]);
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct Tables {
     /// One past the last job that ever had one.
     pub jobs_end: usize,
     pub frames_in: u64,
+    pub frames_out: u64,
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
     /// Our addresses, by the index that flows name them by, and which of them are of IPv6, as bits.
@@ -121,6 +122,7 @@ impl Tables {
             job_tickets: [0; JOBS_MAX as usize],
             jobs_end: 0,
             frames_in: 0,
+            frames_out: 0,
             trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
@@ -317,7 +319,7 @@ impl Tables {
             peers: self.peer_slots.used(),
             batches: self.storage.head().applied,
             frames_in: self.frames_in,
-            frames_out: 0,
+            frames_out: self.frames_out,
         }
     }
 

@@ -168,13 +168,11 @@ impl<S: Service> Shard<S> {
     fn sweep_slot(&mut self, slot: u32, now: Time) -> bool {
         let tables = &self.batch.tables;
         let flow = &tables.storage.flows.records()[slot as usize];
-        let is_waiting = match flow.active() {
-            None => flow.is_close_queued(),
-            Some(index) => {
-                self.batch.starved_rounds > 0 && tables.storage.actives.records()[index as usize].recv_bytes > 0
-            }
-        };
         let active = flow.active().map(|index| &tables.storage.actives.records()[index as usize]);
+        let is_waiting = match active {
+            None => flow.is_close_queued(),
+            Some(active) => self.batch.starved_rounds > 0 && active.recv_bytes > 0,
+        };
         let sweep = tcp::on_sweep(flow, active, &tables.config.timeouts(), slot, now);
         if !is_waiting && sweep == Sweep::Nothing {
             return false;

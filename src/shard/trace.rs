@@ -7,7 +7,6 @@
 
 use strum::{EnumCount, IntoEnumIterator};
 
-use super::batch::Batch;
 use super::tables::Tables;
 use crate::tcp::Rule;
 
@@ -123,21 +122,18 @@ impl Tables {
         }
     }
 
+    /// A frame was put into the gate, of the flow at this position of the batch if it is of one.
+    pub fn trace_sent(&mut self, position: Option<usize>) {
+        if let Some(trace) = &mut self.trace {
+            trace.note_sent(position);
+        }
+    }
+
     /// Hands out what was traced.
     pub fn drain_trace(&mut self, mut take: impl FnMut(Traced)) {
         if let Some(trace) = &mut self.trace {
             trace.received.drain(..).for_each(|rules| take(Traced::Received(rules)));
             trace.sent.drain(..).for_each(|rules| take(Traced::Sent(rules)));
-        }
-    }
-}
-
-impl Batch {
-    /// Counts a frame that was put into the gate, of the flow at `position` if it is of one.
-    pub(super) fn count_frame(&mut self, position: Option<usize>) {
-        self.frames_out += 1;
-        if let Some(trace) = &mut self.tables.trace {
-            trace.note_sent(position);
         }
     }
 }
