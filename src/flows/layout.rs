@@ -1,8 +1,6 @@
-//! Records of a state beside flows and active blocks, and how many of each there may be.
+//! How much a state has room for, and which of its lines are logged.
 //!
 //! Invariant: plain old data; what is written here today must be read by the next process.
-
-use std::net::{IpAddr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable};
 
@@ -35,54 +33,10 @@ impl Capacity {
     }
 }
 
-/// Most different Ethernet addresses that peers can be behind.
-pub const NEXT_HOPS_MAX: u32 = 1_024;
 /// Most addresses of our own.
 pub const LOCALS_MAX: usize = 64;
 /// Most lines that one record can hold.
 pub const RECORD_LINES_MAX: u32 = 20_480;
-
-/// Where frames for a peer go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-#[repr(C)]
-pub struct NextHop {
-    /// Ethernet address.
-    pub mac: [u8; 6],
-    /// 1 once the address is known.
-    pub is_known: u16,
-    /// The address that is asked for: a gateway's, or a neighbour's that we spoke to first; unspecified where frames
-    /// told it.
-    pub asked: Address,
-}
-
-/// An address of either family: of IPv6, or of IPv4 as IPv6 maps it (RFC 4291 §2.5.5.2). All zero is none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
-#[repr(transparent)]
-pub struct Address([u8; 16]);
-
-impl Address {
-    /// No address.
-    pub const NONE: Address = Address([0; 16]);
-
-    /// The address; `None` for none.
-    pub fn ip(self) -> Option<IpAddr> {
-        (self != Address::NONE).then(|| Ipv6Addr::from(self.0).to_canonical())
-    }
-
-    /// The address as one of IPv6, whatever it stands for.
-    pub fn bits(self) -> Ipv6Addr {
-        Ipv6Addr::from(self.0)
-    }
-}
-
-impl From<IpAddr> for Address {
-    fn from(address: IpAddr) -> Address {
-        match address {
-            IpAddr::V4(address) => Address(address.to_ipv6_mapped().octets()),
-            IpAddr::V6(address) => Address(address.octets()),
-        }
-    }
-}
 
 /// The arenas whose lines are logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::FromRepr)]

@@ -28,10 +28,11 @@ pub use hand::ClockHand;
 pub use id::{FlowId, NotAFlowId};
 pub use index::{Hashes, Index};
 pub use key::{FlowKey, KeyHasher};
-pub use layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+pub use layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, RECORD_LINES_MAX};
 pub use payload::{BLOCK_BYTES, Block, BrokenQueue, Label, Payload};
 pub use records::{
-    ATTACHMENT_BYTES_MAX, Attachment, JOBS_MAX, Job, JobState, KEYS_MAX, KeyRecord, Keys, PREFIX_BYTES_MAX,
+    ATTACHMENT_BYTES_MAX, Address, Attachment, JOBS_MAX, Job, JobState, KEYS_MAX, KeyRecord, NEXT_HOPS_MAX, NextHop,
+    PREFIX_BYTES_MAX, PushKeys,
 };
 pub use refusal::StorageError;
 pub use slots::Slots;

@@ -87,7 +87,7 @@ impl Payload {
         }
         let tail = if active.send_head == NO_SPAN { NO_SPAN } else { active.send_tail };
         let is_stored = self.store(bytes, label, tail, 0);
-        self.append_stored(active);
+        self.append_stored(active, tcp::append_to_send_queue);
         is_stored
     }
 
@@ -121,7 +121,7 @@ impl Payload {
             self.stored.push(copy);
             index = if index == tail { NO_SPAN } else { span.next };
         }
-        self.append_stored(active);
+        self.append_stored(active, tcp::append_to_send_queue);
         true
     }
 
@@ -159,7 +159,7 @@ impl Payload {
     }
 
     /// Releases a queue of its own.
-    pub fn release_shared(&mut self, head: u32, tail: u32) {
+    pub fn release_queue(&mut self, head: u32, tail: u32) {
         let mut index = head;
         while index != NO_SPAN {
             self.release(index);
@@ -167,11 +167,12 @@ impl Payload {
         }
     }
 
-    fn append_stored(&mut self, active: &mut Active) {
+    /// Appends the spans that were stored last to a queue.
+    fn append_stored(&mut self, active: &mut Active, append: impl Fn(&mut Active, &mut Payload, u32, u16)) {
         for position in 0..self.stored.len() {
             let index = self.stored[position];
             let span_bytes = self.span(index).bytes;
-            tcp::append_to_send_queue(active, self, index, span_bytes);
+            append(active, self, index, span_bytes);
         }
     }
 
@@ -181,11 +182,7 @@ impl Payload {
         let tail = if active.recv_head == NO_SPAN { NO_SPAN } else { active.recv_tail };
         let reserve = self.taken_blocks.capacity() / 8;
         let is_stored = self.store(bytes, Label::default(), tail, reserve);
-        for position in 0..self.stored.len() {
-            let index = self.stored[position];
-            let span_bytes = self.span(index).bytes;
-            tcp::append_to_recv_queue(active, self, index, span_bytes);
-        }
+        self.append_stored(active, tcp::append_to_recv_queue);
         is_stored
     }
 
@@ -250,9 +247,9 @@ impl Payload {
         index
     }
 
-    /// How many bytes could be stored with this reserve.
-    pub fn room_bytes(&self, reserve: u32) -> usize {
-        let blocks = self.taken_blocks.free().min(self.taken_spans.free()).saturating_sub(reserve);
+    /// How many bytes could be stored behind a block that has room for some of them.
+    pub fn room_bytes(&self) -> usize {
+        let blocks = self.taken_blocks.free().min(self.taken_spans.free()).saturating_sub(1);
         blocks as usize * BLOCK_BYTES
     }
 
@@ -421,7 +418,7 @@ mod tests {
             assert!(payload.append_shared_to_send(active, head, tail, Label { ticket: 3, expires_s: 0 }));
         }
         assert_eq!(payload.used(), (9, 3));
-        payload.release_shared(head, tail);
+        payload.release_queue(head, tail);
         tcp::release_all(&mut actives[0], &mut payload);
         payload.reclaim();
         assert_eq!(payload.used(), (3, 3));

@@ -1,13 +1,17 @@
-//! Records beside flows: what a service attaches, idempotency keys, broadcast jobs.
+//! Records beside flows: addresses, next hops, what a service attaches, idempotency keys, broadcast jobs.
 //!
-//! Invariant: plain old data, in whole lines, so that each is logged without its neighbours.
+//! Invariant: plain old data; what is written here today must be read by the next process. What is logged is in whole
+//! lines, so that each is logged without its neighbours.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable};
 
 use super::arena::LINE_BYTES;
 
+/// Most different Ethernet addresses that peers can be behind.
+pub const NEXT_HOPS_MAX: u32 = 1_024;
 /// Most bytes that a service may attach to a flow.
 pub const ATTACHMENT_BYTES_MAX: usize = 124;
 /// How many idempotency keys are remembered.
@@ -16,6 +20,48 @@ pub const KEYS_MAX: u32 = 65_536;
 pub const JOBS_MAX: u32 = 16;
 /// Longest name prefix of a broadcast.
 pub const PREFIX_BYTES_MAX: usize = 64;
+
+/// An address of either family: of IPv6, or of IPv4 as IPv6 maps it (RFC 4291 §2.5.5.2). All zero is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Address([u8; 16]);
+
+impl Address {
+    /// No address.
+    pub const NONE: Address = Address([0; 16]);
+
+    /// The address; `None` for none.
+    pub fn ip(self) -> Option<IpAddr> {
+        (self != Address::NONE).then(|| Ipv6Addr::from(self.0).to_canonical())
+    }
+
+    /// The address as one of IPv6, whatever it stands for.
+    pub fn bits(self) -> Ipv6Addr {
+        Ipv6Addr::from(self.0)
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Address {
+        match address {
+            IpAddr::V4(address) => Address(address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => Address(address.octets()),
+        }
+    }
+}
+
+/// Where frames for a peer go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct NextHop {
+    /// Ethernet address.
+    pub mac: [u8; 6],
+    /// 1 once the address is known.
+    pub is_known: u16,
+    /// The address that is asked for: a gateway's, or a neighbour's that we spoke to first; unspecified where frames
+    /// told it.
+    pub asked: Address,
+}
 
 /// What a service has attached to the flow in the slot of the same number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -141,15 +187,15 @@ impl Job {
 
 /// Which idempotency keys are remembered, and where. Rebuilt at each start.
 #[derive(Default)]
-pub struct Keys {
+pub struct PushKeys {
     positions: HashMap<[u8; 16], u32>,
     next_sequence: u64,
 }
 
-impl Keys {
+impl PushKeys {
     /// Finds all that `records` hold.
-    pub fn rebuild(records: &[KeyRecord]) -> Keys {
-        let mut keys = Keys { positions: HashMap::new(), next_sequence: 1 };
+    pub fn rebuild(records: &[KeyRecord]) -> PushKeys {
+        let mut keys = PushKeys { positions: HashMap::new(), next_sequence: 1 };
         // They are used in the order of their numbers, the first of which is 1: behind a free one all are free.
         let in_order = records.iter().enumerate().cycle().skip(1).take(records.len());
         for (position, record) in in_order.take_while(|(_, record)| record.sequence != 0) {
@@ -185,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_oldest_key_is_forgotten_for_the_newest() {
-        let mut keys = Keys::rebuild(&[]);
+        let mut keys = PushKeys::rebuild(&[]);
         let mut oldest = KeyRecord::zeroed();
         keys.replace(&oldest, [1; 16], 0);
         oldest.key = [1; 16];
@@ -204,7 +250,7 @@ mod tests {
                 record.sequence = sequence;
                 record.key[..8].copy_from_slice(&sequence.to_le_bytes());
             }
-            let keys = Keys::rebuild(&records);
+            let keys = PushKeys::rebuild(&records);
             assert_eq!(keys.positions.len() as u64, last.min(u64::from(KEYS_MAX)), "{last} keys");
             assert_eq!(keys.next_sequence(), last + 1);
         }

@@ -22,9 +22,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::ahead::{Ahead, Area};
 use super::arena::{Arena, Line};
-use super::layout::{Address, Capacity, LOCALS_MAX, Logged, LoggedLine, NEXT_HOPS_MAX, NextHop, RECORD_LINES_MAX};
+use super::layout::{Capacity, LOCALS_MAX, Logged, LoggedLine, RECORD_LINES_MAX};
 use super::payload::Payload;
-use super::records::{Attachment, JOBS_MAX, Job, KEYS_MAX, KeyRecord};
+use super::records::{Address, Attachment, JOBS_MAX, Job, KEYS_MAX, KeyRecord, NEXT_HOPS_MAX, NextHop};
 use super::refusal::StorageError;
 use crate::tcp::{Active, Flow, Repair, Span, Time};
 

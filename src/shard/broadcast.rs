@@ -208,7 +208,7 @@ impl Batch {
     }
 
     fn end_job(&mut self, index: u32, job: &mut Job, state: JobState) {
-        self.tables.storage.payload.release_shared(job.head, job.tail);
+        self.tables.storage.payload.release_queue(job.head, job.tail);
         job.head = NO_SPAN;
         job.set_state(state);
         self.tables.job_times[index as usize] = None;

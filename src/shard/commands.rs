@@ -149,7 +149,7 @@ impl Batch {
         }
         let queued = self.touched[position].active.queued_bytes() as usize;
         let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
-        let shard_room = self.tables.storage.payload.room_bytes(1);
+        let shard_room = self.tables.storage.payload.room_bytes();
         if shard_room < room {
             self.starved_rounds = STARVED_ROUNDS;
         }

@@ -75,17 +75,17 @@ impl Batch {
 
     /// The ticket of the push that had this idempotency key, if it is still remembered.
     pub(super) fn ticket_of_key(&self, key: &[u8; 16]) -> Option<Ticket> {
-        let position = self.tables.keys.find(key)?;
+        let position = self.tables.push_keys.find(key)?;
         let record: KeyRecord = self.record_of(Logged::Keys, position);
         (record.key == *key).then_some(Ticket(record.ticket))
     }
 
     /// Remembers a key in place of the oldest one.
     pub(super) fn remember_key(&mut self, key: [u8; 16], flow: FlowId, ticket: Ticket) {
-        let sequence = self.tables.keys.next_sequence();
+        let sequence = self.tables.push_keys.next_sequence();
         let position = (sequence % u64::from(KEYS_MAX)) as u32;
         let oldest: KeyRecord = self.record_of(Logged::Keys, position);
-        self.tables.keys.replace(&oldest, key, position);
+        self.tables.push_keys.replace(&oldest, key, position);
         let record = KeyRecord { key, ticket: ticket.0, flow: flow.to_bits(), sequence, ..KeyRecord::zeroed() };
         self.set_record(Logged::Keys, position, &record);
     }

@@ -70,7 +70,7 @@ impl Batch {
             let stored = repair.has_room_for_piece().then(|| payload.store_held(piece, tail_before)).flatten();
             let Some((head, tail)) = stored else { break };
             if !repair.hold(Held { start: from, end: to, head, tail }, payload) {
-                payload.release_shared(head, tail);
+                payload.release_queue(head, tail);
                 break;
             }
             is_held = true;

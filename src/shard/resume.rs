@@ -11,7 +11,7 @@ use super::service::Service;
 use super::tables::Tables;
 use super::types::{Effort, Resumption};
 use super::{BATCH_MAX, Shard, StartError};
-use crate::flows::{Address, JOBS_MAX, JobState, Keys, LOCALS_MAX, NEXT_HOPS_MAX, NextHop, Storage};
+use crate::flows::{Address, JOBS_MAX, JobState, LOCALS_MAX, NEXT_HOPS_MAX, NextHop, PushKeys, Storage};
 use crate::tcp::{Active, COOKIE_LIFE_S, Flow, Keepalive, State, Time};
 
 impl<S: Service> Shard<S> {
@@ -219,7 +219,7 @@ fn rebuild_peer(tables: &mut Tables, flow: &Flow) -> bool {
 
 /// Finds idempotency keys and broadcast jobs again.
 fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
-    tables.keys = Keys::rebuild(tables.storage.keys.records());
+    tables.push_keys = PushKeys::rebuild(tables.storage.keys.records());
     for index in 0..JOBS_MAX as usize {
         let job = tables.storage.jobs.records()[index];
         tables.set_job_ticket(index, job.ticket);

@@ -18,7 +18,7 @@ use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, Keys, NEXT_HOPS_MAX,
+    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, NEXT_HOPS_MAX, PushKeys,
     Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
@@ -42,7 +42,15 @@ pub(super) struct Tables {
     pub rules: [u64; Rule::COUNT],
     /// Some connection has asked to be kept alive; it may be over.
     pub has_kept_alive: bool,
-    pub keys: Keys,
+    /// From now on SYNs are answered by RST.
+    pub is_draining: bool,
+    /// Until when an ACK out of nowhere may bring back a cookie.
+    pub cookies_until: Time,
+    /// Connections that have asked for their peer's Ethernet address before they send a SYN.
+    pub connecting: Vec<u32>,
+    /// The last ticket of a push by the service.
+    pub service_tickets: u64,
+    pub push_keys: PushKeys,
     /// When each running job goes on.
     pub job_times: [Option<Time>; JOBS_MAX as usize],
     /// The tickets of jobs' pushes; 0 for none.
@@ -117,7 +125,11 @@ impl Tables {
             states: [0; State::COUNT],
             rules: [0; Rule::COUNT],
             has_kept_alive: false,
-            keys: Keys::rebuild(&[]),
+            is_draining: false,
+            cookies_until: Time(0),
+            connecting: Vec::new(),
+            service_tickets: (head.starts & 0x7fff) << 48 | u64::from(config.shard) << 40,
+            push_keys: PushKeys::rebuild(&[]),
             job_times: [None; JOBS_MAX as usize],
             job_tickets: [0; JOBS_MAX as usize],
             jobs_end: 0,
