@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::service::Service;
 use super::types::{Broadcast, JobId, JobView, PushError, Ticket};
 use super::{BATCH_MAX, Shard};
-use crate::flows::{Attachment, JOBS_MAX, Job, JobState, Label, Logged, PREFIX_BYTES_MAX};
+use crate::flows::{JOBS_MAX, Job, JobState, Label, Logged, PREFIX_BYTES_MAX};
 use crate::tcp::{self, NO_SPAN, Rule, Time};
 use bytemuck::Zeroable;
 
@@ -170,7 +170,8 @@ impl Batch {
     /// Pushes to the flow in a slot; `None` where there is none that the job is for.
     fn push_job_to(&mut self, slot: u32, job: &Job) -> Option<Result<(), PushError>> {
         let flow = &self.tables.storage.flows.records()[slot as usize];
-        if !flow.is_live() || !tcp::is_open_for_push(flow) || !self.has_prefix(slot, job.prefix()) {
+        let has_prefix = || self.tables.name_at(slot).is_some_and(|name| name.starts_with(job.prefix()));
+        if !flow.is_live() || !tcp::is_open_for_push(flow) || !(job.prefix().is_empty() || has_prefix()) {
             return None;
         }
         // Some active blocks are left to everybody else.
@@ -178,33 +179,14 @@ impl Batch {
             return Some(Err(PushError::ShardFull));
         }
         let position = self.touch(slot);
-        let queued = self.touched[position].active.queued_bytes();
-        if queued.saturating_add(job.bytes) > self.tables.config.send_queue_bytes {
-            return Some(Err(PushError::FlowFull));
-        }
-        if !self.borrow_active(position) {
-            return Some(Err(PushError::ShardFull));
-        }
         let label = Label { ticket: job.ticket, expires_s: job.expires_s };
-        let active = &mut self.touched[position].active;
-        if !self.tables.storage.payload.append_shared_to_send(active, job.head, job.tail, label) {
-            return Some(Err(PushError::ShardFull));
+        let queued = self.queue(position, job.bytes as usize, label, |payload, active| {
+            payload.append_shared_to_send(active, job.head, job.tail, label)
+        });
+        if queued.is_ok() {
+            self.tables.count(Rule::PushQueued);
         }
-        if job.expires_s != 0 {
-            active.set_send_limit(active.snd_end);
-        }
-        self.tables.count(Rule::PushQueued);
-        Some(Ok(()))
-    }
-
-    fn has_prefix(&self, slot: u32, prefix: &[u8]) -> bool {
-        if prefix.is_empty() {
-            return true;
-        }
-        let storage = &self.tables.storage;
-        let has_attachment = storage.flows.records()[slot as usize].has_attachment();
-        let attachment: &Attachment = &storage.attachments.records()[slot as usize];
-        has_attachment && attachment.name().is_some_and(|name| name.starts_with(prefix))
+        Some(queued)
     }
 
     fn end_job(&mut self, index: u32, job: &mut Job, state: JobState) {

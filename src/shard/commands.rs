@@ -6,8 +6,8 @@ use super::batch::{Batch, STARVED_ROUNDS};
 use super::service::Service;
 use super::types::{CloseHow, Notice, Push, PushError, Ticket};
 use super::{BATCH_MAX, Shard};
-use crate::flows::{FlowId, Label};
-use crate::tcp::{self, Flow, Reading, Rule, Time};
+use crate::flows::{FlowId, Label, Payload};
+use crate::tcp::{self, Active, Flow, Reading, Rule, Time};
 
 impl<S: Service> Shard<S> {
     /// Takes pushes, 64 to a batch. Each is answered by a notice, `Queued` or `Refused`.
@@ -99,22 +99,37 @@ impl Batch {
         if !tcp::is_open_for_push(&touched.flow) {
             return Err(PushError::Gone);
         }
-        if touched.active.queued_bytes() as usize + bytes.len() > queue_bytes {
+        let label = Label { ticket: push.ticket.0, expires_s: self.expiry(push.expires_in_s) };
+        self.queue(position, bytes.len(), label, |payload, active| payload.append_to_send(active, bytes, label))?;
+        if push.is_urgent {
+            self.touched[position].active.mark_urgent();
+        }
+        Ok(())
+    }
+
+    /// Has `append` put so many bytes with this label into the send queue of a touched flow, if there is room for them;
+    /// it answers false where the shard has none.
+    #[inline]
+    pub(super) fn queue(
+        &mut self,
+        position: usize,
+        bytes: usize,
+        label: Label,
+        append: impl FnOnce(&mut Payload, &mut Active) -> bool,
+    ) -> Result<(), PushError> {
+        let queued = self.touched[position].active.queued_bytes() as usize;
+        if queued + bytes > self.tables.config.send_queue_bytes as usize {
             return Err(PushError::FlowFull);
         }
         if !self.borrow_active(position) {
             return Err(PushError::ShardFull);
         }
-        let label = Label { ticket: push.ticket.0, expires_s: self.expiry(push.expires_in_s) };
         let active = &mut self.touched[position].active;
-        if !self.tables.storage.payload.append_to_send(active, bytes, label) {
+        if !append(&mut self.tables.storage.payload, active) {
             return Err(PushError::ShardFull);
         }
         if label.expires_s != 0 {
             active.set_send_limit(active.snd_end);
-        }
-        if push.is_urgent {
-            active.mark_urgent();
         }
         Ok(())
     }

@@ -125,7 +125,8 @@ impl<S: Service> Shard<S> {
 
     /// The name of a connection, if it has one.
     pub fn name_of(&self, flow: FlowId) -> Option<&[u8]> {
-        self.batch.tables.name_of(flow)
+        let tables = &self.batch.tables;
+        tables.flow_of(flow).and_then(|_| tables.name_at(flow.slot()))
     }
 
     /// How much of each arena is used.

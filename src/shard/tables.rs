@@ -356,9 +356,9 @@ impl Tables {
         ]
     }
 
-    /// The name of a committed connection.
-    pub fn name_of(&self, id: FlowId) -> Option<&[u8]> {
-        self.flow_of(id).filter(|flow| flow.has_attachment())?;
-        self.storage.attachments.records()[id.slot() as usize].name()
+    /// The name of the committed connection in a slot.
+    pub fn name_at(&self, slot: u32) -> Option<&[u8]> {
+        let has_attachment = self.storage.flows.records()[slot as usize].has_attachment();
+        if has_attachment { self.storage.attachments.records()[slot as usize].name() } else { None }
     }
 }
