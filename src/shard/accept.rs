@@ -22,7 +22,7 @@ impl Batch {
             Unmatched::Ends(tcp::on_closed(&packet.segment))
         };
         match unmatched {
-            Unmatched::Opens if self.is_draining => {
+            Unmatched::Opens if self.tables.is_draining => {
                 self.tables.count(Rule::ListenDraining);
                 self.reply_unmatched(packet, tcp::reset_for(&packet.segment));
             }
@@ -63,7 +63,7 @@ impl Batch {
         let syn_ack =
             tcp::syn_ack(iss, irs, packet.segment.window_shift.is_some(), packet.segment.sack_permitted, offer);
         self.emit_unmatched(packet, &Outgoing { timestamps, ..syn_ack });
-        self.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
+        self.tables.cookies_until = self.now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
         Some(())
     }
 
@@ -74,8 +74,8 @@ impl Batch {
         let key = &prepared.key();
         let (segment, control) = (&packet.segment, packet.segment.control);
         let is_plain_ack = control.has(Control::ACK) && !control.has(Control::SYN) && !control.has(Control::RST);
-        let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.is_draining;
-        if !is_plain_ack || !is_listening || self.now >= self.cookies_until {
+        let is_listening = self.tables.config.ports.contains(&packet.local_port) && !self.tables.is_draining;
+        if !is_plain_ack || !is_listening || self.now >= self.tables.cookies_until {
             return None;
         }
         let iss = segment.ack.minus(1);

@@ -10,15 +10,11 @@ use super::BATCH_MAX;
 use super::commit::Interrupt;
 use super::copies::{Copies, TOUCHED_MAX};
 use super::gate::Gate;
-use super::neighbors::ProblemBudget;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
 use crate::tcp::{self, Active, Flow, Offer, Outgoing, Place, Repair, Reply, Time, Timestamps};
 use crate::wire::{self, Addressing};
-
-/// Rounds of the clock hand until it has looked everywhere, the one it is in not counted.
-pub(super) const STARVED_ROUNDS: u8 = 2;
 
 /// See the module.
 pub(super) struct Batch {
@@ -38,28 +34,16 @@ pub(super) struct Batch {
     pub(super) freed_peers: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
     pub(super) half_open_new: u32,
-    pub(super) is_draining: bool,
-    /// Connections that have asked for their peer's Ethernet address before they send a SYN.
-    pub(super) connecting: Vec<u32>,
-    /// Until when an ACK out of nowhere may bring back a cookie.
-    pub(super) cookies_until: Time,
-    /// How often the clock hand is still to begin a round because of FINs that wait for an active block, or services
-    /// that found no room for a push: `STARVED_ROUNDS` from when one begins to wait.
-    pub(super) starved_rounds: u8,
-    pub(super) service_tickets: u64,
-    pub(super) problems: ProblemBudget,
     pub(super) interrupt: Option<Interrupt>,
 }
 
 impl Batch {
     /// Over tables, with no batch open.
     pub(super) fn new(tables: Tables) -> Batch {
-        let head = tables.storage.head();
-        let (number, starts, shard) = (head.applied, head.starts, u64::from(tables.config.shard));
         Batch {
+            number: tables.storage.head().applied,
             tables,
             gate: Gate::default(),
-            number,
             now: Time(0),
             touched: Copies::default(),
             repairs: Vec::new(),
@@ -69,13 +53,7 @@ impl Batch {
             freed_actives: Vec::new(),
             freed_repairs: Vec::new(),
             freed_peers: Vec::new(),
-            problems: ProblemBudget::default(),
             half_open_new: 0,
-            is_draining: false,
-            connecting: Vec::new(),
-            cookies_until: Time(0),
-            starved_rounds: 0,
-            service_tickets: (starts & 0x7fff) << 48 | shard << 40,
             interrupt: None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Pushes, closes, pause. They change the batch's copies; what they let out leaves when the batch is committed.
 
-use super::batch::{Batch, STARVED_ROUNDS};
+use super::batch::Batch;
 use super::service::Service;
 use super::types::{CloseHow, Notice, Push, PushError, Ticket};
 use super::{BATCH_MAX, Shard};
@@ -95,8 +95,7 @@ impl Batch {
             return Err(PushError::TooLarge);
         }
         let position = self.position_of(push.flow)?;
-        let touched = &self.touched[position];
-        if !tcp::is_open_for_push(&touched.flow) {
+        if !tcp::is_open_for_push(&self.touched[position].flow) {
             return Err(PushError::Gone);
         }
         let label = Label { ticket: push.ticket.0, expires_s: self.expiry(push.expires_in_s) };
@@ -141,13 +140,13 @@ impl Batch {
 
     /// A push by the service, which gets a ticket of its own.
     pub fn push_from_service(&mut self, id: FlowId, bytes: &[u8], is_urgent: bool) -> Result<Ticket, PushError> {
-        let ticket = Ticket(self.service_tickets + 1);
+        let ticket = Ticket(self.tables.service_tickets + 1);
         let result = self.push(&Push { is_urgent, ..Push::new(id, ticket, bytes) });
         if result == Err(PushError::ShardFull) {
-            self.starved_rounds = STARVED_ROUNDS;
+            self.tables.await_clock_hand();
         }
         result?;
-        self.service_tickets += 1;
+        self.tables.service_tickets += 1;
         Ok(ticket)
     }
 
@@ -159,14 +158,14 @@ impl Batch {
             return 0;
         }
         if !self.borrow_active(position) {
-            self.starved_rounds = STARVED_ROUNDS;
+            self.tables.await_clock_hand();
             return 0;
         }
         let queued = self.touched[position].active.queued_bytes() as usize;
         let room = (self.tables.config.send_queue_bytes as usize).saturating_sub(queued);
         let shard_room = self.tables.storage.payload.room_bytes();
         if shard_room < room {
-            self.starved_rounds = STARVED_ROUNDS;
+            self.tables.await_clock_hand();
         }
         room.min(shard_room)
     }

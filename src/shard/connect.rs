@@ -91,7 +91,7 @@ impl Batch {
         touched.offset_timestamps(&self.tables);
         let (slot, hop) = (touched.slot, *self.tables.next_hop(touched.flow.next_hop));
         if hop.is_known == 0 {
-            self.connecting.push(slot);
+            self.tables.connecting.push(slot);
             if let Some(asked) = hop.asked.ip() {
                 self.ask_for_hop(asked);
             }
@@ -121,7 +121,7 @@ impl Batch {
     /// A next hop is known now: the SYNs that waited for it leave.
     pub(super) fn send_waiting_syns(&mut self, hop: u16) {
         let mut still_waiting = Vec::new();
-        for slot in std::mem::take(&mut self.connecting) {
+        for slot in std::mem::take(&mut self.tables.connecting) {
             let flow = &self.tables.storage.flows.records()[slot as usize];
             let is_waiting = flow.is_live() && flow.state() == State::SynSent;
             if is_waiting && (flow.next_hop != hop || !self.has_room()) {
@@ -132,6 +132,6 @@ impl Batch {
                 active.resend_nxt = active.snd_una;
             }
         }
-        self.connecting = still_waiting;
+        self.tables.connecting = still_waiting;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: the batch's copies, stepped. Out: frames in the gate, and copies as they are to be committed.
 
-use super::batch::{Batch, STARVED_ROUNDS};
+use super::batch::Batch;
 use super::repairs::Borrowed;
 use super::types::{Notice, Ticket};
 use crate::tcp::{self, Place, Reply, Rule};
@@ -28,7 +28,7 @@ impl Batch {
             }
             if is_needed && !self.borrow_active(position) {
                 // Only a FIN can want a block that nobody has asked for: it waits for the clock hand.
-                self.starved_rounds = STARVED_ROUNDS;
+                self.tables.await_clock_hand();
                 if self.touched[position].active.is_ack_owed() {
                     self.reply(position, Reply::Ack);
                 }

@@ -15,39 +15,50 @@
 //!
 //! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
 
-mod accept;
-mod addresses;
-mod batch;
-mod broadcast;
-mod commands;
-mod commit;
+// What it is told and tells.
 mod config;
-mod connect;
-mod copies;
-mod deliver;
+mod service;
+mod types;
+
+// What it keeps between batches.
+mod addresses;
 mod destinations;
-mod echo;
-mod finish;
 mod fragments;
-mod gate;
 mod hops;
-mod inspect;
 mod keys;
 mod lookup;
-mod neighbors;
-mod path;
-mod peers;
-mod receive;
-mod records;
-mod repairs;
-mod resume;
 mod routers;
-mod service;
 mod steer;
 mod tables;
-mod tick;
 mod trace;
-mod types;
+
+// The open batch: copies of what it changes.
+mod batch;
+mod copies;
+mod peers;
+mod records;
+mod repairs;
+
+// What opens a batch, and what follows from it.
+mod accept;
+mod broadcast;
+mod commands;
+mod connect;
+mod deliver;
+mod echo;
+mod neighbors;
+mod path;
+mod receive;
+mod tick;
+
+// The way out.
+mod commit;
+mod finish;
+mod gate;
+
+// The start, and a look from outside.
+mod inspect;
+mod resume;
 
 #[cfg(test)]
 mod tests;
@@ -171,7 +182,7 @@ impl<S: Service> Shard<S> {
 
     /// From now on SYNs are answered by RST.
     pub fn refuse_new(&mut self) {
-        self.batch.is_draining = true;
+        self.batch.tables.is_draining = true;
     }
 
     /// A connection; `None` if it is gone.

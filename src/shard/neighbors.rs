@@ -108,7 +108,7 @@ impl Batch {
         if self.tables.is_no_peer(refused.remote.into()) {
             return self.tables.count(Rule::SourceAddressInvalid);
         }
-        if !self.problems.take(self.now) {
+        if !self.tables.problems.take(self.now) {
             return self.tables.count(Rule::Ipv6ProblemThrottled);
         }
         self.tables.count(Rule::Ipv6ProblemTold);

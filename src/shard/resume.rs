@@ -3,7 +3,7 @@
 //! The log is brought to its end, every flow is checked and entered into what is rebuilt, and the service is told of
 //! each. A state that contradicts itself is refused: better no start than a wrong byte.
 
-use super::batch::{Batch, STARVED_ROUNDS};
+use super::batch::Batch;
 use super::commit::{self, LogEnd};
 use super::config::{Config, is_host};
 use super::hops::{GATEWAY_IPV4, GATEWAY_IPV6, NEIGHBORS_START};
@@ -54,13 +54,21 @@ impl<S: Service> Shard<S> {
         let mut tables = Tables::new(config, storage, now)?;
         let connections = if is_fresh { 0 } else { rebuild(&mut tables, now)? };
         tables.rebuild_hops();
+        if !is_fresh {
+            // The process before may have sent cookies.
+            tables.cookies_until = now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000);
+        }
+        if connections > 0 {
+            // Some may have been waiting for an active block to close.
+            tables.await_clock_hand();
+        }
         let resumption = Resumption {
             is_fresh,
             connections,
             records_discarded: u32::from(log_end == LogEnd::Discarded),
             records_applied_again: u32::from(log_end == LogEnd::AppliedAgain),
         };
-        let mut shard = Shard {
+        Ok(Shard {
             batch: Batch::new(tables),
             service,
             resumption,
@@ -72,12 +80,7 @@ impl<S: Service> Shard<S> {
             trim_at: now,
             has_untrimmed: true,
             effort: Effort::default(),
-        };
-        // The process before may have sent cookies.
-        shard.batch.cookies_until = if is_fresh { Time(0) } else { now.plus_ms(u64::from(COOKIE_LIFE_S) * 1_000) };
-        // Some connection may have been waiting for an active block to close: the clock hand looks.
-        shard.batch.starved_rounds = if connections > 0 { STARVED_ROUNDS } else { 0 };
-        Ok(shard)
+        })
     }
 
     /// The second half.
@@ -106,7 +109,7 @@ impl<S: Service> Shard<S> {
             // since has a timer that does so again.
             let is_known = self.batch.tables.next_hop(flow.next_hop).is_known == 1;
             if !(is_known && self.batch.tables.active_of(slot, flow).retries > 0) {
-                self.batch.connecting.push(slot);
+                self.batch.tables.connecting.push(slot);
             }
         }
         is_open

@@ -14,6 +14,7 @@ use super::destinations::Destinations;
 use super::fragments::Fragments;
 use super::keys::{FlowHashes, key_of, remote_of};
 use super::lookup::Lookups;
+use super::neighbors::ProblemBudget;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
@@ -22,6 +23,9 @@ use crate::flows::{
     Slots, Storage, StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
+
+/// Rounds of the clock hand until it has looked everywhere, the one it is in not counted.
+const STARVED_ROUNDS: u8 = 2;
 
 /// See the module.
 pub(super) struct Tables {
@@ -40,6 +44,9 @@ pub(super) struct Tables {
     /// Connections by state.
     pub states: [u32; State::COUNT],
     pub rules: [u64; Rule::COUNT],
+    /// How often the clock hand is still to begin a round because of FINs that wait for an active block, or services
+    /// that found no room for a push.
+    pub starved_rounds: u8,
     /// Some connection has asked to be kept alive; it may be over.
     pub has_kept_alive: bool,
     /// From now on SYNs are answered by RST.
@@ -71,6 +78,7 @@ pub(super) struct Tables {
     pub routers: Routers,
     pub destinations: Destinations,
     pub fragments: Fragments,
+    pub problems: ProblemBudget,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
     pub(super) last_next_hop: u16,
@@ -84,14 +92,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Over a storage whose content is not read yet.
-    /// Errors: the index cannot be had.
+    /// Over a storage whose content is not read yet. Errors: the index cannot be had.
     pub fn new(config: Config, storage: Storage, now: Time) -> Result<Tables, StorageError> {
-        let secret = storage.head().secret;
-        let (index_secret, isn_secret) = secret.split_at(16);
+        let (head, capacity) = (*storage.head(), storage.capacity());
+        let (index_secret, isn_secret) = head.secret.split_at(16);
         let key = |half: &[u8]| <[u8; 16]>::try_from(half).expect("a secret is two keys of 16 bytes");
-        let capacity = storage.capacity();
-        let head = storage.head();
         let locals: Vec<IpAddr> =
             head.locals[..head.locals_count as usize].iter().filter_map(|local| local.ip()).collect();
         let ipv6_bits = locals.iter().enumerate().map(|(index, local)| u64::from(local.is_ipv6()) << index);
@@ -115,7 +120,8 @@ impl Tables {
             routers: Routers::new(&config, now),
             destinations: Destinations::default(),
             fragments: Fragments::default(),
-            index: Index::new(capacity.flows, storage.head().flows_end.min(capacity.flows))?,
+            problems: ProblemBudget::default(),
+            index: Index::new(capacity.flows, head.flows_end.min(capacity.flows))?,
             flow_slots: Slots::new(capacity.flows),
             active_slots: Slots::new(capacity.actives),
             repair_slots: Slots::new(capacity.repairs()),
@@ -124,6 +130,7 @@ impl Tables {
             hand: ClockHand::new(now),
             states: [0; State::COUNT],
             rules: [0; Rule::COUNT],
+            starved_rounds: 0,
             has_kept_alive: false,
             is_draining: false,
             cookies_until: Time(0),
@@ -153,6 +160,11 @@ impl Tables {
     pub fn count(&mut self, rule: Rule) {
         self.rules[rule as usize] += 1;
         self.trace_rule(rule);
+    }
+
+    /// Something waits for the clock hand to pass.
+    pub fn await_clock_hand(&mut self) {
+        self.starved_rounds = STARVED_ROUNDS;
     }
 
     /// What we offer to peers of a connection on this address of ours.

@@ -51,7 +51,7 @@ impl<S: Service> Shard<S> {
         let is_kept_alive = tables.config.keepalive_s > 0 || tables.has_kept_alive;
         let is_timed = is_kept_alive || tables.config.idle_timeout_s > 0;
         let has_closing = tables.in_state(State::TimeWait) > 0 || tables.in_state(State::FinWait2) > 0;
-        has_closing || self.batch.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
+        has_closing || tables.starved_rounds > 0 || (is_timed && tables.flow_slots.used() > 0)
     }
 
     fn ask_for_hops(&mut self, now: Time) {
@@ -144,7 +144,7 @@ impl<S: Service> Shard<S> {
         let end = self.batch.tables.storage.head().flows_end;
         let passed = self.batch.tables.hand.advance(now, end);
         if passed.start == 0 && !passed.is_empty() {
-            self.batch.starved_rounds = self.batch.starved_rounds.saturating_sub(1);
+            self.batch.tables.starved_rounds = self.batch.tables.starved_rounds.saturating_sub(1);
         }
         let mut slot = passed.start;
         let mut acted = 0;
@@ -171,7 +171,7 @@ impl<S: Service> Shard<S> {
         let active = flow.active().map(|index| &tables.storage.actives.records()[index as usize]);
         let is_waiting = match active {
             None => flow.is_close_queued(),
-            Some(active) => self.batch.starved_rounds > 0 && active.recv_bytes > 0,
+            Some(active) => tables.starved_rounds > 0 && active.recv_bytes > 0,
         };
         let sweep = tcp::on_sweep(flow, active, &tables.config.timeouts(), slot, now);
         if !is_waiting && sweep == Sweep::Nothing {
