@@ -1,6 +1,7 @@
 //! The shard against a hand-made client.
 
 mod bounded;
+mod broadcasts;
 mod ended;
 mod ipv6;
 mod lossy;
@@ -8,16 +9,59 @@ mod requirements;
 mod shared;
 mod siblings;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::flows::Capacity;
 use crate::service::{Echo, Hold, Names};
 use crate::tcp::{CloseReason, Control, Outgoing, SeqNum};
-use crate::wire::{Addressing, Packet, emit_tcp, parse};
+use crate::wire::{Addressing, Echo as EchoPacket, Packet, emit_echo_reply, emit_tcp, parse};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn config() -> Config {
+    Config::new(OURS, 24, &[7000])
+}
+
+/// A segment with a sequence number and an acknowledgment from one end, at an Ethernet address, to another: as a frame.
+fn segment(
+    mac: [u8; 6],
+    from: impl Into<SocketAddr>,
+    to: impl Into<SocketAddr>,
+    control: Control,
+    (seq, ack): (SeqNum, SeqNum),
+    bytes: &[u8],
+) -> Vec<u8> {
+    let (from, to) = (from.into(), to.into());
+    let ends = Addressing {
+        source_mac: mac,
+        destination_mac: config().mac,
+        local: from.ip(),
+        remote: to.ip(),
+        local_port: from.port(),
+        remote_port: to.port(),
+        ttl: 64,
+        dscp: 0,
+    };
+    let outgoing = Outgoing { payload_bytes: bytes.len() as u32, ..Outgoing::bare(seq, ack, control, 8_000) };
+    let mut frame = Vec::new();
+    emit_tcp(&mut frame, &ends, &outgoing, |out| out.extend_from_slice(bytes));
+    frame
+}
+
+fn echo_request(to: Ipv4Addr, body: &[u8]) -> Vec<u8> {
+    let reply = EchoPacket { source_mac: config().mac, remote: to.into(), local: CLIENT.into(), body };
+    let mut request = Vec::new();
+    emit_echo_reply(&mut request, CLIENT_MAC, 64, &reply);
+    // A request is the reply with another type, and the checksum that goes with it.
+    request[34] = 8;
+    let sum = u16::from_be_bytes([request[36], request[37]]);
+    let sum = if sum >= 0x0800 { sum - 0x0800 } else { sum.wrapping_sub(0x0801) };
+    request[36..38].copy_from_slice(&sum.to_be_bytes());
+    request
+}
 
 struct Client {
     port: u16,
@@ -27,32 +71,27 @@ struct Client {
 
 impl Client {
     fn frame(&self, control: Control, bytes: &[u8]) -> Vec<u8> {
-        let config = Config::new(OURS, 24, &[7000]);
-        let ends = Addressing {
-            source_mac: CLIENT_MAC,
-            destination_mac: config.mac,
-            local: Ipv4Addr::new(10, 0, 0, 9).into(),
-            remote: OURS.into(),
-            local_port: self.port,
-            remote_port: 7000,
-            ttl: 64,
-            dscp: 0,
-        };
-        let mut outgoing = Outgoing::bare(self.seq, self.ack, control, 8_000);
-        outgoing.payload_bytes = bytes.len() as u32;
-        let mut frame = Vec::new();
-        emit_tcp(&mut frame, &ends, &outgoing, |out| out.extend_from_slice(bytes));
-        frame
+        segment(CLIENT_MAC, (CLIENT, self.port), (OURS, 7000), control, (self.seq, self.ack), bytes)
     }
 }
 
 fn shard<S: Service>(service: S) -> Shard<S> {
-    shard_of(Config::new(OURS, 24, &[7000]), service)
+    shard_of(config(), service)
 }
 
 fn shard_of<S: Service>(config: Config, service: S) -> Shard<S> {
     let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
     Shard::new(config, storage, service, [1; 32], Time(0)).unwrap()
+}
+
+fn restarted<S: Service>(shard: Shard<S>, service: S, now: Time) -> Shard<S> {
+    Shard::new(config(), shard.into_storage(), service, [9; 32], now).unwrap()
+}
+
+/// Why no shard starts with this configuration; empty where one does.
+fn refusal(config: Config) -> String {
+    let storage = Storage::in_memory(Capacity::for_connections(10)).unwrap();
+    Shard::new(config, storage, Hold, [1; 32], Time(0)).err().map_or_else(String::new, |error| error.to_string())
 }
 
 /// What it sends, as frames.
@@ -92,6 +131,25 @@ fn open<S: Service>(shard: &mut Shard<S>, port: u16) -> (Client, FlowId) {
     shard.receive(Time(0), &[&client.frame(Control::ACK, b"")]);
     let [Notice::Opened { flow, .. }] = notices(shard)[..] else { panic!("the connection is open") };
     (client, flow)
+}
+
+/// Opens a connection from a peer at an Ethernet address and returns its id.
+fn open_from(shard: &mut Shard<Hold>, mac: [u8; 6], from: impl Into<SocketAddr>, to: impl Into<SocketAddr>) -> FlowId {
+    let (from, to) = (from.into(), to.into());
+    let segment = |control, seq, ack| segment(mac, from, to, control, (SeqNum(seq), ack), b"");
+    shard.receive(Time(0), &[&segment(Control::SYN, 100, SeqNum(0))]);
+    let mut ack = SeqNum(0);
+    shard.transmit(|frame| {
+        if let Ok(Packet::Tcp(packet)) = parse(frame, &mac) {
+            assert_eq!((packet.addresses.local(), packet.addresses.remote()), (from.ip(), to.ip()));
+            ack = packet.segment.seq.plus(1);
+        }
+        true
+    });
+    shard.receive(Time(0), &[&segment(Control::ACK, 101, ack)]);
+    let [Notice::Opened { flow, local, remote }] = notices(shard)[..] else { panic!("one connection is opened") };
+    assert_eq!((local, remote), (to, from));
+    flow
 }
 
 #[test]
@@ -190,8 +248,7 @@ fn what_is_echoed_survives_the_shard() {
     let (client, flow) = open(&mut shard, 1);
     shard.receive(Time(0), &[&client.frame(Control::ACK.with(Control::PSH), b"again")]);
     sent(&mut shard);
-    let storage = shard.into_storage();
-    let mut shard = Shard::new(Config::new(OURS, 24, &[7000]), storage, Echo, [9; 32], Time::from_ms(2_000)).unwrap();
+    let mut shard = restarted(shard, Echo, Time::from_ms(2_000));
     assert_eq!(shard.resumption().connections, 1);
     shard.tick(Time::from_ms(2_010));
     let resent = sent(&mut shard);
@@ -215,10 +272,7 @@ fn a_stale_id_is_gone_and_never_another_connection() {
 
 #[test]
 fn a_peer_has_its_time_for_each_probe_though_we_were_silent_ourselves() {
-    let mut config = Config::new(OURS, 24, &[7000]);
-    (config.keepalive_s, config.keepalive_probes) = (60, 3);
-    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    let mut shard = Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap();
+    let mut shard = shard_of(Config { keepalive_s: 60, keepalive_probes: 3, ..config() }, Hold);
     open(&mut shard, 40_000);
     let (mut spoken_s, mut is_over) = (Vec::new(), false);
     // An hour of silence, then a tick every second, but for another hour when all probes are sent.
@@ -235,10 +289,6 @@ fn a_peer_has_its_time_for_each_probe_though_we_were_silent_ourselves() {
     let is_interval = |between_s: &u64| (56..=70).contains(between_s);
     assert!(between_s.len() == 4 && is_interval(&between_s[0]) && is_interval(&between_s[1]), "{between_s:?}");
     assert!(between_s[2] >= 3_600 && is_interval(&between_s[3]), "asked once more, and waited for: {between_s:?}");
-}
-
-fn restarted<S: Service>(shard: Shard<S>, service: S, now: Time) -> Shard<S> {
-    Shard::new(Config::new(OURS, 24, &[7000]), shard.into_storage(), service, [9; 32], now).unwrap()
 }
 
 #[test]
@@ -279,84 +329,6 @@ fn a_repeated_key_is_answered_with_the_first_ticket_across_a_restart() {
     let mut shard = restarted(shard, Hold, Time(0));
     shard.push(Time(0), &[push(7)]);
     assert_eq!(notices(&mut shard), [Notice::Queued { flow, ticket: Ticket(5) }]);
-}
-
-/// Delivers what the shard sends to clients that acknowledge it, until it is silent. Adds up the payload by port.
-fn exchange(shard: &mut Shard<Hold>, clients: &mut [Client], got: &mut [Vec<u8>], now: Time) {
-    loop {
-        let mut frames = Vec::new();
-        shard.transmit(|frame| {
-            let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) else { panic!("only TCP is sent here") };
-            let index = usize::from(packet.local_port) - 1;
-            let client = &mut clients[index];
-            if packet.segment.seq == client.ack {
-                got[index].extend_from_slice(packet.payload);
-                client.ack = client.ack.plus(packet.segment.payload_bytes);
-            }
-            frames.push(client.frame(Control::ACK, b""));
-            true
-        });
-        if frames.is_empty() {
-            return;
-        }
-        let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
-        shard.receive(now, &frames);
-    }
-}
-
-#[test]
-fn a_broadcast_killed_anywhere_reaches_everybody_exactly_once() {
-    struct Killed;
-    for kill_at in 0..60 {
-        let mut shard = shard(Hold);
-        let mut clients: Vec<Client> = (1..=300).map(|port| open(&mut shard, port).0).collect();
-        let mut got = vec![Vec::new(); clients.len()];
-        let bytes: Vec<u8> = (0..3_000u32).map(|i| i as u8).collect();
-        let everybody = Broadcast { ticket: Ticket(8), bytes: &bytes, pace_per_s: 0, prefix: b"", expires_in_s: 0 };
-        let job = shard.broadcast(Time(0), &everybody).unwrap();
-        let mut passes = 0;
-        shard.set_interrupt(Some(Box::new(move |_| {
-            passes += 1;
-            if passes == kill_at {
-                std::panic::resume_unwind(Box::new(Killed));
-            }
-        })));
-        let mut now = Time::from_ms(10);
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            while shard.job(job).is_some_and(|view| view.state == JobState::Running) {
-                shard.tick(now);
-                exchange(&mut shard, &mut clients, &mut got, now);
-            }
-        }));
-        if ran.is_err() {
-            shard = restarted(shard, Hold, now);
-        }
-        while shard.stats().actives > 0 || shard.job(job).unwrap().state == JobState::Running {
-            now = now.plus_ms(50);
-            shard.tick(now);
-            exchange(&mut shard, &mut clients, &mut got, now);
-        }
-        assert!(got.iter().all(|got| *got == bytes), "killed at pass {kill_at}");
-        let view = shard.job(job).unwrap();
-        assert_eq!((view.pushed, view.delivered, view.refused), (300, 300, 0), "killed at pass {kill_at}");
-        assert_eq!(shard.stats().blocks, 0, "the payload goes when the last of its pushes is delivered");
-    }
-}
-
-#[test]
-fn a_cancelled_broadcast_goes_no_further() {
-    let mut shard = shard(Hold);
-    let mut clients: Vec<Client> = (1..=3).map(|port| open(&mut shard, port).0).collect();
-    let slowly = Broadcast { ticket: Ticket(8), bytes: b"news", pace_per_s: 1, prefix: b"", expires_in_s: 0 };
-    let job = shard.broadcast(Time(0), &slowly).unwrap();
-    shard.tick(Time::from_ms(1));
-    assert!(shard.cancel_job(Time::from_ms(2), job));
-    assert!(!shard.cancel_job(Time::from_ms(3), job));
-    let mut got = vec![Vec::new(); 3];
-    exchange(&mut shard, &mut clients, &mut got, Time::from_ms(4));
-    shard.tick(Time::from_ms(60_000));
-    assert_eq!(got, [b"news".to_vec(), vec![], vec![]]);
-    assert_eq!(shard.job(job).unwrap().state, JobState::Cancelled);
 }
 
 #[test]

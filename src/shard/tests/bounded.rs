@@ -8,9 +8,7 @@ const BURST_MAX: usize = 2 * BATCH_MAX;
 
 /// A shard with so many idle connections.
 fn crowded(keepalive_s: u32) -> (Shard<Hold>, Vec<(Client, FlowId)>) {
-    let config = Config { keepalive_s, ..Config::new(OURS, 24, &[7000]) };
-    let storage = Storage::in_memory(Capacity::for_connections(1_000)).unwrap();
-    let mut shard = Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap();
+    let mut shard = shard_of(Config { keepalive_s, ..config() }, Hold);
     let clients = (0..CLIENTS).map(|number| open(&mut shard, 1_024 + number)).collect();
     shard.drain_notices(drop);
     (shard, clients)

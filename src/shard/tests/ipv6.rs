@@ -9,56 +9,23 @@ use crate::shard::StartError;
 const OURS_IPV6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)];
 
-fn config() -> Config {
-    let mut config = Config::new(OURS, 24, &[7000]);
+fn config_of_both() -> Config {
+    let mut config = config();
     config.addresses.extend(OURS_IPV6.map(|address| (address.into(), 64)));
     config
 }
 
 fn with_both() -> Shard<Hold> {
-    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    Shard::new(config(), storage, Hold, [1; 32], Time(0)).unwrap()
+    shard_of(config_of_both(), Hold)
 }
 
 fn peer(number: u32) -> IpAddr {
     Ipv6Addr::from_bits(OURS_IPV6[0].to_bits() & !0xffff_ffff | u128::from(number) << 16 | 9).into()
 }
 
-fn segment(from: (IpAddr, u16), to: IpAddr, mac: [u8; 6], control: Control, seq: u32, ack: SeqNum) -> Vec<u8> {
-    let ends = Addressing {
-        source_mac: mac,
-        destination_mac: config().mac,
-        local: from.0,
-        remote: to,
-        local_port: from.1,
-        remote_port: 7000,
-        ttl: 64,
-        dscp: 0,
-    };
-    let mut frame = Vec::new();
-    emit_tcp(&mut frame, &ends, &Outgoing::bare(SeqNum(seq), ack, control, 8_000), |_| ());
-    frame
-}
-
 /// Opens a connection and returns its id.
 fn open(shard: &mut Shard<Hold>, from: (IpAddr, u16), to: IpAddr) -> FlowId {
-    shard.receive(Time(0), &[&segment(from, to, CLIENT_MAC, Control::SYN, 100, SeqNum(0))]);
-    let mut ack = SeqNum(0);
-    shard.transmit(|frame| {
-        if let Ok(Packet::Tcp(packet)) = parse(frame, &CLIENT_MAC) {
-            assert_eq!((packet.addresses.local(), packet.addresses.remote()), (from.0, to));
-            ack = packet.segment.seq.plus(1);
-        }
-        true
-    });
-    shard.receive(Time(0), &[&segment(from, to, CLIENT_MAC, Control::ACK, 101, ack)]);
-    match notices(shard)[..] {
-        [Notice::Opened { flow, local, remote }] => {
-            assert_eq!((local.ip(), remote), (to, from.into()));
-            flow
-        }
-        ref other => panic!("one connection is opened, not {other:?}"),
-    }
+    open_from(shard, CLIENT_MAC, from, (to, 7000))
 }
 
 fn peers_used(shard: &Shard<Hold>) -> u64 {
@@ -85,7 +52,7 @@ fn the_address_of_a_peer_is_kept_as_long_as_its_connection() {
         shard.close(Time(0), *id, CloseHow::Reset).unwrap();
     }
     assert_eq!(peers_used(&shard), 50);
-    let mut shard = Shard::new(config(), shard.into_storage(), Hold, [9; 32], Time(0)).unwrap();
+    let mut shard = Shard::new(config_of_both(), shard.into_storage(), Hold, [9; 32], Time(0)).unwrap();
     assert_eq!((shard.resumption().connections, peers_used(&shard)), (50, 50));
     for (port, id) in (50..100u16).zip(&ids[50..]) {
         assert_eq!(shard.flow(Time(0), *id).unwrap().remote, (peer(port.into()), port).into());
@@ -102,7 +69,7 @@ fn a_state_with_an_impossible_address_is_refused() {
         open(&mut shard, (peer(2), 2), OURS_IPV6[0].into());
         let mut storage = shard.into_storage();
         spoil(&mut storage);
-        let refused = Shard::new(config(), storage, Hold, [9; 32], Time(0)).err().expect("it is refused");
+        let refused = Shard::new(config_of_both(), storage, Hold, [9; 32], Time(0)).err().expect("it is refused");
         matches!(refused, StartError::Storage(StorageError::Broken { .. }))
     };
     assert!(spoilt(|storage| storage.peers.records_mut()[0] = Address::NONE), "no address at all");
@@ -116,8 +83,7 @@ fn a_state_with_an_impossible_address_is_refused() {
 fn a_state_wants_its_addresses_again() {
     let mut shard = with_both();
     open(&mut shard, (peer(1), 1), OURS_IPV6[0].into());
-    let without = Config::new(OURS, 24, &[7000]);
-    let refused = Shard::new(without, shard.into_storage(), Hold, [9; 32], Time(0)).err().expect("it is refused");
+    let refused = Shard::new(config(), shard.into_storage(), Hold, [9; 32], Time(0)).err().expect("it is refused");
     assert!(matches!(refused, StartError::Config(what) if what.contains("--address fd00::1")));
 }
 
@@ -129,8 +95,10 @@ fn a_flood_of_neighbours_takes_no_room_from_those_that_are_connected() {
     for number in 0..3 * NEXT_HOPS_MAX {
         let [_, _, high, low] = number.to_be_bytes();
         let (from, mac) = ((peer(number + 2), 1), [2, 9, 9, 9, high, low]);
-        shard.receive(Time(0), &[&segment(from, OURS_IPV6[0].into(), mac, Control::SYN, 1, SeqNum(0))]);
-        shard.receive(Time(0), &[&segment(from, OURS_IPV6[0].into(), mac, Control::RST, 2, SeqNum(0))]);
+        for (control, seq) in [(Control::SYN, 1), (Control::RST, 2)] {
+            let frame = segment(mac, from, (OURS_IPV6[0], 7000), control, (SeqNum(seq), SeqNum(0)), b"");
+            shard.receive(Time(0), &[&frame]);
+        }
         shard.transmit(|_| true);
     }
     assert_eq!(shard.rule_count(Rule::ListenAcceptsSyn), u64::from(3 * NEXT_HOPS_MAX) + 1);
@@ -179,30 +147,28 @@ fn networks_that_routers_tell_of_are_bounded_and_end() {
 
 #[test]
 fn the_link_local_address_is_that_of_the_ethernet_address_or_the_one_given() {
-    let mut config = config();
+    let mut config = config_of_both();
     config.mac = [0x02, 0x68, 0x6f, 0x6c, 0x64, 0x01];
     assert_eq!(config.link_local(), Some("fe80::68:6fff:fe6c:6401".parse().unwrap()));
     config.addresses.push(("fe80::9".parse().unwrap(), 64));
     assert_eq!(config.link_local(), Some("fe80::9".parse().unwrap()));
-    assert_eq!(Config::new(OURS, 24, &[7000]).link_local(), None);
+    assert_eq!(super::config().link_local(), None);
 }
 
 #[test]
 fn a_configuration_of_ipv6_that_cannot_be_is_refused() {
     let refused = |change: fn(&mut Config)| {
-        let mut config = config();
+        let mut config = config_of_both();
         change(&mut config);
-        let storage = Storage::in_memory(Capacity::for_connections(10)).unwrap();
-        Shard::new(config, storage, Hold, [1; 32], Time(0)).err().map(|error| error.to_string()).unwrap_or_default()
+        refusal(config)
     };
     assert!(refused(|config| config.addresses[1].1 = 129).contains("at most 128 bits"));
     assert!(refused(|config| config.mtu = 1_279).contains("IPv6 needs at least 1280"));
     for address in ["::", "::1", "ff02::1", "::ffff:10.0.0.1"] {
         let address: IpAddr = address.parse().unwrap();
-        let mut config = config();
+        let mut config = config_of_both();
         config.addresses[1].0 = address;
-        let storage = Storage::in_memory(Capacity::for_connections(10)).unwrap();
-        let error = Shard::new(config, storage, Hold, [1; 32], Time(0)).err().expect("it is refused").to_string();
+        let error = refusal(config);
         assert!(error.contains("cannot be the address of a server"), "{address}: {error}");
     }
     let two = |config: &mut Config| config.gateways = vec![OURS_IPV6[1].into(), "fd00::3".parse().unwrap()];

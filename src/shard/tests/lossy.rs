@@ -72,10 +72,9 @@ impl Wire {
 
 #[test]
 fn a_broadcast_reaches_everybody_though_a_third_of_the_frames_is_lost() {
-    let (clients, server) = (Ipv4Addr::new(10, 0, 0, 9), OURS);
     let mut wire = Wire {
-        server: End::new(server, [2, 0, 0, 0, 0, 1]),
-        clients: End::new(clients, CLIENT_MAC),
+        server: End::new(OURS, [2, 0, 0, 0, 0, 1]),
+        clients: End::new(CLIENT, CLIENT_MAC),
         now: Time::from_ms(1),
         state: 1,
         loses_one_of: 0,
@@ -85,7 +84,7 @@ fn a_broadcast_reaches_everybody_though_a_third_of_the_frames_is_lost() {
         let half_open = wire.clients.shard.in_state(crate::tcp::State::SynSent);
         while asked < CLIENTS && half_open < 256 && asked < wire.clients.shard.stats().established + 256 {
             let port = 10_000 + asked as u16;
-            wire.clients.shard.connect(wire.now, Some(clients.into()), port, (server, 7000)).unwrap();
+            wire.clients.shard.connect(wire.now, Some(CLIENT.into()), port, (OURS, 7000)).unwrap();
             asked += 1;
         }
         wire.server.shard.stats().established == CLIENTS

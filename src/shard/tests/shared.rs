@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::*;
 use crate::shard::ConnectError;
-use crate::wire::{ArpMessage, Echo, emit_arp, emit_echo_reply, emit_solicitation};
+use crate::wire::{ArpMessage, emit_arp, emit_solicitation};
 
 const KEPT_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const OWN_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
-const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const PEER_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xfd], [2, 0, 0, 0, 0, 0xfe]];
@@ -17,13 +16,13 @@ const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xfd], [2, 0, 0, 0, 0, 0xfe]]
 /// One address of each family that the kernel keeps.
 fn kept() -> Config {
     let shared: Vec<IpAddr> = vec![OURS.into(), KEPT_IPV6.into()];
-    let mut config = Config { shared, ..Config::new(OURS, 24, &[7000]) };
+    let mut config = Config { shared, ..config() };
     config.addresses.push((KEPT_IPV6.into(), 64));
     config
 }
 
 fn arp(target: Ipv4Addr) -> Vec<u8> {
-    let question = ArpMessage { is_request: true, sender_mac: CLIENT_MAC, sender: PEER, target_mac: [0; 6], target };
+    let question = ArpMessage { is_request: true, sender_mac: CLIENT_MAC, sender: CLIENT, target_mac: [0; 6], target };
     let mut frame = Vec::new();
     emit_arp(&mut frame, &question);
     frame
@@ -32,28 +31,6 @@ fn arp(target: Ipv4Addr) -> Vec<u8> {
 fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     let mut frame = Vec::new();
     emit_solicitation(&mut frame, CLIENT_MAC, PEER_IPV6, target);
-    frame
-}
-
-fn echo_request(to: Ipv4Addr) -> Vec<u8> {
-    let echo = Echo { source_mac: kept().mac, remote: to.into(), local: PEER.into(), body: &[0; 32] };
-    let mut request = Vec::new();
-    emit_echo_reply(&mut request, CLIENT_MAC, 64, &echo);
-    // A request is the reply with another type, and the checksum that goes with it.
-    request[34] = 8;
-    let sum = u16::from_be_bytes([request[36], request[37]]);
-    let sum = if sum >= 0x0800 { sum - 0x0800 } else { sum.wrapping_sub(0x0801) };
-    request[36..38].copy_from_slice(&sum.to_be_bytes());
-    request
-}
-
-fn segment(to: IpAddr, port: u16, control: Control) -> Vec<u8> {
-    let local = if to.is_ipv4() { PEER.into() } else { PEER_IPV6.into() };
-    let (source_mac, destination_mac) = (CLIENT_MAC, kept().mac);
-    let (local_port, ttl, dscp) = (9, 64, 0);
-    let ends = Addressing { source_mac, destination_mac, local, remote: to, local_port, remote_port: port, ttl, dscp };
-    let mut frame = Vec::new();
-    emit_tcp(&mut frame, &ends, &Outgoing::bare(SeqNum(1), SeqNum(1), control, 8_000), |_| ());
     frame
 }
 
@@ -70,14 +47,19 @@ fn of_an_address_that_the_kernel_keeps_only_our_ports_are_answered() {
     };
     assert_eq!([arp(OURS), arp(OWN)].map(&mut answers), [0, 1]);
     assert_eq!([solicitation(KEPT_IPV6), solicitation(OWN_IPV6)].map(&mut answers), [0, 1]);
-    assert_eq!([echo_request(OURS), echo_request(OWN)].map(&mut answers), [0, 1]);
-    for (kept, own) in [(OURS.into(), OWN.into()), (KEPT_IPV6.into(), OWN_IPV6.into())] {
-        let to = |address, port| segment(address, port, Control::SYN);
-        assert_eq!([to(kept, 22), to(own, 22), to(kept, 7000)].map(&mut answers), [0, 1, 1]);
+    assert_eq!([OURS, OWN].map(|to| echo_request(to, &[0; 32])).map(&mut answers), [0, 1]);
+    let families: [(IpAddr, IpAddr, IpAddr); 2] =
+        [(CLIENT.into(), OURS.into(), OWN.into()), (PEER_IPV6.into(), KEPT_IPV6.into(), OWN_IPV6.into())];
+    for (peer, kept, own) in families {
+        let to = |address, port, control| {
+            segment(CLIENT_MAC, (peer, 9), (address, port), control, (SeqNum(1), SeqNum(1)), b"")
+        };
+        let syn = |address, port| to(address, port, Control::SYN);
+        assert_eq!([syn(kept, 22), syn(own, 22), syn(kept, 7000)].map(&mut answers), [0, 1, 1]);
         // Of a port of ours nobody else ends what does not exist.
-        assert_eq!(answers(segment(kept, 7000, Control::FIN.with(Control::ACK))), 1);
+        assert_eq!(answers(to(kept, 7000, Control::FIN.with(Control::ACK))), 1);
     }
-    assert_eq!(shard.connect(Time(0), Some(OURS.into()), 0, (PEER, 9)), Err(ConnectError::Local));
+    assert_eq!(shard.connect(Time(0), Some(OURS.into()), 0, (CLIENT, 9)), Err(ConnectError::Local));
 }
 
 #[test]
@@ -100,26 +82,8 @@ fn nobody_is_asked_for_from_an_address_of_the_kernels() {
 }
 
 /// Opens a connection from `remote`, whose frames come from a router.
-fn open_from(shard: &mut Shard<Hold>, remote: Ipv4Addr) -> FlowId {
-    let (source_mac, destination_mac, local) = (ROUTER_MACS[0], kept().mac, remote.into());
-    let (local_port, remote_port, ttl, dscp) = (9, 7000, 64, 0);
-    let ends =
-        Addressing { source_mac, destination_mac, local, remote: OURS.into(), local_port, remote_port, ttl, dscp };
-    let of = |control, seq, ack| {
-        let mut frame = Vec::new();
-        emit_tcp(&mut frame, &ends, &Outgoing::bare(SeqNum(seq), ack, control, 8_000), |_| ());
-        frame
-    };
-    shard.receive(Time(0), &[&of(Control::SYN, 100, SeqNum(0))]);
-    let mut iss = SeqNum(0);
-    shard.transmit(|frame| {
-        let Ok(Packet::Tcp(packet)) = parse(frame, &ROUTER_MACS[0]) else { panic!("it goes where it came from") };
-        iss = packet.segment.seq;
-        true
-    });
-    shard.receive(Time(0), &[&of(Control::ACK, 101, iss.plus(1))]);
-    let [Notice::Opened { flow, .. }] = notices(shard)[..] else { panic!("the connection is open") };
-    flow
+fn open_behind(shard: &mut Shard<Hold>, remote: Ipv4Addr) -> FlowId {
+    open_from(shard, ROUTER_MACS[0], (remote, 9), (OURS, 7000))
 }
 
 /// Lets a push to a connection from `remote`, behind a router, go unanswered: returns where it went, each time, and
@@ -130,7 +94,7 @@ fn unanswered(
     mac: impl Fn(u64) -> Option<[u8; 6]>,
 ) -> (Vec<[u8; 6]>, Vec<IpAddr>, Shard<Hold>) {
     let mut shard = shard_of(config, Hold);
-    let flow = open_from(&mut shard, remote);
+    let flow = open_behind(&mut shard, remote);
     shard.push(Time(0), &[Push::new(flow, Ticket(1), b"?")]);
     let (mut went_to, mut looked_up) = (Vec::new(), Vec::new());
     for tenth in 0..400 {
@@ -149,9 +113,9 @@ fn unanswered(
 fn a_peer_that_does_not_answer_is_looked_up_and_followed() {
     // The kernel notices only after a while that its neighbour is another one now.
     let mac = |second| (second != 5).then_some(ROUTER_MACS[usize::from(second > 5)]);
-    let (went_to, looked_up, shard) = unanswered(kept(), PEER, mac);
+    let (went_to, looked_up, shard) = unanswered(kept(), CLIENT, mac);
     assert!(went_to.starts_with(&[ROUTER_MACS[0]; 3]) && went_to.ends_with(&[ROUTER_MACS[1]; 2]), "{went_to:?}");
-    assert!(looked_up.iter().all(|&address| address == PEER) && looked_up.len() > 4, "{looked_up:?}");
+    assert!(looked_up.iter().all(|&address| address == CLIENT) && looked_up.len() > 4, "{looked_up:?}");
     assert!(looked_up.len() <= usize::from(crate::shard::lookup::LOOKS_MAX));
     assert_eq!(shard.stats().flows, 1);
 }
@@ -172,11 +136,11 @@ fn all_connections_behind_a_gateway_follow_it() {
 
 #[test]
 fn a_silent_peer_is_not_looked_up_for_ever_and_many_take_no_more() {
-    let (went_to, looked_up, _) = unanswered(kept(), PEER, |_| None);
+    let (went_to, looked_up, _) = unanswered(kept(), CLIENT, |_| None);
     assert!(went_to.iter().all(|mac| *mac == ROUTER_MACS[0]));
     assert_eq!(looked_up.len(), usize::from(crate::shard::lookup::LOOKS_MAX));
     let mut shard = shard_of(kept(), Hold);
-    let opened: Vec<FlowId> = (9..209).map(|last| open_from(&mut shard, Ipv4Addr::new(10, 0, 0, last))).collect();
+    let opened: Vec<FlowId> = (9..209).map(|last| open_behind(&mut shard, Ipv4Addr::new(10, 0, 0, last))).collect();
     let pushes: Vec<Push<'_>> = opened.iter().map(|flow| Push::new(*flow, Ticket(1), b"?")).collect();
     shard.push(Time(0), &pushes);
     let mut most = 0;
@@ -195,8 +159,6 @@ fn a_silent_peer_is_not_looked_up_for_ever_and_many_take_no_more() {
 
 #[test]
 fn what_is_shared_is_ours_as_well() {
-    let config = Config { shared: vec![OWN.into()], ..Config::new(OURS, 24, &[7000]) };
-    let storage = Storage::in_memory_logged(Capacity::for_connections(1_000)).unwrap();
-    let refused = Shard::new(config, storage, Hold, [1; 32], Time(0)).err().expect("it is not ours");
-    assert!(refused.to_string().contains("10.0.0.2 cannot be shared"), "{refused}");
+    let refused = refusal(Config { shared: vec![OWN.into()], ..config() });
+    assert!(refused.contains("10.0.0.2 cannot be shared"), "{refused}");
 }

@@ -1,10 +1,21 @@
 //! Shards that are several: what is whose, and what all of them see.
 
 use super::*;
-use crate::wire::{ArpMessage, Echo, emit_arp, emit_echo_reply, emit_fragment};
+use crate::wire::{ArpMessage, emit_arp, emit_fragment};
 
 fn sibling(shard: u8, shards: u8) -> Shard<Hold> {
-    shard_of(Config { shard, shards, ..Config::new(OURS, 24, &[7000]) }, Hold)
+    shard_of(Config { shard, shards, ..config() }, Hold)
+}
+
+/// The packet of a frame in fragments for links that take so many bytes.
+fn in_fragments(frame: &[u8], mtu: u16, number: u32) -> Vec<Vec<u8>> {
+    let (mut parts, mut next) = (Vec::new(), Some(0));
+    while let Some(offset) = next {
+        let mut part = Vec::new();
+        next = emit_fragment(&mut part, frame, mtu, number, offset);
+        parts.push(part);
+    }
+    parts
 }
 
 #[test]
@@ -35,9 +46,9 @@ fn a_question_to_all_is_answered_by_one_and_heard_by_all() {
 fn what_is_opened_from_here_is_answered_here() {
     for number in 0..3 {
         let mut shard = sibling(number, 3);
-        let mac = Config::new(OURS, 24, &[1]).mac;
+        let mac = config().mac;
         for remote_port in 1..=40 {
-            shard.connect(Time(0), None, 0, (Ipv4Addr::new(10, 0, 0, 9), remote_port)).unwrap();
+            shard.connect(Time(0), None, 0, (CLIENT, remote_port)).unwrap();
         }
         shard.flows(Time(0), 0, |view| {
             let client = Client { port: view.remote.port(), seq: SeqNum(0), ack: SeqNum(0) };
@@ -46,8 +57,7 @@ fn what_is_opened_from_here_is_answered_here() {
             assert_eq!(whose(&frame, &mac, 3), Whose::Of(number), "{view:?}");
             true
         });
-        let elsewhere =
-            (50_000..50_010).map(|port| shard.connect(Time(0), None, port, (Ipv4Addr::new(10, 0, 0, 9), 9)));
+        let elsewhere = (50_000..50_010).map(|port| shard.connect(Time(0), None, port, (CLIENT, 9)));
         assert!(elsewhere.into_iter().any(|result| result == Err(ConnectError::OtherShard)));
     }
 }
@@ -55,23 +65,16 @@ fn what_is_opened_from_here_is_answered_here() {
 #[test]
 fn a_packet_in_fragments_goes_to_the_shard_of_its_ports() {
     let mut shards: Vec<Shard<Hold>> = (0..4).map(|number| sibling(number, 4)).collect();
-    let mac = Config::new(OURS, 24, &[1]).mac;
+    let mac = config().mac;
     let mut strays = 0;
     for port in 40_000..40_016 {
         let whole = Client { port, seq: SeqNum(1), ack: SeqNum(0) }.frame(Control::SYN, &[7; 300]);
         let Whose::Of(owner) = whose(&whole, &mac, 4) else { panic!("a segment is somebody's") };
-        let mut parts = Vec::new();
-        let mut next = Some(0);
-        while let Some(offset) = next {
-            let mut part = Vec::new();
-            next = emit_fragment(&mut part, &whole, 200, u32::from(port), offset);
-            parts.push(part);
-        }
         let mut gathered = Vec::new();
-        for part in &parts {
-            let Whose::Of(gatherer) = whose(part, &mac, 4) else { panic!("a fragment is somebody's") };
+        for part in in_fragments(&whole, 200, port.into()) {
+            let Whose::Of(gatherer) = whose(&part, &mac, 4) else { panic!("a fragment is somebody's") };
             gathered.push(gatherer);
-            shards[usize::from(gatherer)].receive(Time(0), &[part]);
+            shards[usize::from(gatherer)].receive(Time(0), &[&part]);
         }
         gathered.dedup();
         assert_eq!(gathered.len(), 1, "one shard has them all");
@@ -91,47 +94,15 @@ fn a_packet_in_fragments_goes_to_the_shard_of_its_ports() {
 
 #[test]
 fn an_echo_and_its_fragments_are_one_shards() {
-    let remote = Ipv4Addr::new(10, 0, 0, 9);
-    let echo = Echo { source_mac: CLIENT_MAC, remote: OURS.into(), local: remote.into(), body: &[8; 3_000] };
-    let mac = Config::new(OURS, 24, &[1]).mac;
-    let mut request = Vec::new();
-    emit_echo_reply(&mut request, CLIENT_MAC, 64, &echo);
-    // A request is the reply with another type, and the checksum that goes with it.
-    request[..6].copy_from_slice(&mac);
-    request[34] = 8;
-    let sum = u16::from_be_bytes([request[36], request[37]]);
-    let sum = if sum >= 0x0800 { sum - 0x0800 } else { sum.wrapping_sub(0x0801) };
-    request[36..38].copy_from_slice(&sum.to_be_bytes());
+    let (mac, request) = (config().mac, echo_request(OURS, &[8; 3_000]));
     let Whose::Of(owner) = whose(&request, &mac, 8) else { panic!("an echo is somebody's") };
     let mut shard = sibling(owner, 8);
-    let mut next = Some(0);
-    while let Some(offset) = next {
-        let mut part = Vec::new();
-        next = emit_fragment(&mut part, &request, 1_500, 7, offset);
+    for part in in_fragments(&request, 1_500, 7) {
         assert_eq!(whose(&part, &mac, 8), Whose::Of(owner));
         shard.receive(Time(0), &[&part]);
     }
     shard.drain_strays(|shard, _| panic!("shard {shard} has nothing to do with it"));
     assert_eq!(frames(&mut shard).len(), 3, "the answer, in fragments");
-}
-
-#[test]
-fn a_held_broadcast_pushes_nothing_before_it_is_released() {
-    let mut shard = shard(Hold);
-    let (_, flow) = open(&mut shard, 40_000);
-    let news = Broadcast { ticket: Ticket(8), bytes: b"news", pace_per_s: 0, prefix: b"", expires_in_s: 0 };
-    let held = shard.hold_job(Time(0), &news, Some(JobId(41))).unwrap();
-    assert_eq!(held, JobId(41));
-    shard.tick(Time::from_ms(10));
-    assert_eq!(shard.job(held).unwrap().pushed, 0);
-    shard.release_job(Time::from_ms(10), held);
-    shard.tick(Time::from_ms(10));
-    assert_eq!(shard.job(held).unwrap().pushed, 1);
-    assert_eq!(shard.flow(Time(0), flow).unwrap().unacked_bytes, 4);
-    assert_eq!(shard.hold_job(Time(0), &news, None).unwrap(), JobId(42));
-    assert!(shard.cancel_job(Time(0), JobId(42)));
-    shard.tick(Time::from_ms(20));
-    assert_eq!(shard.job(JobId(42)).unwrap().pushed, 0);
 }
 
 #[test]
@@ -142,7 +113,7 @@ fn a_state_keeps_its_number_of_shards() {
     assert_eq!(Storage::shards_in(path), None);
     let storages = Storage::all_in_directory(path, 3, capacity).unwrap();
     for (shard, storage) in (0..3).zip(storages) {
-        let config = Config { shard, shards: 3, ..Config::new(OURS, 24, &[7000]) };
+        let config = Config { shard, shards: 3, ..config() };
         drop(Shard::new(config, storage, Hold, [1; 32], Time(0)).unwrap());
     }
     assert_eq!(Storage::shards_in(path), Some(3));
@@ -155,7 +126,7 @@ fn a_state_keeps_its_number_of_shards() {
     let error = Storage::all_in_directory(path, 3, more).err().expect("it has less room").to_string();
     assert!(error.contains("64 connections in each shard"), "{error}");
     let mut storages = Storage::all_in_directory(path, 3, capacity).unwrap();
-    let config = Config { shard: 1, shards: 3, ..Config::new(OURS, 24, &[7000]) };
+    let config = Config { shard: 1, shards: 3, ..config() };
     let error =
         Shard::new(config, storages.remove(2), Hold, [1; 32], Time(0)).err().expect("it is another").to_string();
     assert!(error.contains("it is shard 2 of 3, not 1 of 3"), "{error}");
