@@ -133,10 +133,7 @@ impl Place<'_> {
 impl Storage {
     /// Memory that ends with the process, without a log.
     pub fn in_memory(capacity: Capacity) -> Result<Storage, StorageError> {
-        let mut storage = Storage::at(&Place::Memory, capacity)?;
-        storage.log = None;
-        storage.head.records_mut()[0] = Head::new(capacity, (0, 0));
-        Ok(storage)
+        Ok(Storage { log: None, ..Storage::in_memory_logged(capacity)? })
     }
 
     /// Memory with a log as in a directory: it survives the shard that used it, as files survive a process.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::config::{Config, is_in_network};
+use super::config::Config;
 use super::tables::Tables;
 
 impl Tables {
@@ -77,4 +77,30 @@ pub(super) fn no_peers(config: &Config, locals: &[IpAddr]) -> Vec<u32> {
         Some([address | host_bits, address & !host_bits])
     });
     locals.iter().filter_map(bits).chain(broadcasts.flatten()).collect()
+}
+
+/// Whether an address can be that of one machine on a network: it is neither multicast, broadcast, loopback nor
+/// unspecified, nor does it stand for another one (RFC 4291 §2.5.5).
+pub(super) fn is_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(it) => !(it.is_multicast() || it.is_broadcast() || it.is_unspecified() || it.is_loopback()),
+        IpAddr::V6(it) => {
+            !(it.is_multicast() || it.is_unspecified() || it.is_loopback() || it.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+/// Whether two addresses have the same family and the same first `prefix` bits.
+pub(super) fn is_in_network(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            (one.to_bits() ^ other.to_bits()) & mask == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            (one.to_bits() ^ other.to_bits()) & mask == 0
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
 }

@@ -5,8 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Shard;
+use super::addresses::is_host;
 use super::batch::Batch;
-use super::config::is_host;
 use super::service::Service;
 use crate::flows::{FlowId, FlowKey};
 use crate::tcp::{self, Rule, State, Time};

@@ -9,14 +9,13 @@ use super::copies::Touched;
 use super::service::{Context, Service};
 use super::types::{Notice, Ticket};
 use crate::flows::FlowId;
-use crate::tcp::{self, CloseReason, Payload, Rule, SeqNum, SoftError, State};
+use crate::tcp::{self, CloseReason, Flow, Payload, Rule, SeqNum, SoftError, State};
 
 impl<S: Service> Shard<S> {
     /// Calls the service, then ends the connections that it aborted.
-    fn tell<R>(&mut self, call: impl FnOnce(&mut S, &mut Context<'_>) -> R) -> R {
-        let result = call(&mut self.service, &mut Context { batch: &mut self.batch });
+    pub(super) fn tell(&mut self, call: impl FnOnce(&mut S, &mut Context<'_>)) {
+        call(&mut self.service, &mut Context { batch: &mut self.batch });
         self.end_aborted();
-        result
     }
 
     /// Ends the connections that were aborted in this batch.
@@ -24,10 +23,6 @@ impl<S: Service> Shard<S> {
         while let Some(position) = self.batch.aborted.pop() {
             self.close_flow(position, CloseReason::Aborted);
         }
-    }
-
-    pub(super) fn tell_resumed(&mut self, flow: FlowId) {
-        self.tell(|service, context| service.resumed(context, flow));
     }
 
     pub(super) fn open_flow(&mut self, position: usize) {
@@ -185,8 +180,7 @@ impl<S: Service> Shard<S> {
     pub(super) fn tell_soft_error(&mut self, position: usize, error: SoftError) {
         let id = self.batch.id(position);
         let flow = self.batch.touched[position].flow;
-        // Of a connection that a peer has begun the application knows nothing before it is open.
-        if flow.state() != State::SynReceived || flow.is_active_open() {
+        if is_known(&flow) {
             self.batch.put_notice(Notice::SoftError { flow: id, error });
         }
         self.batch.doubt_next_hop(id, &flow);
@@ -204,8 +198,7 @@ impl<S: Service> Shard<S> {
             return;
         }
         let flow = self.batch.id(position);
-        let ended = &self.batch.touched[position].flow;
-        if ended.state() != State::SynReceived || ended.is_active_open() {
+        if is_known(&self.batch.touched[position].flow) {
             self.batch.tell_undelivered(position);
             self.batch.put_notice(Notice::Closed { flow, reason });
             // It counts as aborted from here on, so that an abort by the service sends no RST.
@@ -216,6 +209,11 @@ impl<S: Service> Shard<S> {
         self.batch.end_flow(position);
         self.end_aborted();
     }
+}
+
+/// Whether the application knows of a connection: of one that a peer has begun not before it is open.
+fn is_known(flow: &Flow) -> bool {
+    flow.state() != State::SynReceived || flow.is_active_open()
 }
 
 impl Batch {

@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use super::config::is_in_network;
+use super::addresses::is_in_network;
 use super::lookup::LOOKS_MAX;
 use super::tables::Tables;
 use crate::flows::{Address, NEXT_HOPS_MAX, NextHop};
@@ -118,13 +118,6 @@ impl Tables {
     pub fn hop_asked(&self, address: IpAddr) -> Option<u16> {
         let asked = Address::from(address);
         self.hops().iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
-    }
-
-    /// Somebody says where it is. Returns the next hop that this is about, if any.
-    pub fn learn_hop(&mut self, address: IpAddr, mac: [u8; 6]) -> Option<u16> {
-        let index = self.hop_asked(address)?;
-        self.set_hop(index, mac);
-        Some(index)
     }
 
     /// A next hop is at this Ethernet address.

@@ -98,8 +98,7 @@ impl Batch {
             let known = self.tables.next_hop(hop);
             // What is doubted is not settled by hearing the same again: the kernel may not have noticed yet.
             if known.is_known == 0 || known.mac != mac {
-                self.tables.set_hop(hop, mac);
-                self.send_waiting_syns(hop);
+                self.learn_hop(hop, mac);
             }
         }
         for (id, _) in self.tables.lookups.doubted.clone() {

@@ -11,7 +11,7 @@
 //! transmit / drain_notices
 //! ```
 //!
-//! `tables` is what it keeps, `resume` how it starts on a state that another process left.
+//! `tables` is what it keeps, `start` how it starts on a state that another process left.
 //!
 //! Invariant: it reads no clock and draws no random number; the same calls give the same bytes.
 
@@ -58,7 +58,7 @@ mod gate;
 
 // The start, and a look from outside.
 mod inspect;
-mod resume;
+mod start;
 
 #[cfg(test)]
 mod tests;
@@ -149,7 +149,7 @@ impl<S: Service> Shard<S> {
     /// is wanted ahead of need.
     pub fn ahead(&mut self) -> Ahead {
         let tables = &mut self.batch.tables;
-        let shards = usize::from(tables.config.shards).max(1);
+        let shards = usize::from(tables.config.shards);
         let index = tables.index.ahead(shards);
         tables.storage.ahead(shards, [index])
     }

@@ -35,12 +35,12 @@ impl Batch {
     pub(super) fn receive_arp(&mut self, message: &ArpMessage) {
         let target = message.target.into();
         let is_for_us = self.tables.local_index(target).is_some() && !self.tables.is_shared(target);
-        let learnt = is_for_us.then(|| self.tables.learn_hop(message.sender.into(), message.sender_mac)).flatten();
-        if let Some(hop) = learnt {
-            self.send_waiting_syns(hop);
+        let asked = is_for_us.then(|| self.tables.hop_asked(message.sender.into())).flatten();
+        if let Some(hop) = asked {
+            self.learn_hop(hop, message.sender_mac);
         }
         if !(message.is_request && is_for_us && self.tables.answers_for_all()) {
-            self.tables.count(if learnt.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
+            self.tables.count(if asked.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
             return;
         }
         self.tables.count(Rule::ArpAnswers);
@@ -55,9 +55,9 @@ impl Batch {
     }
 
     pub(super) fn receive_neighbor(&mut self, message: &NeighborMessage) {
-        let learnt = self.learn_neighbor(message);
-        if let Some(hop) = learnt {
-            self.send_waiting_syns(hop);
+        let learnt = self.taught_by(message);
+        if let Some((hop, mac)) = learnt {
+            self.learn_hop(hop, mac);
         }
         let is_question = message.advertisement.is_none() && self.tables.is_ours_alone(message.target.into());
         if !is_question || !self.tables.answers_for_all() || self.tables.is_ours(message.source.into()) {
@@ -69,22 +69,26 @@ impl Batch {
         self.put_frame(|out| wire::emit_advertisement(out, mac, message));
     }
 
-    /// What a message teaches of a next hop that we have asked for (RFC 4861 §7.2.3 and §7.2.5). Returns that one.
-    fn learn_neighbor(&mut self, message: &NeighborMessage) -> Option<u16> {
+    /// A next hop is at this Ethernet address: the SYNs that waited to know that leave.
+    pub(super) fn learn_hop(&mut self, hop: u16, mac: [u8; 6]) {
+        self.tables.set_hop(hop, mac);
+        self.send_waiting_syns(hop);
+    }
+
+    /// Where a next hop is that we have asked for, as a message teaches (RFC 4861 §7.2.3 and §7.2.5).
+    fn taught_by(&self, message: &NeighborMessage) -> Option<(u16, [u8; 6])> {
         let Some(advertisement) = message.advertisement else {
             let mac = message.link_address.filter(|_| self.tables.is_ours_alone(message.target.into()))?;
-            return self.tables.learn_hop(message.source.into(), mac);
+            return Some((self.tables.hop_asked(message.source.into())?, mac));
         };
         let hop = self.tables.hop_asked(message.target.into())?;
-        let known = *self.tables.next_hop(hop);
-        let mac = match message.link_address {
-            Some(mac) if known.is_known == 0 || advertisement.is_override || mac == known.mac => mac,
+        let known = self.tables.next_hop(hop);
+        match message.link_address {
+            Some(mac) if known.is_known == 0 || advertisement.is_override || mac == known.mac => Some((hop, mac)),
             // Without its address it says that it is where it was.
-            None if known.is_known == 1 && advertisement.is_solicited => known.mac,
-            Some(_) | None => return None,
-        };
-        self.tables.set_hop(hop, mac);
-        Some(hop)
+            None if known.is_known == 1 && advertisement.is_solicited => Some((hop, known.mac)),
+            Some(_) | None => None,
+        }
     }
 
     pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {

@@ -7,7 +7,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::config::{Config, is_in_network};
+use super::addresses::is_in_network;
+use super::config::Config;
 use super::hops::GATEWAY_IPV6;
 use super::tables::Tables;
 use crate::flows::Address;

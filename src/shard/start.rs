@@ -3,9 +3,10 @@
 //! The log is brought to its end, every flow is checked and entered into what is rebuilt, and the service is told of
 //! each. A state that contradicts itself is refused: better no start than a wrong byte.
 
+use super::addresses::is_host;
 use super::batch::Batch;
 use super::commit::{self, LogEnd};
-use super::config::{Config, is_host};
+use super::config::Config;
 use super::hops::{GATEWAY_IPV4, GATEWAY_IPV6, NEIGHBORS_START};
 use super::service::Service;
 use super::tables::Tables;
@@ -103,7 +104,7 @@ impl<S: Service> Shard<S> {
         let is_open = flow.is_live() && !matches!(flow.state(), State::SynSent | State::SynReceived);
         if is_open {
             let id = self.batch.tables.id_of(slot, flow);
-            self.tell_resumed(id);
+            self.tell(|service, context| service.resumed(context, id));
         } else if flow.is_live() && flow.state() == State::SynSent {
             // Its SYN may have waited for the answer to an ARP request, and have died with that. One that was repeated
             // since has a timer that does so again.
@@ -220,19 +221,22 @@ fn rebuild_peer(tables: &mut Tables, flow: &Flow) -> bool {
     is_free && is_host(tables.remote(flow))
 }
 
-/// Finds idempotency keys and broadcast jobs again.
-fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
-    tables.push_keys = PushKeys::rebuild(tables.storage.keys.records());
-    for index in 0..JOBS_MAX as usize {
-        let job = tables.storage.jobs.records()[index];
-        tables.set_job_ticket(index, job.ticket);
-        if job.state() != JobState::Running {
-            continue;
-        }
-        tables.job_times[index] = Some(now);
-        if tables.storage.payload.adopt_queue(job.head, job.tail) != Ok(job.bytes) {
-            return Err(tables.storage.broken(format!("broadcast {} has a broken queue", job.id)).into());
-        }
+fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Result<(), &'static str> {
+    let is_free = index < tables.active_slots.capacity() && tables.active_slots.take(index);
+    if !is_free {
+        return Err("an active block that is not its own");
+    }
+    let active = tables.storage.actives.records()[index as usize];
+    if active.flow != slot {
+        return Err("an active block of another");
+    }
+    tables.storage.actives.touch(index);
+    tables.storage.payload.adopt(&active).map_err(|_| "a broken queue")?;
+    if let Some(repair_index) = active.repair() {
+        rebuild_repair(tables, slot, index, repair_index, &active)?;
+    }
+    if let Some(deadline_ms) = active.next_deadline(now) {
+        tables.wheel.enter(index, deadline_ms);
     }
     Ok(())
 }
@@ -267,22 +271,19 @@ fn rebuild_repair(
     Ok(())
 }
 
-fn rebuild_active(tables: &mut Tables, slot: u32, index: u32, now: Time) -> Result<(), &'static str> {
-    let is_free = index < tables.active_slots.capacity() && tables.active_slots.take(index);
-    if !is_free {
-        return Err("an active block that is not its own");
-    }
-    let active = tables.storage.actives.records()[index as usize];
-    if active.flow != slot {
-        return Err("an active block of another");
-    }
-    tables.storage.actives.touch(index);
-    tables.storage.payload.adopt(&active).map_err(|_| "a broken queue")?;
-    if let Some(repair_index) = active.repair() {
-        rebuild_repair(tables, slot, index, repair_index, &active)?;
-    }
-    if let Some(deadline_ms) = active.next_deadline(now) {
-        tables.wheel.enter(index, deadline_ms);
+/// Finds idempotency keys and broadcast jobs again.
+fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
+    tables.push_keys = PushKeys::rebuild(tables.storage.keys.records());
+    for index in 0..JOBS_MAX as usize {
+        let job = tables.storage.jobs.records()[index];
+        tables.set_job_ticket(index, job.ticket);
+        if job.state() != JobState::Running {
+            continue;
+        }
+        tables.job_times[index] = Some(now);
+        if tables.storage.payload.adopt_queue(job.head, job.tail) != Ok(job.bytes) {
+            return Err(tables.storage.broken(format!("broadcast {} has a broken queue", job.id)).into());
+        }
     }
     Ok(())
 }
