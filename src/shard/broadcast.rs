@@ -21,6 +21,35 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 /// How long a job waits when there is no room.
 const RETRY_MS: u64 = 5;
 
+/// What is known of jobs beside their records, rebuilt at each start.
+#[derive(Default)]
+pub(super) struct Jobs {
+    /// When each running one goes on.
+    pub times: [Option<Time>; JOBS_MAX as usize],
+    /// The tickets of their pushes; 0 for none.
+    tickets: [u64; JOBS_MAX as usize],
+    /// One past the last that ever had one.
+    end: usize,
+}
+
+impl Jobs {
+    /// When the next one goes on.
+    pub fn next(&self) -> Option<Time> {
+        self.times.iter().flatten().min().copied()
+    }
+
+    /// The pushes of a job have this ticket.
+    pub fn set_ticket(&mut self, index: usize, ticket: u64) {
+        self.tickets[index] = ticket;
+        self.end = self.end.max(index + 1);
+    }
+
+    /// The job whose pushes have this ticket.
+    fn of_ticket(&self, ticket: Ticket) -> Option<usize> {
+        self.tickets[..self.end].iter().position(|&job| job == ticket.0 && job != 0)
+    }
+}
+
 impl<S: Service> Shard<S> {
     /// Starts a broadcast. Errors: as for a push; `ShardFull` too where so many jobs run already.
     pub fn broadcast(&mut self, now: Time, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
@@ -45,7 +74,7 @@ impl<S: Service> Shard<S> {
     pub fn release_job(&mut self, now: Time, id: JobId) {
         let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);
         if let Some((index, _)) = found {
-            self.batch.tables.job_times[index as usize].get_or_insert(now);
+            self.batch.tables.jobs.times[index as usize].get_or_insert(now);
         }
     }
 
@@ -90,10 +119,10 @@ impl<S: Service> Shard<S> {
 
     /// Moves every job on that is due.
     pub(super) fn drive_jobs(&mut self, now: Time) {
-        for index in 0..self.batch.tables.job_times.len() {
+        for index in 0..self.batch.tables.jobs.times.len() {
             for _ in 0..BATCHES_PER_TICK {
                 let has_waiting = self.batch.gate.waiting_bytes() > WAITING_BYTES_MAX;
-                if has_waiting || self.batch.tables.job_times[index].is_none_or(|due| due > now) {
+                if has_waiting || self.batch.tables.jobs.times[index].is_none_or(|due| due > now) {
                     break;
                 }
                 self.batch.begin(now);
@@ -134,8 +163,8 @@ impl Batch {
         job.set_state(JobState::Running);
         job.set_prefix(broadcast.prefix);
         self.set_job(index, &job);
-        self.tables.job_times[index as usize] = begins;
-        self.tables.set_job_ticket(index as usize, job.ticket);
+        self.tables.jobs.times[index as usize] = begins;
+        self.tables.jobs.set_ticket(index as usize, job.ticket);
         Ok(JobId(job.id))
     }
 
@@ -163,7 +192,7 @@ impl Batch {
         }
         let pause_us = (pushed as u64 * 1_000_000).checked_div(u64::from(job.pace_per_s)).unwrap_or(0);
         let pause_us = if is_full { pause_us.max(RETRY_MS * 1_000) } else { pause_us };
-        self.tables.job_times[index as usize] = Some(Time(self.now.0 + pause_us));
+        self.tables.jobs.times[index as usize] = Some(Time(self.now.0 + pause_us));
         self.set_job(index, &job);
     }
 
@@ -193,14 +222,13 @@ impl Batch {
         self.tables.storage.payload.release_queue(job.head, job.tail);
         job.head = NO_SPAN;
         job.set_state(state);
-        self.tables.job_times[index as usize] = None;
+        self.tables.jobs.times[index as usize] = None;
         self.set_job(index, job);
     }
 
     /// Changes the counts of the broadcast job whose pushes have this ticket, if it is one's.
-    pub(super) fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
-        let tickets = &self.tables.job_tickets[..self.tables.jobs_end];
-        let Some(index) = tickets.iter().position(|&job| job == ticket.0 && job != 0) else { return };
+    pub fn count_for_job(&mut self, ticket: Ticket, count: impl FnOnce(&mut Job)) {
+        let Some(index) = self.tables.jobs.of_ticket(ticket) else { return };
         let mut job = self.job(index as u32);
         count(&mut job);
         self.set_job(index as u32, &job);

@@ -105,7 +105,7 @@ impl Batch {
                 }
             }
         }
-        self.tables.hops_in_batch.clear();
+        self.tables.hops.in_batch.clear();
         for change in &self.changes {
             let arena = Logged::from_repr(change.arena).expect("the batch made this line");
             self.tables.storage.lines_mut(arena)[change.line as usize] = bytemuck::cast(change.image);

@@ -24,6 +24,24 @@ pub(super) const NEIGHBORS_START: u16 = 2;
 /// How often a next hop that we know is asked for when it is doubted.
 const DOUBTED_ASKS_MAX: u8 = 3;
 
+/// What is known of them beside the table, rebuilt at each start.
+pub(super) struct Hops {
+    /// The one that was last handed out for where a frame came from.
+    last: u16,
+    /// How many committed connections use each.
+    users: Vec<u32>,
+    /// Those that were handed out since the last commit.
+    pub in_batch: Vec<u16>,
+    /// Those that are to be asked for, and how often they were.
+    pub asked: Vec<(u16, u8)>,
+}
+
+impl Default for Hops {
+    fn default() -> Hops {
+        Hops { last: 0, users: vec![0; NEXT_HOPS_MAX as usize], in_batch: Vec::new(), asked: Vec::new() }
+    }
+}
+
 impl Tables {
     /// The entry of the gateway that a peer is reached through; `None` for a neighbour.
     fn gateway_to(&self, remote: IpAddr) -> Option<u16> {
@@ -49,24 +67,24 @@ impl Tables {
             }
             return Some(gateway);
         }
-        let hops = self.hops();
+        let hops = self.next_hops();
         let is_it = |hop: &NextHop| hop.asked == Address::NONE && hop.is_known == 1 && hop.mac == mac;
-        let last = self.last_next_hop;
+        let last = self.hops.last;
         if last < NEIGHBORS_START || !hops.get(usize::from(last)).is_some_and(is_it) {
             let found = hops.iter().skip(usize::from(NEIGHBORS_START)).position(is_it);
-            self.last_next_hop = match found {
+            self.hops.last = match found {
                 Some(position) => NEIGHBORS_START + position as u16,
                 None => self.add_hop(NextHop { mac, is_known: 1, ..NextHop::default() })?,
             };
         }
-        self.hand_out(self.last_next_hop);
-        Some(self.last_next_hop)
+        self.hand_out(self.hops.last);
+        Some(self.hops.last)
     }
 
     /// The entry is about to be used, which only the commit counts.
     fn hand_out(&mut self, index: u16) {
-        if self.hop_users[usize::from(index)] == 0 && !self.hops_in_batch.contains(&index) {
-            self.hops_in_batch.push(index);
+        if self.hops.users[usize::from(index)] == 0 && !self.hops.in_batch.contains(&index) {
+            self.hops.in_batch.push(index);
         }
     }
 
@@ -80,7 +98,7 @@ impl Tables {
             return Some(index);
         }
         let index = self.add_hop(NextHop { asked: remote.into(), ..NextHop::default() })?;
-        self.asked_hops.push((index, 0));
+        self.hops.asked.push((index, 0));
         Some(index)
     }
 
@@ -89,15 +107,15 @@ impl Tables {
         let index = if end < NEXT_HOPS_MAX { end as u16 } else { self.unused_hop()? };
         self.storage.next_hops.records_mut()[usize::from(index)] = hop;
         self.storage.head_mut().next_hops_end = end.max(u32::from(index) + 1);
-        self.hops_in_batch.push(index);
+        self.hops.in_batch.push(index);
         Some(index)
     }
 
     /// An entry that no connection uses, neither a committed one nor one of the open batch.
     fn unused_hop(&mut self) -> Option<u16> {
-        let is_unused = |&index: &u16| self.hop_users[usize::from(index)] == 0 && !self.hops_in_batch.contains(&index);
+        let is_unused = |&index: &u16| self.hops.users[usize::from(index)] == 0 && !self.hops.in_batch.contains(&index);
         let unused = (NEIGHBORS_START..NEXT_HOPS_MAX as u16).find(is_unused)?;
-        self.asked_hops.retain(|&(index, _)| index != unused);
+        self.hops.asked.retain(|&(index, _)| index != unused);
         Some(unused)
     }
 
@@ -107,17 +125,17 @@ impl Tables {
             return;
         }
         if let Some(index) = before {
-            self.hop_users[usize::from(index)] = self.hop_users[usize::from(index)].saturating_sub(1);
+            self.hops.users[usize::from(index)] = self.hops.users[usize::from(index)].saturating_sub(1);
         }
         if let Some(index) = after {
-            self.hop_users[usize::from(index)] += 1;
+            self.hops.users[usize::from(index)] += 1;
         }
     }
 
     /// The next hop that was asked for by this address.
     pub fn hop_asked(&self, address: IpAddr) -> Option<u16> {
         let asked = Address::from(address);
-        self.hops().iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
+        self.next_hops().iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
     }
 
     /// A next hop is at this Ethernet address.
@@ -125,11 +143,11 @@ impl Tables {
         let hop = &mut self.storage.next_hops.records_mut()[usize::from(index)];
         hop.mac = mac;
         hop.is_known = 1;
-        self.asked_hops.retain(|&(asked, _)| asked != index);
+        self.hops.asked.retain(|&(asked, _)| asked != index);
     }
 
     /// All next hops.
-    fn hops(&self) -> &[NextHop] {
+    fn next_hops(&self) -> &[NextHop] {
         &self.storage.next_hops.records()[..self.storage.head().next_hops_end as usize]
     }
 
@@ -140,40 +158,41 @@ impl Tables {
 
     /// Nothing comes back from there: it is asked for again, if it was ever asked for.
     pub fn ask_again(&mut self, index: u16) {
-        let is_new = self.asked_hops.iter().all(|&(asked, _)| asked != index);
+        let is_new = self.hops.asked.iter().all(|&(asked, _)| asked != index);
         if is_new && self.next_hop(index).asked != Address::NONE {
-            self.asked_hops.push((index, 0));
+            self.hops.asked.push((index, 0));
         }
     }
 
     /// Finds the next hops that are used, and those that are still to be asked for.
     pub fn rebuild_hops(&mut self) {
-        let unknown = self.hops().iter().enumerate().filter(|(_, hop)| hop.asked != Address::NONE && hop.is_known == 0);
-        self.asked_hops = unknown.map(|(index, _)| (index as u16, 0)).collect();
+        let unknown =
+            self.next_hops().iter().enumerate().filter(|(_, hop)| hop.asked != Address::NONE && hop.is_known == 0);
+        self.hops.asked = unknown.map(|(index, _)| (index as u16, 0)).collect();
         for slot in 0..self.storage.head().flows_end {
             let flow = &self.storage.flows.records()[slot as usize];
             if flow.is_live() {
-                self.hop_users[usize::from(flow.next_hop)] += 1;
+                self.hops.users[usize::from(flow.next_hop)] += 1;
             }
         }
     }
 
     /// Whether `hops_to_ask` has any.
     pub fn has_hops_to_ask(&self) -> bool {
-        !self.asked_hops.is_empty() || self.has_doubts()
+        !self.hops.asked.is_empty() || self.has_doubts()
     }
 
     /// The addresses that are to be asked for now. One that is known, but doubted, is asked for a few times only.
     pub fn hops_to_ask(&mut self) -> Vec<IpAddr> {
-        let mut asked_hops = std::mem::take(&mut self.asked_hops);
-        asked_hops.retain(|&(index, asked)| {
+        let mut asked = std::mem::take(&mut self.hops.asked);
+        asked.retain(|&(index, times)| {
             let hop = self.next_hop(index);
             let is_looked_up = hop.asked.ip().is_some_and(|address| self.is_looked_up(address));
-            hop.is_known == 0 || asked < if is_looked_up { LOOKS_MAX } else { DOUBTED_ASKS_MAX }
+            hop.is_known == 0 || times < if is_looked_up { LOOKS_MAX } else { DOUBTED_ASKS_MAX }
         });
-        self.asked_hops = asked_hops;
+        self.hops.asked = asked;
         let records = self.storage.next_hops.records();
-        let asks = self.asked_hops.iter_mut().filter_map(|(index, asked)| {
+        let asks = self.hops.asked.iter_mut().filter_map(|(index, asked)| {
             *asked = asked.saturating_add(1);
             records[usize::from(*index)].asked.ip()
         });

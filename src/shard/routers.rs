@@ -92,7 +92,7 @@ impl Tables {
         if present == Address::NONE {
             // One that was forgotten is likely to be the same, and connections go through it.
             self.storage.next_hops.records_mut()[usize::from(GATEWAY_IPV6)].asked = asked;
-            self.asked_hops.push((GATEWAY_IPV6, 0));
+            self.hops.asked.push((GATEWAY_IPV6, 0));
         } else if present != asked {
             // One is enough while it lasts.
             return true;
@@ -117,7 +117,7 @@ impl Tables {
     /// Connections that go through it stay, as long as their frames arrive.
     fn forget_router(&mut self) {
         self.storage.next_hops.records_mut()[usize::from(GATEWAY_IPV6)].asked = Address::NONE;
-        self.asked_hops.retain(|&(index, _)| index != GATEWAY_IPV6);
+        self.hops.asked.retain(|&(index, _)| index != GATEWAY_IPV6);
         self.routers.router_until = Time(0);
         self.routers.asks_left = SOLICITATIONS_MAX;
     }

@@ -276,11 +276,11 @@ fn rebuild_records(tables: &mut Tables, now: Time) -> Result<(), StartError> {
     tables.push_keys = PushKeys::rebuild(tables.storage.keys.records());
     for index in 0..JOBS_MAX as usize {
         let job = tables.storage.jobs.records()[index];
-        tables.set_job_ticket(index, job.ticket);
+        tables.jobs.set_ticket(index, job.ticket);
         if job.state() != JobState::Running {
             continue;
         }
-        tables.job_times[index] = Some(now);
+        tables.jobs.times[index] = Some(now);
         if tables.storage.payload.adopt_queue(job.head, job.tail) != Ok(job.bytes) {
             return Err(tables.storage.broken(format!("broadcast {} has a broken queue", job.id)).into());
         }

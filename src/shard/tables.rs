@@ -9,9 +9,11 @@ use siphasher::sip::SipHasher24;
 use strum::EnumCount;
 
 use super::addresses::no_peers;
+use super::broadcast::Jobs;
 use super::config::Config;
 use super::destinations::Destinations;
 use super::fragments::Fragments;
+use super::hops::Hops;
 use super::keys::{FlowHashes, key_of, remote_of};
 use super::lookup::Lookups;
 use super::neighbors::ProblemBudget;
@@ -58,12 +60,7 @@ pub(super) struct Tables {
     /// The last ticket of a push by the service.
     pub service_tickets: u64,
     pub push_keys: PushKeys,
-    /// When each running job goes on.
-    pub job_times: [Option<Time>; JOBS_MAX as usize],
-    /// The tickets of jobs' pushes; 0 for none.
-    pub job_tickets: [u64; JOBS_MAX as usize],
-    /// One past the last job that ever had one.
-    pub jobs_end: usize,
+    pub jobs: Jobs,
     pub frames_in: u64,
     pub frames_out: u64,
     /// What is noted of each frame, while somebody wants to know.
@@ -81,14 +78,8 @@ pub(super) struct Tables {
     pub problems: ProblemBudget,
     hasher: KeyHasher,
     isn_hasher: SipHasher24,
-    pub(super) last_next_hop: u16,
-    /// How many committed connections use each next hop.
-    pub(super) hop_users: Vec<u32>,
-    /// Next hops that were handed out since the last commit.
-    pub(super) hops_in_batch: Vec<u16>,
-    /// Next hops that are to be asked for, and how often they were.
-    pub(super) asked_hops: Vec<(u16, u8)>,
-    pub(super) lookups: Lookups,
+    pub hops: Hops,
+    pub lookups: Lookups,
 }
 
 impl Tables {
@@ -137,18 +128,13 @@ impl Tables {
             connecting: Vec::new(),
             service_tickets: (head.starts & 0x7fff) << 48 | u64::from(config.shard) << 40,
             push_keys: PushKeys::rebuild(&[]),
-            job_times: [None; JOBS_MAX as usize],
-            job_tickets: [0; JOBS_MAX as usize],
-            jobs_end: 0,
+            jobs: Jobs::default(),
             frames_in: 0,
             frames_out: 0,
             trace: None,
             hasher: KeyHasher::new(&key(index_secret)),
             isn_hasher: SipHasher24::new_with_key(&key(isn_secret)),
-            last_next_hop: 0,
-            hop_users: vec![0; NEXT_HOPS_MAX as usize],
-            hops_in_batch: Vec::new(),
-            asked_hops: Vec::new(),
+            hops: Hops::default(),
             lookups: Lookups::default(),
             config,
             storage,
@@ -194,12 +180,6 @@ impl Tables {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         self.hasher.hash(key)
-    }
-
-    /// The pushes of a job have this ticket.
-    pub fn set_job_ticket(&mut self, index: usize, ticket: u64) {
-        self.job_tickets[index] = ticket;
-        self.jobs_end = self.jobs_end.max(index + 1);
     }
 
     /// The slot of the connection with this key.

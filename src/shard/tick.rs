@@ -25,7 +25,7 @@ impl<S: Service> Shard<S> {
             self.batch.expire_fragments();
             self.batch.commit();
         }
-        if self.batch.tables.job_times.iter().flatten().any(|&due| due <= now) {
+        if self.batch.tables.jobs.next().is_some_and(|due| due <= now) {
             self.drive_jobs(now);
         }
         if now >= self.trim_at && self.has_untrimmed {
@@ -39,10 +39,9 @@ impl<S: Service> Shard<S> {
         let hand = self.is_sweeping().then(|| tables.hand.next());
         let arp = tables.has_hops_to_ask().then_some(self.arp_at);
         let trim = self.has_untrimmed.then_some(self.trim_at);
-        let job = tables.job_times.iter().flatten().min().copied();
         let fragments = tables.fragments.next_expiry();
         let timers = if self.due.is_empty() { tables.wheel.next() } else { Some(self.batch.now) };
-        [timers, hand, arp, tables.routers.next(), fragments, trim, job].into_iter().flatten().min()
+        [timers, hand, arp, tables.routers.next(), fragments, trim, tables.jobs.next()].into_iter().flatten().min()
     }
 
     /// Whether any flow is in a state that ends by the clock hand.
