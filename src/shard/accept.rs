@@ -10,7 +10,7 @@ use crate::wire::{self, Addressing, TcpPacket};
 
 impl Batch {
     /// A segment that belongs to no connection; `old` is the one in TIME-WAIT whose place it takes.
-    pub(super) fn receive_unmatched(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) {
+    pub fn receive_unmatched(&mut self, prepared: &Prepared<'_>, old: Option<&Flow>) {
         let packet = &prepared.packet;
         let is_listening = self.tables.config.ports.contains(&packet.local_port);
         let unmatched = if is_listening {
@@ -42,7 +42,7 @@ impl Batch {
     }
 
     /// Whether there is no room for another half-open connection. Some active blocks are left to those that are open.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub fn is_crowded(&self) -> bool {
         let half_open = self.tables.in_state(State::SynReceived) + self.half_open_new;
         let active_slots = &self.tables.active_slots;
         half_open >= self.tables.config.half_open_max || active_slots.free() <= active_slots.capacity() / 8
@@ -69,7 +69,7 @@ impl Batch {
 
     /// The connection that a segment opens by bringing back a cookie; it is still to be stepped over the segment.
     /// `None` where it brings none, or there is no room: then it is like any other ACK to a listener.
-    pub(super) fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
+    pub fn take_cookie(&mut self, prepared: &Prepared<'_>) -> Option<usize> {
         let Prepared { packet, hash, .. } = prepared;
         let key = &prepared.key();
         let (segment, control) = (&packet.segment, packet.segment.control);
@@ -115,7 +115,7 @@ impl Batch {
     }
 
     /// Answers a segment that has no connection, to where it came from.
-    pub(super) fn reply_unmatched(&mut self, packet: &TcpPacket<'_>, reply: Reply) {
+    pub fn reply_unmatched(&mut self, packet: &TcpPacket<'_>, reply: Reply) {
         if let Some(outgoing) = reset_of(reply) {
             self.emit_unmatched(packet, &outgoing);
         }

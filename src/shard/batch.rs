@@ -18,28 +18,28 @@ use crate::wire::{self, Addressing};
 
 /// See the module.
 pub(super) struct Batch {
-    pub(super) tables: Tables,
-    pub(super) gate: Gate,
-    pub(super) number: u64,
-    pub(super) now: Time,
-    pub(super) touched: Copies,
-    pub(super) repairs: Vec<Repair>,
+    pub tables: Tables,
+    pub gate: Gate,
+    pub number: u64,
+    pub now: Time,
+    pub touched: Copies,
+    pub repairs: Vec<Repair>,
     /// Lines of records beside flows and active blocks that the batch changes.
-    pub(super) changes: Vec<LoggedLine>,
+    pub changes: Vec<LoggedLine>,
     /// Flows that were aborted and are still to be ended.
-    pub(super) aborted: Vec<usize>,
-    pub(super) freed_flows: Vec<u32>,
-    pub(super) freed_actives: Vec<u32>,
-    pub(super) freed_repairs: Vec<u32>,
-    pub(super) freed_peers: Vec<u32>,
+    pub aborted: Vec<usize>,
+    pub freed_flows: Vec<u32>,
+    pub freed_actives: Vec<u32>,
+    pub freed_repairs: Vec<u32>,
+    pub freed_peers: Vec<u32>,
     /// SYNs accepted in this batch, on top of the committed half-open connections.
-    pub(super) half_open_new: u32,
-    pub(super) interrupt: Option<Interrupt>,
+    pub half_open_new: u32,
+    pub interrupt: Option<Interrupt>,
 }
 
 impl Batch {
     /// Over tables, with no batch open.
-    pub(super) fn new(tables: Tables) -> Batch {
+    pub fn new(tables: Tables) -> Batch {
         Batch {
             number: tables.storage.head().applied,
             tables,
@@ -95,7 +95,7 @@ impl Batch {
 
     /// Whether one more flow may be touched for the service or a push; there is always room left for a
     /// batch of frames, each of which may end one connection and open another.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.touched.len() < TOUCHED_MAX - 2 * BATCH_MAX
     }
 
@@ -111,7 +111,7 @@ impl Batch {
     }
 
     /// What we offer to the peer of a touched flow.
-    pub(super) fn offer(&self, position: usize) -> Offer {
+    pub fn offer(&self, position: usize) -> Offer {
         self.tables.offer(self.touched[position].flow.local_index())
     }
 
@@ -159,7 +159,7 @@ impl Batch {
 
     /// Sends one whose payload is found from a place of the send queue on.
     #[inline]
-    pub(super) fn emit_from(&mut self, position: usize, outgoing: &mut Outgoing, place: &mut Place) {
+    pub fn emit_from(&mut self, position: usize, outgoing: &mut Outgoing, place: &mut Place) {
         let touched = &self.touched[position];
         let hop = self.tables.next_hop(touched.flow.next_hop);
         if hop.is_known == 0 {

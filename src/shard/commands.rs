@@ -109,7 +109,7 @@ impl Batch {
     /// Has `append` put so many bytes with this label into the send queue of a touched flow, if there is room for them;
     /// it answers false where the shard has none.
     #[inline]
-    pub(super) fn queue(
+    pub fn queue(
         &mut self,
         position: usize,
         bytes: usize,
@@ -134,7 +134,7 @@ impl Batch {
     }
 
     /// When a push of now expires, in seconds of the stack's clock; 0 for never.
-    pub(super) fn expiry(&self, expires_in_s: u32) -> u32 {
+    pub fn expiry(&self, expires_in_s: u32) -> u32 {
         if expires_in_s == 0 { 0 } else { self.now.seconds().saturating_add(expires_in_s).max(1) }
     }
 

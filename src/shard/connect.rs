@@ -119,7 +119,7 @@ impl Batch {
     }
 
     /// A next hop is known now: the SYNs that waited for it leave.
-    pub(super) fn send_waiting_syns(&mut self, hop: u16) {
+    pub fn send_waiting_syns(&mut self, hop: u16) {
         let mut still_waiting = Vec::new();
         for slot in std::mem::take(&mut self.tables.connecting) {
             let flow = &self.tables.storage.flows.records()[slot as usize];

@@ -9,7 +9,7 @@ use crate::tcp::Rule;
 use crate::wire::{self, Echo, FragmentId};
 
 impl Batch {
-    pub(super) fn receive_echo(&mut self, echo: &Echo<'_>) {
+    pub fn receive_echo(&mut self, echo: &Echo<'_>) {
         if self.tables.is_no_peer(echo.remote) {
             return self.tables.count(Rule::SourceAddressInvalid);
         }

@@ -247,7 +247,7 @@ impl Tables {
 
 impl Batch {
     /// Keeps a fragment. Returns the frame that the packet would have been, if it is whole now.
-    pub(super) fn receive_fragment(&mut self, fragment: &Fragment<'_>) -> Option<Vec<u8>> {
+    pub fn receive_fragment(&mut self, fragment: &Fragment<'_>) -> Option<Vec<u8>> {
         if self.tables.is_no_peer(fragment.id.remote) {
             self.tables.count(Rule::SourceAddressInvalid);
             return None;
@@ -266,7 +266,7 @@ impl Batch {
     }
 
     /// Gives up packets that did not become whole in time.
-    pub(super) fn expire_fragments(&mut self) {
+    pub fn expire_fragments(&mut self) {
         for _ in 0..self.tables.fragments.expire(self.now) {
             self.tables.count(Rule::FragmentExpired);
         }

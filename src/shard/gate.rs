@@ -108,18 +108,18 @@ impl Gate {
 
 impl Batch {
     /// Sends a frame that is of no flow.
-    pub(super) fn put_frame(&mut self, emit: impl FnOnce(&mut Vec<u8>)) {
+    pub fn put_frame(&mut self, emit: impl FnOnce(&mut Vec<u8>)) {
         self.gate.put_frame(self.number, emit);
         self.count_frame(None);
     }
 
     /// Counts a frame that was put into the gate, of the flow at `position` if it is of one.
-    pub(super) fn count_frame(&mut self, position: Option<usize>) {
+    pub fn count_frame(&mut self, position: Option<usize>) {
         self.tables.frames_out += 1;
         self.tables.trace_sent(position);
     }
 
-    pub(super) fn put_notice(&mut self, notice: Notice) {
+    pub fn put_notice(&mut self, notice: Notice) {
         self.gate.put_notice(self.number, notice);
     }
 }

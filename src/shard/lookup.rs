@@ -81,7 +81,7 @@ impl Tables {
 
 impl Batch {
     /// Nothing comes back from a connection's peer: perhaps it is not where it was.
-    pub(super) fn doubt_next_hop(&mut self, id: FlowId, flow: &Flow) {
+    pub fn doubt_next_hop(&mut self, id: FlowId, flow: &Flow) {
         if self.tables.next_hop(flow.next_hop).asked != Address::NONE {
             return self.tables.ask_again(flow.next_hop);
         }

@@ -32,7 +32,7 @@ impl ProblemBudget {
 }
 
 impl Batch {
-    pub(super) fn receive_arp(&mut self, message: &ArpMessage) {
+    pub fn receive_arp(&mut self, message: &ArpMessage) {
         let target = message.target.into();
         let is_for_us = self.tables.local_index(target).is_some() && !self.tables.is_shared(target);
         let asked = is_for_us.then(|| self.tables.hop_asked(message.sender.into())).flatten();
@@ -54,7 +54,7 @@ impl Batch {
         self.put_frame(|out| wire::emit_arp(out, &answer));
     }
 
-    pub(super) fn receive_neighbor(&mut self, message: &NeighborMessage) {
+    pub fn receive_neighbor(&mut self, message: &NeighborMessage) {
         let learnt = self.taught_by(message);
         if let Some((hop, mac)) = learnt {
             self.learn_hop(hop, mac);
@@ -70,7 +70,7 @@ impl Batch {
     }
 
     /// A next hop is at this Ethernet address: the SYNs that waited to know that leave.
-    pub(super) fn learn_hop(&mut self, hop: u16, mac: [u8; 6]) {
+    pub fn learn_hop(&mut self, hop: u16, mac: [u8; 6]) {
         self.tables.set_hop(hop, mac);
         self.send_waiting_syns(hop);
     }
@@ -91,7 +91,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {
+    pub fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {
         let is_wanted = self.tables.learn_router(advertisement, self.now);
         self.tables.count(if is_wanted { Rule::RouterLearns } else { Rule::NeighborIgnored });
         if is_wanted && self.tables.next_hop(GATEWAY_IPV6).is_known == 1 {
@@ -100,7 +100,7 @@ impl Batch {
     }
 
     /// The sender of a packet that we may not take is told why.
-    pub(super) fn receive_refused(&mut self, refused: &Refused<'_>) {
+    pub fn receive_refused(&mut self, refused: &Refused<'_>) {
         let nearest = match self.tables.nearest_local(refused.remote.into()) {
             Some(IpAddr::V6(nearest)) => nearest,
             Some(IpAddr::V4(_)) | None => return self.tables.count(Rule::FrameNotForUs),
@@ -121,7 +121,7 @@ impl Batch {
     }
 
     /// Asks where an address is.
-    pub(super) fn ask_for_hop(&mut self, target: IpAddr) {
+    pub fn ask_for_hop(&mut self, target: IpAddr) {
         if self.tables.is_looked_up(target) {
             return self.tables.look_up_later(target);
         }
@@ -140,7 +140,7 @@ impl Batch {
     }
 
     /// Asks for routers.
-    pub(super) fn ask_for_routers(&mut self) {
+    pub fn ask_for_routers(&mut self) {
         let Some(source) = self.tables.link_local else { return };
         let mac = self.tables.config.mac;
         self.put_frame(|out| wire::emit_router_solicitation(out, mac, source));

@@ -26,7 +26,7 @@ impl Tables {
 
 impl Batch {
     /// Somebody claims that a segment of a touched flow, which is in flight, was too large.
-    pub(super) fn receive_too_big(&mut self, position: usize, seq: SeqNum, claim: Claim) {
+    pub fn receive_too_big(&mut self, position: usize, seq: SeqNum, claim: Claim) {
         let offer = self.offer(position);
         let (flow, active, repair) = self.parts(position);
         let effects = tcp::on_too_big(flow, active, repair, seq, claim, offer);
@@ -35,7 +35,7 @@ impl Batch {
     }
 
     /// A touched flow has found how much gets through to its peer, if it has.
-    pub(super) fn note_path(&mut self, position: usize, mtu: Option<u16>) {
+    pub fn note_path(&mut self, position: usize, mtu: Option<u16>) {
         if let Some(mtu) = mtu {
             let remote = self.tables.remote(&self.touched[position].flow);
             let hash = self.tables.hash_of_destination(remote);

@@ -27,7 +27,7 @@ impl Tables {
 
 impl Batch {
     /// A record, as this batch leaves it.
-    pub(super) fn record_of<T: Pod>(&self, arena: Logged, index: u32) -> T {
+    pub fn record_of<T: Pod>(&self, arena: Logged, index: u32) -> T {
         let mut record = T::zeroed();
         let lines: &mut [Line] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut record));
         let first = index * lines.len() as u32;
@@ -40,7 +40,7 @@ impl Batch {
     }
 
     /// Changes a record.
-    pub(super) fn set_record<T: Pod>(&mut self, arena: Logged, index: u32, record: &T) {
+    pub fn set_record<T: Pod>(&mut self, arena: Logged, index: u32, record: &T) {
         let images = lines_of(record);
         for (line, image) in (index * images.len() as u32..).zip(images) {
             let change = LoggedLine { arena: arena as u32, line, image: bytemuck::cast(*image) };
@@ -74,14 +74,14 @@ impl Batch {
     }
 
     /// The ticket of the push that had this idempotency key, if it is still remembered.
-    pub(super) fn ticket_of_key(&self, key: &[u8; 16]) -> Option<Ticket> {
+    pub fn ticket_of_key(&self, key: &[u8; 16]) -> Option<Ticket> {
         let position = self.tables.push_keys.find(key)?;
         let record: KeyRecord = self.record_of(Logged::Keys, position);
         (record.key == *key).then_some(Ticket(record.ticket))
     }
 
     /// Remembers a key in place of the oldest one.
-    pub(super) fn remember_key(&mut self, key: [u8; 16], flow: FlowId, ticket: Ticket) {
+    pub fn remember_key(&mut self, key: [u8; 16], flow: FlowId, ticket: Ticket) {
         let sequence = self.tables.push_keys.next_sequence();
         let position = (sequence % u64::from(KEYS_MAX)) as u32;
         let oldest: KeyRecord = self.record_of(Logged::Keys, position);

@@ -17,7 +17,7 @@ pub(super) struct Borrowed {
 }
 
 impl Batch {
-    pub(super) fn copy_repair(&mut self, index: u32) -> Borrowed {
+    pub fn copy_repair(&mut self, index: u32) -> Borrowed {
         self.repairs.push(self.tables.storage.repairs.records()[index as usize]);
         Borrowed { index, position: self.repairs.len() - 1, is_new: false }
     }
@@ -36,7 +36,7 @@ impl Batch {
     }
 
     /// The flow gives its repair block back.
-    pub(super) fn return_repair(&mut self, position: usize) {
+    pub fn return_repair(&mut self, position: usize) {
         let touched = &mut self.touched[position];
         if let Some(borrowed) = touched.repair.take() {
             self.freed_repairs.push(borrowed.index);
@@ -53,7 +53,7 @@ impl Batch {
     }
 
     /// Keeps what came beyond a gap, as far as there is room and it is not there already.
-    pub(super) fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
+    pub fn hold(&mut self, position: usize, seq: SeqNum, bytes: &[u8], has_fin: bool) {
         let touched = &mut self.touched[position];
         let Some(borrowed) = touched.repair.filter(|_| touched.flow.is_live()) else { return };
         let repair = &mut self.repairs[borrowed.position];
@@ -88,7 +88,7 @@ impl Batch {
     }
 
     /// The peer has not filled the gap: what is held behind it is given up, and the block it is held by.
-    pub(super) fn give_up_held(&mut self, position: usize) {
+    pub fn give_up_held(&mut self, position: usize) {
         let touched = &mut self.touched[position];
         touched.active.end_gap();
         if let Some(borrowed) = touched.repair {

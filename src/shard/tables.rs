@@ -21,8 +21,8 @@ use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, JOBS_MAX, KeyHasher, NEXT_HOPS_MAX, PushKeys,
-    Slots, Storage, StorageError, Wheel,
+    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, KeyHasher, PushKeys, Slots, Storage,
+    StorageError, Wheel,
 };
 use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
 
@@ -66,10 +66,10 @@ pub(super) struct Tables {
     /// What is noted of each frame, while somebody wants to know.
     pub trace: Option<Box<Trace>>,
     /// Our addresses, by the index that flows name them by, and which of them are of IPv6, as bits.
-    pub(super) locals: Vec<IpAddr>,
-    pub(super) ipv6_locals: u64,
+    pub locals: Vec<IpAddr>,
+    pub ipv6_locals: u64,
     /// What no peer over IPv4 has: our addresses and the broadcast addresses of our networks.
-    pub(super) no_peers: Vec<u32>,
+    pub no_peers: Vec<u32>,
     /// Our link-local address, where there is any IPv6; nothing listens on it unless it was given.
     pub link_local: Option<Ipv6Addr>,
     pub routers: Routers,
