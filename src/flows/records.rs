@@ -114,6 +114,7 @@ const _: () = assert!(size_of::<KeyRecord>() == LINE_BYTES);
 
 /// Where a broadcast stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, strum::FromRepr, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[repr(u32)]
 pub enum JobState {
     /// There is no such job.

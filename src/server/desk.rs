@@ -93,7 +93,7 @@ impl Desk {
                 self.counts.undelivered += 1;
                 self.receipts.end(ticket, Outcome::Undelivered { acked_bytes });
             }
-            Notice::Closed { reason, .. } => self.counts.closed[Counts::place_of(reason)] += 1,
+            Notice::Closed { reason, .. } => self.counts.closed[reason as usize] += 1,
             Notice::Received { .. } | Notice::PeerClosed { .. } | Notice::Urgent { .. } | Notice::SoftError { .. } => {}
         }
         if let Some(teller) = &mut self.teller {

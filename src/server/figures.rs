@@ -5,6 +5,8 @@
 //!
 //! Invariant: what is summed is destructured, so that a new figure does not build until someone has decided about it.
 
+use strum::{EnumCount, IntoEnumIterator};
+
 use crate::link::Count;
 use crate::shard::{ArenaUse, CloseReason, Rule, State, Stats};
 
@@ -146,16 +148,17 @@ pub(super) fn add_stats(sum: &mut Stats, other: &Stats) {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) opened: u64,
-    pub(super) closed: [u64; CLOSE_REASONS.len()],
+    /// By reason, in the order of the reasons.
+    pub(super) closed: [u64; CloseReason::COUNT],
     pub(super) delivered: u64,
     pub(super) expired: u64,
     pub(super) undelivered: u64,
 }
 
 impl Counts {
-    /// Where a reason is counted.
-    pub(super) fn place_of(reason: CloseReason) -> usize {
-        CLOSE_REASONS.iter().position(|(known, _)| *known == reason).unwrap_or(0)
+    /// How many connections ended for each reason.
+    pub(super) fn closed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CloseReason::iter().map(<&str>::from).zip(self.closed)
     }
 
     fn add(&mut self, other: &Counts) {
@@ -167,18 +170,3 @@ impl Counts {
         self.undelivered += undelivered;
     }
 }
-
-/// Reasons as readers see them.
-pub(super) const CLOSE_REASONS: [(CloseReason, &str); 11] = [
-    (CloseReason::BothClosed, "both-closed"),
-    (CloseReason::PeerReset, "peer-reset"),
-    (CloseReason::Aborted, "aborted"),
-    (CloseReason::TimedOut, "timed-out"),
-    (CloseReason::HandshakeFailed, "handshake-failed"),
-    (CloseReason::PeerNeverClosed, "peer-never-closed"),
-    (CloseReason::KeepaliveTimedOut, "keepalive-timed-out"),
-    (CloseReason::IdleTimedOut, "idle-timed-out"),
-    (CloseReason::DataAfterClose, "data-after-close"),
-    (CloseReason::Refused, "refused"),
-    (CloseReason::Unreachable, "unreachable"),
-];

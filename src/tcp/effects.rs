@@ -6,7 +6,10 @@
 use super::{Rule, SeqNum, Signals};
 
 /// Why a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::IntoStaticStr)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumCount, strum::EnumIter, strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CloseReason {
     /// Both sides have sent and acknowledged their FINs.
     BothClosed,

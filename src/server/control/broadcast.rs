@@ -126,15 +126,9 @@ fn unknown(job: JobId) -> Failure {
 }
 
 fn job_value(view: &JobView) -> Value {
-    let state = match view.state {
-        JobState::Free => "free",
-        JobState::Running => "running",
-        JobState::Done => "done",
-        JobState::Cancelled => "cancelled",
-    };
     json!({
         "job": view.id.0,
-        "state": state,
+        "state": <&str>::from(view.state),
         "pushed": view.pushed,
         "refused": view.refused,
         "delivered": view.delivered,

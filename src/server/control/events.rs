@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use crate::shard::{FlowId, Notice, Ticket};
 
-use super::super::figures::{CLOSE_REASONS, Counts};
 use super::super::teller::Told;
 use super::body::write_line;
 
@@ -273,9 +272,7 @@ impl Event {
             Notice::PeerClosed { flow } => of(Kind::PeerClosed, flow),
             Notice::Urgent { flow, end } => Line { offset: Some(*end), ..of(Kind::Urgent, flow) },
             Notice::SoftError { flow, error } => Line { reason: Some(error.into()), ..of(Kind::SoftError, flow) },
-            Notice::Closed { flow, reason } => {
-                Line { reason: Some(CLOSE_REASONS[Counts::place_of(*reason)].1), ..of(Kind::Closed, flow) }
-            }
+            Notice::Closed { flow, reason } => Line { reason: Some(reason.into()), ..of(Kind::Closed, flow) },
         }
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::shard::Rule;
 
-use super::super::figures::{CLOSE_REASONS, Figures};
+use super::super::figures::Figures;
 use super::super::histogram::Histogram;
 use super::Api;
 use super::failure::{Failure, json as answer};
@@ -82,8 +82,8 @@ pub(super) async fn stats(Of(api): Of<Arc<Api>>, uri: Uri) -> Result<Response, F
         "uptime_ms": u64::try_from(api.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "draining": whole.is_draining,
         "connections": connections(&figures),
-        "closed": CLOSE_REASONS.iter().zip(told.closed)
-            .map(|((_, reason), count)| ((*reason).to_owned(), count.into())).collect::<Map<String, Value>>(),
+        "closed": told.closed()
+            .map(|(reason, count)| (reason.to_owned(), count.into())).collect::<Map<String, Value>>(),
         "pushes": {
             "queued": figures.rule(Rule::PushQueued), "refused": figures.rule(Rule::PushRefused),
             "delivered": told.delivered,

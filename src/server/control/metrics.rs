@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::shard::Rule;
 
-use super::super::figures::{CLOSE_REASONS, Figures};
+use super::super::figures::Figures;
 use super::super::histogram::Histogram;
 
 pub(super) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -42,8 +42,7 @@ impl Collector for Scrape {
         family(&mut encoder, Gauge, ["connections", "Connections by state", "state"], states)?;
         let opened = [("opened", told.opened)];
         family(&mut encoder, Counter, ["handshakes", "Handshakes that were completed", "outcome"], opened)?;
-        let closed = CLOSE_REASONS.iter().zip(told.closed).map(|((_, reason), count)| (*reason, count));
-        family(&mut encoder, Counter, ["closed", "Connections that ended, by reason", "reason"], closed)?;
+        family(&mut encoder, Counter, ["closed", "Connections that ended, by reason", "reason"], told.closed())?;
         let pushes = [
             ("queued", figures.rule(Rule::PushQueued)),
             ("refused", figures.rule(Rule::PushRefused)),
