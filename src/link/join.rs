@@ -17,6 +17,8 @@ use std::io;
 
 use super::offload::{HEADER_BYTES, NEEDS_CHECKSUM};
 use crate::wire::Sum;
+use crate::wire::field::protocol::TCP;
+use crate::wire::field::{ethernet, ipv4, ipv6, tcp, u16_in, u32_in};
 
 /// Frames that are being joined.
 #[derive(Debug, Default)]
@@ -45,7 +47,7 @@ impl Joined {
     /// Begins with a frame. `false`, and nothing is kept, where no other could follow it.
     pub fn begin(&mut self, frame: &[u8]) -> bool {
         let Some((tcp_at, payload_at)) = places(frame).filter(|_| self.is_empty()) else { return false };
-        if frame[tcp_at + FLAGS_AT] != ACK || payload_at == frame.len() {
+        if frame[tcp_at + tcp::CONTROL] != ACK || payload_at == frame.len() {
             return false;
         }
         self.frame.extend_from_slice(frame);
@@ -56,23 +58,23 @@ impl Joined {
 
     /// Adds a frame. `false` where it does not follow what is there.
     pub fn append(&mut self, frame: &[u8]) -> bool {
-        let (tcp, payload) = (self.tcp_at, self.payload_at);
+        let (tcp_at, payload) = (self.tcp_at, self.payload_at);
         if self.is_empty() || self.is_closed || frame.len() <= payload || frame.len() - payload > self.segment_bytes {
             return false;
         }
-        let next_seq = seq_of(&self.frame, tcp).wrapping_add((self.frame.len() - payload) as u32);
-        let flags = frame[tcp + FLAGS_AT];
-        let has_room = self.frame.len() + frame.len() - payload - ETHERNET_BYTES <= PACKET_BYTES_MAX;
+        let next_seq = seq_of(&self.frame, tcp_at).wrapping_add((self.frame.len() - payload) as u32);
+        let flags = frame[tcp_at + tcp::CONTROL];
+        let has_room = self.frame.len() + frame.len() - payload - IP <= PACKET_BYTES_MAX;
         let is_next = has_room
             && flags & !PSH == ACK
-            && places(frame) == Some((tcp, payload))
-            && seq_of(frame, tcp) == next_seq
+            && places(frame) == Some((tcp_at, payload))
+            && seq_of(frame, tcp_at) == next_seq
             && self.is_alike(frame);
         if !is_next {
             return false;
         }
         self.frame.extend_from_slice(&frame[payload..]);
-        self.frame[tcp + FLAGS_AT] |= flags;
+        self.frame[tcp_at + tcp::CONTROL] |= flags;
         self.segments += 1;
         self.is_closed = flags != ACK || frame.len() - payload < self.segment_bytes;
         true
@@ -93,15 +95,15 @@ impl Joined {
 
     /// Whether the headers are the same but for lengths, checksums, sequence number and flags.
     fn is_alike(&self, frame: &[u8]) -> bool {
-        let (tcp, payload) = (self.tcp_at, self.payload_at);
-        let lengths = if frame[ETHERTYPE_AT] == IPV4 { [IPV4_LENGTH, IPV4_CHECKSUM] } else { [IPV6_LENGTH; 2] };
+        let (tcp_at, payload) = (self.tcp_at, self.payload_at);
+        let lengths = if is_ipv4(frame) { [IPV4_LENGTH, IPV4_CHECKSUM] } else { [IPV6_LENGTH; 2] };
         let fixed = [
             0..lengths[0],
             lengths[0] + 2..lengths[1],
-            lengths[1] + 2..tcp + SEQ_AT,
-            tcp + SEQ_AT + 4..tcp + FLAGS_AT,
-            tcp + FLAGS_AT + 1..tcp + CHECKSUM_AT,
-            tcp + CHECKSUM_AT + 2..payload,
+            lengths[1] + 2..tcp_at + tcp::SEQ,
+            tcp_at + tcp::SEQ + 4..tcp_at + tcp::CONTROL,
+            tcp_at + tcp::CONTROL + 1..tcp_at + tcp::CHECKSUM,
+            tcp_at + tcp::CHECKSUM + 2..payload,
         ];
         fixed.into_iter().all(|range| self.frame.get(range.clone()) == frame.get(range))
     }
@@ -113,12 +115,12 @@ impl Joined {
             return ([0; HEADER_BYTES], &self.frame);
         }
         let tcp_bytes = self.frame.len() - self.tcp_at;
-        let is_ipv4 = self.frame[ETHERTYPE_AT] == IPV4;
+        let is_ipv4 = is_ipv4(&self.frame);
         if is_ipv4 {
-            let ip_bytes = (self.frame.len() - ETHERNET_BYTES) as u16;
+            let ip_bytes = (self.frame.len() - IP) as u16;
             self.frame[IPV4_LENGTH..IPV4_LENGTH + 2].copy_from_slice(&ip_bytes.to_be_bytes());
             self.frame[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].fill(0);
-            let sum = Sum::default().add_bytes(&self.frame[ETHERNET_BYTES..self.tcp_at]).finish();
+            let sum = Sum::default().add_bytes(&self.frame[IP..self.tcp_at]).finish();
             self.frame[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         } else {
             self.frame[IPV6_LENGTH..IPV6_LENGTH + 2].copy_from_slice(&(tcp_bytes as u16).to_be_bytes());
@@ -128,12 +130,12 @@ impl Joined {
         let pseudo = Sum::default()
             .add_words(&[u32::from(TCP) << 16 | tcp_bytes as u32])
             .add_bytes(&self.frame[self.tcp_at - addresses..self.tcp_at]);
-        let checksum_at = self.tcp_at + CHECKSUM_AT;
+        let checksum_at = self.tcp_at + tcp::CHECKSUM;
         self.frame[checksum_at..checksum_at + 2].copy_from_slice(&(!pseudo.finish()).to_be_bytes());
         let mut header = [0; HEADER_BYTES];
         header[0] = NEEDS_CHECKSUM;
         header[1] = if is_ipv4 { GSO_TCPV4 } else { GSO_TCPV6 };
-        for (at, number) in [(2, self.payload_at), (4, self.segment_bytes), (6, self.tcp_at), (8, CHECKSUM_AT)] {
+        for (at, number) in [(2, self.payload_at), (4, self.segment_bytes), (6, self.tcp_at), (8, tcp::CHECKSUM)] {
             header[at..at + 2].copy_from_slice(&(number as u16).to_ne_bytes());
         }
         (header, &self.frame)
@@ -142,44 +144,36 @@ impl Joined {
 
 /// Where TCP and its payload begin in a frame that is one whole TCP segment over plain IP.
 fn places(frame: &[u8]) -> Option<(usize, usize)> {
-    let ethertype = [*frame.get(ETHERTYPE_AT)?, *frame.get(ETHERTYPE_AT + 1)?];
-    let number = |at: usize| Some(usize::from(*frame.get(at)?) << 8 | usize::from(*frame.get(at + 1)?));
-    let (tcp_at, end) = match ethertype {
-        [IPV4, 0] if *frame.get(ETHERNET_BYTES)? == 0x45 && *frame.get(IPV4_PROTOCOL)? == TCP => {
+    let (tcp_at, end) = match u16_in(frame, ethernet::TYPE)? {
+        ethernet::TYPE_IPV4 if *frame.get(IP)? == 0x45 && *frame.get(IP + ipv4::PROTOCOL)? == TCP => {
             // Neither a fragment nor one of many that are told apart by a number.
-            let is_plain = number(IPV4_FRAGMENT)? == DONT_FRAGMENT && number(IPV4_FRAGMENT - 2)? == 0;
-            is_plain.then_some((ETHERNET_BYTES + 20, ETHERNET_BYTES + number(IPV4_LENGTH)?))?
+            let is_plain = u16_in(frame, IP + ipv4::FRAGMENT)? == ipv4::DONT_FRAGMENT
+                && u16_in(frame, IP + ipv4::IDENTIFICATION)? == 0;
+            is_plain.then_some((IP + ipv4::BYTES, IP + usize::from(u16_in(frame, IPV4_LENGTH)?)))?
         }
-        [0x86, 0xdd] if *frame.get(IPV6_NEXT)? == TCP => {
-            (ETHERNET_BYTES + 40, ETHERNET_BYTES + 40 + number(IPV6_LENGTH)?)
+        ethernet::TYPE_IPV6 if *frame.get(IP + ipv6::NEXT_HEADER)? == TCP => {
+            let tcp_at = IP + ipv6::BYTES;
+            (tcp_at, tcp_at + usize::from(u16_in(frame, IPV6_LENGTH)?))
         }
         _ => return None,
     };
-    let payload_at = tcp_at + usize::from(*frame.get(tcp_at + FLAGS_AT - 1)? >> 4) * 4;
-    (payload_at >= tcp_at + 20 && payload_at <= end && end == frame.len()).then_some((tcp_at, payload_at))
+    let payload_at = tcp_at + usize::from(*frame.get(tcp_at + tcp::DATA_OFFSET)? >> 4) * 4;
+    (payload_at >= tcp_at + tcp::BYTES && payload_at <= end && end == frame.len()).then_some((tcp_at, payload_at))
 }
 
 fn seq_of(frame: &[u8], tcp_at: usize) -> u32 {
-    let bytes = frame[tcp_at + SEQ_AT..].first_chunk().expect("a TCP header is longer");
-    u32::from_be_bytes(*bytes)
+    u32_in(frame, tcp_at + tcp::SEQ).expect("a TCP header is longer")
 }
 
-const ETHERNET_BYTES: usize = 14;
-const ETHERTYPE_AT: usize = 12;
-/// The first byte of the Ethernet type of IPv4.
-const IPV4: u8 = 0x08;
-const IPV4_LENGTH: usize = ETHERNET_BYTES + 2;
-const IPV4_FRAGMENT: usize = ETHERNET_BYTES + 6;
-const IPV4_PROTOCOL: usize = ETHERNET_BYTES + 9;
-const IPV4_CHECKSUM: usize = ETHERNET_BYTES + 10;
-const DONT_FRAGMENT: usize = 0x4000;
-const IPV6_LENGTH: usize = ETHERNET_BYTES + 4;
-const IPV6_NEXT: usize = ETHERNET_BYTES + 6;
-const TCP: u8 = 6;
-/// Places in the TCP header.
-const SEQ_AT: usize = 4;
-const FLAGS_AT: usize = 13;
-const CHECKSUM_AT: usize = 16;
+fn is_ipv4(frame: &[u8]) -> bool {
+    u16_in(frame, ethernet::TYPE) == Some(ethernet::TYPE_IPV4)
+}
+
+/// Where the IP header begins.
+const IP: usize = ethernet::BYTES;
+const IPV4_LENGTH: usize = IP + ipv4::TOTAL_BYTES;
+const IPV4_CHECKSUM: usize = IP + ipv4::CHECKSUM;
+const IPV6_LENGTH: usize = IP + ipv6::PAYLOAD_BYTES;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 /// VIRTIO_NET_HDR_GSO_TCPV4 and _TCPV6.
@@ -192,7 +186,7 @@ const PACKET_BYTES_MAX: usize = 65_535;
 mod tests {
     use super::*;
 
-    /// A frame with a segment, by hand: this room may use no more of `wire` than its sums.
+    /// A frame with a segment, by hand: this room may not use `tcp`, of whose values `wire` makes frames.
     fn segment(is_ipv4: bool, seq: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         let tcp_bytes = (32 + payload.len()) as u16;
@@ -217,7 +211,7 @@ mod tests {
         frame.extend(payload);
         let pseudo = Sum::default().add_words(&[u32::from(TCP) << 16 | u32::from(tcp_bytes)]).add_bytes(&addresses);
         let sum = pseudo.add_bytes(&frame[tcp_at..]).finish();
-        frame[tcp_at + CHECKSUM_AT..tcp_at + CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
+        frame[tcp_at + tcp::CHECKSUM..tcp_at + tcp::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         frame
     }
 
@@ -240,7 +234,7 @@ mod tests {
         let (mut seq, last) = (seq_of(frame, tcp_at), pieces.len() - 1);
         let mut frames = Vec::new();
         for (index, piece) in pieces.into_iter().enumerate() {
-            let flags = if index == last { frame[tcp_at + FLAGS_AT] } else { ACK };
+            let flags = if index == last { frame[tcp_at + tcp::CONTROL] } else { ACK };
             frames.push(segment(is_ipv4, seq, flags, piece));
             seq = seq.wrapping_add(piece.len() as u32);
         }
@@ -303,11 +297,11 @@ mod tests {
         for is_ipv4 in [true, false] {
             let first = segment(is_ipv4, 1_000, ACK, &payload(100, 1));
             let next = segment(is_ipv4, 1_100, ACK, &payload(100, 2));
-            let tcp = if is_ipv4 { 34 } else { 54 };
+            let tcp_at = if is_ipv4 { 34 } else { 54 };
             assert_eq!(through(&[first.clone(), next.clone()]).1, 1);
             // Any change of a header but for checksums, which are made anew: other addresses, ports, numbers, options.
-            for at in (0..tcp + 32).filter(|at| ![IPV4_CHECKSUM, IPV4_CHECKSUM + 1].contains(at) || !is_ipv4) {
-                if (tcp + CHECKSUM_AT..tcp + CHECKSUM_AT + 2).contains(&at) {
+            for at in (0..tcp_at + 32).filter(|at| ![IPV4_CHECKSUM, IPV4_CHECKSUM + 1].contains(at) || !is_ipv4) {
+                if (tcp_at + tcp::CHECKSUM..tcp_at + tcp::CHECKSUM + 2).contains(&at) {
                     continue;
                 }
                 let mut other = next.clone();

@@ -13,6 +13,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
 use super::options;
+use crate::wire::field::{ethernet, ipv6};
 
 /// A socket for the interface with this index, on which we have the Ethernet address `mac`.
 pub(super) fn open(interface_index: u32, mac: [u8; 6]) -> Result<OwnedFd, Errno> {
@@ -159,13 +160,12 @@ fn filter([a, b, c, d, e, f]: [u8; 6]) -> [libc::sock_filter; REFUSES + 1] {
 
 /// The instruction of the filter that refuses a frame, the last one.
 const REFUSES: usize = 18;
-const ETHERTYPE_AT: i32 = 12;
-const IPV6_NEXT_HEADER_AT: i32 = 14 + 6;
-const ICMPV6_TYPE_AT: i32 = 14 + 40;
+const ETHERTYPE_AT: i32 = ethernet::TYPE as i32;
+const IPV6_NEXT_HEADER_AT: i32 = (ethernet::BYTES + ipv6::NEXT_HEADER) as i32;
+const ICMPV6_TYPE_AT: i32 = (ethernet::BYTES + ipv6::BYTES) as i32;
 /// RFC 4861 §4.2.
 const ROUTER_ADVERTISEMENT: u32 = 134;
-/// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
-const IPV6_GROUP: u32 = 0x3333;
+const IPV6_GROUP: u32 = u16::from_be_bytes(ethernet::IPV6_GROUP) as u32;
 
 /// Loads a value of the frame, in network order.
 fn load(size: u32, offset: i32) -> libc::sock_filter {

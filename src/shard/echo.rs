@@ -6,6 +6,7 @@
 use super::batch::Batch;
 use super::config::MTU_MIN_IPV6;
 use crate::tcp::Rule;
+use crate::wire::field::{ipv4, ipv6};
 use crate::wire::{self, Echo, FragmentId};
 
 impl Batch {
@@ -18,7 +19,7 @@ impl Batch {
         }
         self.tables.count(Rule::IcmpEchoAnswers);
         let (mac, ttl, mtu) = (self.tables.config.mac, self.tables.config.ttl, self.tables.config.mtu);
-        let header_bytes = if echo.remote.is_ipv4() { 20 } else { 40 };
+        let header_bytes = if echo.remote.is_ipv4() { ipv4::BYTES } else { ipv6::BYTES };
         if header_bytes + 4 + echo.body.len() <= usize::from(mtu) {
             return self.put_frame(|out| wire::emit_echo_reply(out, mac, ttl, echo));
         }

@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol};
 
+use super::field::ethernet;
 use crate::tcp::Rule;
 
-const FRAME_BYTES: usize = 14 + 28;
+const FRAME_BYTES: usize = ethernet::BYTES + 28;
 
 /// An ARP message: who has which address, and who asks or is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,17 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::Sum;
-use super::parse::{ETHERNET_BYTES, IPV4, IPV6};
+use super::field::{ethernet, ipv4, ipv6, protocol, tcp};
 use crate::tcp::{Control, Outgoing, Timestamps};
 
-const IPV4_BYTES: usize = 20;
-const IPV6_BYTES: usize = 40;
-const TCP_BYTES: usize = 20;
-/// Where in the header the checksum is.
-const CHECKSUM_AT: usize = 16;
 /// What the data offset of a header can say, less the fixed header (RFC 9293 §3.1).
 const OPTION_WORDS_MAX: usize = 10;
-const TCP: u8 = 6;
 /// ECN-capable transport (RFC 3168 §5).
 const ECT_0: u8 = 0x02;
 
@@ -40,20 +34,33 @@ pub struct Addressing {
     pub dscp: u8,
 }
 
+impl Addressing {
+    /// Both ends of a packet that is no segment.
+    pub(super) fn without_ports(
+        source_mac: [u8; 6],
+        destination_mac: [u8; 6],
+        local: IpAddr,
+        remote: IpAddr,
+        ttl: u8,
+    ) -> Addressing {
+        Addressing { source_mac, destination_mac, local, remote, local_port: 0, remote_port: 0, ttl, dscp: 0 }
+    }
+}
+
 /// Appends a frame with this segment. `fill` appends exactly `outgoing.payload_bytes` bytes.
 #[inline]
 pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill: impl FnOnce(&mut Vec<u8>)) {
     let options = OptionWords::of(outgoing);
-    let header_bytes = TCP_BYTES + options.bytes();
+    let header_bytes = tcp::BYTES + options.bytes();
     let tcp_bytes = header_bytes + outgoing.payload_bytes as usize;
     let traffic_class = ends.dscp << 2 | if outgoing.is_ecn_capable { ECT_0 } else { 0 };
-    match LowerHeaders::of(ends, traffic_class, TCP, tcp_bytes) {
+    match LowerHeaders::of(ends, traffic_class, protocol::TCP, tcp_bytes) {
         LowerHeaders::Ipv4(headers) => out.extend_from_slice(&headers),
         LowerHeaders::Ipv6(headers) => out.extend_from_slice(&headers),
     }
     let start = out.len();
     let words = tcp_words(ends, outgoing, header_bytes);
-    let mut header = [0; TCP_BYTES];
+    let mut header = [0; tcp::BYTES];
     put_words(&mut header, &words);
     out.extend_from_slice(&header);
     for word in options.words() {
@@ -62,9 +69,9 @@ pub fn emit_tcp(out: &mut Vec<u8>, ends: &Addressing, outgoing: &Outgoing, fill:
     fill(out);
     let segment = &mut out[start..];
     assert!(segment.len() == tcp_bytes, "a segment carries what its header says");
-    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, TCP, tcp_bytes);
+    let sum = Sum::default().add_pseudo_header(ends.local, ends.remote, protocol::TCP, tcp_bytes);
     let sum = sum.add_words(&words).add_words(options.words()).add_bytes(&segment[header_bytes..]);
-    segment[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.finish().to_be_bytes());
+    segment[tcp::CHECKSUM..tcp::CHECKSUM + 2].copy_from_slice(&sum.finish().to_be_bytes());
 }
 
 /// The fixed header (RFC 9293 §3.1), its checksum 0.
@@ -91,8 +98,8 @@ fn put_words(bytes: &mut [u8], words: &[u32]) {
 
 /// The headers below TCP or ICMP.
 pub(super) enum LowerHeaders {
-    Ipv4([u8; ETHERNET_BYTES + IPV4_BYTES]),
-    Ipv6([u8; ETHERNET_BYTES + IPV6_BYTES]),
+    Ipv4([u8; ethernet::BYTES + ipv4::BYTES]),
+    Ipv6([u8; ethernet::BYTES + ipv6::BYTES]),
 }
 
 impl LowerHeaders {
@@ -102,15 +109,15 @@ impl LowerHeaders {
         match (ends.local, ends.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 let mut headers = [0; _];
-                let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
-                put_ethernet(ethernet, ends, IPV4);
+                let (ethernet, ip) = headers.split_at_mut(ethernet::BYTES);
+                put_ethernet(ethernet, ends, ethernet::TYPE_IPV4);
                 put_ipv4(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
                 LowerHeaders::Ipv4(headers)
             }
             (IpAddr::V6(local), IpAddr::V6(remote)) => {
                 let mut headers = [0; _];
-                let (ethernet, ip) = headers.split_at_mut(ETHERNET_BYTES);
-                put_ethernet(ethernet, ends, IPV6);
+                let (ethernet, ip) = headers.split_at_mut(ethernet::BYTES);
+                put_ethernet(ethernet, ends, ethernet::TYPE_IPV6);
                 put_ipv6(ip, ends.ttl, (local, remote), traffic_class, protocol, payload_bytes);
                 LowerHeaders::Ipv6(headers)
             }
@@ -123,8 +130,8 @@ impl LowerHeaders {
     /// How long those of such a packet are.
     pub fn bytes_of(ends: &Addressing) -> usize {
         match ends.local {
-            IpAddr::V4(_) => ETHERNET_BYTES + IPV4_BYTES,
-            IpAddr::V6(_) => ETHERNET_BYTES + IPV6_BYTES,
+            IpAddr::V4(_) => ethernet::BYTES + ipv4::BYTES,
+            IpAddr::V6(_) => ethernet::BYTES + ipv6::BYTES,
         }
     }
 
@@ -141,7 +148,7 @@ impl LowerHeaders {
 fn put_ethernet(header: &mut [u8], ends: &Addressing, ether_type: u16) {
     header[..6].copy_from_slice(&ends.destination_mac);
     header[6..12].copy_from_slice(&ends.source_mac);
-    header[12..].copy_from_slice(&ether_type.to_be_bytes());
+    header[ethernet::TYPE..].copy_from_slice(&ether_type.to_be_bytes());
 }
 
 /// DF is set, so the identification may stay 0 (RFC 6864 §4.1).
@@ -155,10 +162,9 @@ fn put_ipv4(
     payload_bytes: usize,
 ) {
     const VERSION_AND_LENGTH: u32 = 0x45;
-    const DONT_FRAGMENT: u32 = 0x4000;
     let mut words = [
-        VERSION_AND_LENGTH << 24 | u32::from(traffic_class) << 16 | (IPV4_BYTES + payload_bytes) as u32,
-        DONT_FRAGMENT,
+        VERSION_AND_LENGTH << 24 | u32::from(traffic_class) << 16 | (ipv4::BYTES + payload_bytes) as u32,
+        u32::from(ipv4::DONT_FRAGMENT),
         u32::from(ttl) << 24 | u32::from(protocol) << 16,
         local.to_bits(),
         remote.to_bits(),
@@ -180,8 +186,8 @@ fn put_ipv6(
     const VERSION: u32 = 6;
     let lengths = (payload_bytes as u32) << 16 | u32::from(protocol) << 8 | u32::from(ttl);
     put_words(header, &[VERSION << 28 | u32::from(traffic_class) << 20, lengths]);
-    header[8..24].copy_from_slice(&local.octets());
-    header[24..].copy_from_slice(&remote.octets());
+    header[ipv6::SOURCE..ipv6::DESTINATION].copy_from_slice(&local.octets());
+    header[ipv6::DESTINATION..].copy_from_slice(&remote.octets());
 }
 
 /// The options of a segment in 32-bit words, of which each of ours, with its padding, has a whole number.
@@ -296,12 +302,12 @@ mod tests {
             let mut frame = Vec::new();
             let outgoing = Outgoing { payload_bytes: 3, ..Outgoing::bare(SeqNum(1), SeqNum(2), Control::ACK, 9) };
             emit_tcp(&mut frame, &ends, &outgoing, |out| out.extend_from_slice(b"abc"));
-            for bit in 0..(frame.len() - ETHERNET_BYTES) * 8 {
+            for bit in 0..(frame.len() - ethernet::BYTES) * 8 {
                 if ends.local.is_ipv6() && UNCOVERED_IPV6.iter().any(|range| range.contains(&bit)) {
                     continue;
                 }
                 let mut broken = frame.clone();
-                broken[ETHERNET_BYTES + bit / 8] ^= 0x80 >> (bit % 8);
+                broken[ethernet::BYTES + bit / 8] ^= 0x80 >> (bit % 8);
                 let is_segment = matches!(parse(&broken, &[2, 0, 0, 0, 0, 2]), Ok(Packet::Tcp(_)));
                 assert!(!is_segment, "bit {bit} to {}", ends.remote);
             }

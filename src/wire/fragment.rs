@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::checksum::Sum;
 use super::emit::{Addressing, LowerHeaders};
-use super::icmp::{ICMPV4, ICMPV6};
-use super::parse::{ECN_BITS, ETHERNET_BYTES, u16_at, u32_at};
+use super::field::{ethernet, ipv4, ipv6, protocol, tcp, u16_at, u32_at};
+use super::parse::ECN_BITS;
 use crate::tcp::Rule;
 
 /// A fragment of a packet with TCP or ICMP in it.
@@ -45,34 +45,31 @@ pub struct FragmentId {
     pub number: u32,
 }
 
-const IPV4_BYTES: usize = 20;
-const IPV6_BYTES: usize = 40;
 const FRAGMENT_HEADER_BYTES: usize = 8;
-const TCP: u8 = 6;
-const TCP_BYTES: u16 = 20;
-const FRAGMENT: u8 = 44;
 /// Every fragment but the last has a multiple of so many bytes.
 const UNIT_BYTES: usize = 8;
 /// The largest payload of an IPv4 packet with a plain header.
-const PAYLOAD_BYTES_MAX: usize = 65_535 - IPV4_BYTES;
+const PAYLOAD_BYTES_MAX: usize = 65_535 - ipv4::BYTES;
 
 /// Reads a fragment whose addresses were checked; `bytes` are those behind its IPv4 header.
 pub(super) fn parse_ipv4_fragment<'a>(
-    header: &[u8; IPV4_BYTES],
+    header: &[u8; ipv4::BYTES],
     bytes: &'a [u8],
     source_mac: [u8; 6],
 ) -> Result<Fragment<'a>, Rule> {
-    const MORE_FRAGMENTS: u16 = 0x2000;
-    const OFFSET: u16 = 0x1fff;
     let address = |at| IpAddr::V4(Ipv4Addr::from_bits(u32_at(header, at)));
-    let id =
-        FragmentId { remote: address(12), local: address(16), protocol: header[9], number: u16_at(header, 4).into() };
-    if id.protocol != TCP && id.protocol != ICMPV4 {
+    let id = FragmentId {
+        remote: address(ipv4::SOURCE),
+        local: address(ipv4::DESTINATION),
+        protocol: header[ipv4::PROTOCOL],
+        number: u16_at(header, ipv4::IDENTIFICATION).into(),
+    };
+    if id.protocol != protocol::TCP && id.protocol != protocol::ICMPV4 {
         return Err(Rule::FrameNotForUs);
     }
-    let place = u16_at(header, 6);
-    let (offset, is_last) = ((place & OFFSET) << 3, place & MORE_FRAGMENTS == 0);
-    check(Fragment { id, source_mac, ecn: header[1] & ECN_BITS, offset, is_last, bytes })
+    let place = u16_at(header, ipv4::FRAGMENT);
+    let (offset, is_last) = ((place & ipv4::FRAGMENT_OFFSET) << 3, place & ipv4::MORE_FRAGMENTS == 0);
+    check(Fragment { id, source_mac, ecn: header[ipv4::TRAFFIC_CLASS] & ECN_BITS, offset, is_last, bytes })
 }
 
 /// Reads a fragment header of IPv6, with the bytes behind it, of a packet whose addresses were checked. Its sender is
@@ -87,7 +84,7 @@ pub(super) fn parse_ipv6_fragment<'a>(
     let [protocol, _, offset_high, offset_low, number @ ..] = *header;
     let offset_and_more = u16::from_be_bytes([offset_high, offset_low]);
     let id = FragmentId { remote, local, protocol, number: u32::from_be_bytes(number) };
-    if id.protocol != TCP && id.protocol != ICMPV6 {
+    if id.protocol != protocol::TCP && id.protocol != protocol::ICMPV6 {
         return Err(Rule::FrameNotForUs);
     }
     let (offset, is_last) = (offset_and_more & 0xfff8, offset_and_more & 1 == 0);
@@ -102,10 +99,10 @@ fn check(fragment: Fragment<'_>) -> Result<Fragment<'_>, Rule> {
     if bytes.is_empty() || is_cut_between_units || usize::from(offset) + bytes.len() > PAYLOAD_BYTES_MAX {
         return Err(Rule::FrameMalformed);
     }
-    let has_header = bytes.get(12).is_some_and(|words| usize::from(words >> 4) * 4 <= bytes.len())
-        && bytes.len() >= usize::from(TCP_BYTES);
-    let is_tiny = if offset == 0 { !has_header } else { offset < TCP_BYTES };
-    if id.protocol == TCP && is_tiny {
+    let has_header = bytes.get(tcp::DATA_OFFSET).is_some_and(|words| usize::from(words >> 4) * 4 <= bytes.len())
+        && bytes.len() >= tcp::BYTES;
+    let is_tiny = if offset == 0 { !has_header } else { usize::from(offset) < tcp::BYTES };
+    if id.protocol == protocol::TCP && is_tiny {
         return Err(Rule::FragmentTiny);
     }
     Ok(fragment)
@@ -122,16 +119,7 @@ pub fn emit_whole(
     bytes: usize,
     fill: impl FnOnce(&mut Vec<u8>),
 ) {
-    let ends = Addressing {
-        source_mac,
-        destination_mac: mac,
-        local: id.remote,
-        remote: id.local,
-        local_port: 0,
-        remote_port: 0,
-        ttl: 64,
-        dscp: 0,
-    };
+    let ends = Addressing::without_ports(source_mac, mac, id.remote, id.local, 64);
     out.extend_from_slice(LowerHeaders::of(&ends, ecn, id.protocol, bytes).bytes());
     let headers_end = out.len();
     fill(out);
@@ -141,21 +129,22 @@ pub fn emit_whole(
 /// Appends the fragment of a whole frame of ours that begins so many bytes behind its IP header, in a packet of at most
 /// `mtu` bytes. Returns where the next one begins; `None` after the last.
 pub fn emit_fragment(out: &mut Vec<u8>, whole: &[u8], mtu: u16, number: u32, offset: usize) -> Option<usize> {
-    let is_ipv4 = whole[ETHERNET_BYTES] >> 4 == 4;
-    let ip_bytes = if is_ipv4 { IPV4_BYTES } else { IPV6_BYTES };
+    let is_ipv4 = whole[ethernet::BYTES] >> 4 == 4;
+    let ip_bytes = if is_ipv4 { ipv4::BYTES } else { ipv6::BYTES };
     let more_bytes = if is_ipv4 { 0 } else { FRAGMENT_HEADER_BYTES };
-    let (headers, payload) = whole.split_at(ETHERNET_BYTES + ip_bytes);
+    let (headers, payload) = whole.split_at(ethernet::BYTES + ip_bytes);
     let room = usize::from(mtu).saturating_sub(ip_bytes + more_bytes) / UNIT_BYTES * UNIT_BYTES;
     let end = payload.len().min(offset + room.max(UNIT_BYTES));
     let is_last = end == payload.len();
     let start = out.len();
     out.extend_from_slice(headers);
     if is_ipv4 {
-        emit_ipv4_fields(&mut out[start + ETHERNET_BYTES..], end - offset, number as u16, offset, is_last);
+        emit_ipv4_fields(&mut out[start + ethernet::BYTES..], end - offset, number as u16, offset, is_last);
     } else {
-        let ipv6 = &mut out[start + ETHERNET_BYTES..];
-        let next_header = std::mem::replace(&mut ipv6[6], FRAGMENT);
-        ipv6[4..6].copy_from_slice(&((end - offset + FRAGMENT_HEADER_BYTES) as u16).to_be_bytes());
+        let header = &mut out[start + ethernet::BYTES..];
+        let next_header = std::mem::replace(&mut header[ipv6::NEXT_HEADER], protocol::FRAGMENT);
+        header[ipv6::PAYLOAD_BYTES..ipv6::NEXT_HEADER]
+            .copy_from_slice(&((end - offset + FRAGMENT_HEADER_BYTES) as u16).to_be_bytes());
         let offset_and_more = offset as u16 | u16::from(!is_last);
         out.extend_from_slice(&[next_header, 0]);
         out.extend_from_slice(&offset_and_more.to_be_bytes());
@@ -166,14 +155,13 @@ pub fn emit_fragment(out: &mut Vec<u8>, whole: &[u8], mtu: u16, number: u32, off
 }
 
 fn emit_ipv4_fields(header: &mut [u8], bytes: usize, number: u16, offset: usize, is_last: bool) {
-    const MORE_FRAGMENTS: u16 = 0x2000;
-    let place = (offset / UNIT_BYTES) as u16 | if is_last { 0 } else { MORE_FRAGMENTS };
-    header[2..4].copy_from_slice(&((IPV4_BYTES + bytes) as u16).to_be_bytes());
-    header[4..6].copy_from_slice(&number.to_be_bytes());
-    header[6..8].copy_from_slice(&place.to_be_bytes());
-    header[10..12].fill(0);
+    let place = (offset / UNIT_BYTES) as u16 | if is_last { 0 } else { ipv4::MORE_FRAGMENTS };
+    header[ipv4::TOTAL_BYTES..ipv4::IDENTIFICATION].copy_from_slice(&((ipv4::BYTES + bytes) as u16).to_be_bytes());
+    header[ipv4::IDENTIFICATION..ipv4::FRAGMENT].copy_from_slice(&number.to_be_bytes());
+    header[ipv4::FRAGMENT..ipv4::FRAGMENT + 2].copy_from_slice(&place.to_be_bytes());
+    header[ipv4::CHECKSUM..ipv4::SOURCE].fill(0);
     let checksum = Sum::default().add_bytes(header).finish();
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    header[ipv4::CHECKSUM..ipv4::SOURCE].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -196,25 +184,25 @@ mod tests {
                 while let Some(offset) = next {
                     let mut frame = Vec::new();
                     next = emit_fragment(&mut frame, &whole, 1_500, 0x0102_0304, offset);
-                    assert!(frame.len() <= 1_500 + ETHERNET_BYTES);
-                    let view = frame[ETHERNET_BYTES..].to_vec();
+                    assert!(frame.len() <= 1_500 + ethernet::BYTES);
+                    let view = frame[ethernet::BYTES..].to_vec();
                     let Fragment { offset: at, is_last, bytes, .. } = if remote.is_ipv4() {
-                        assert_eq!(Sum::default().add_bytes(&view[..IPV4_BYTES]).finish(), 0);
+                        assert_eq!(Sum::default().add_bytes(&view[..ipv4::BYTES]).finish(), 0);
                         let header = view.first_chunk().expect("a header");
-                        let read = parse_ipv4_fragment(header, &view[IPV4_BYTES..], [4; 6]).expect("a good fragment");
+                        let read = parse_ipv4_fragment(header, &view[ipv4::BYTES..], [4; 6]).expect("a good fragment");
                         assert_eq!((read.id.remote, read.id.local), (local, remote));
                         together.extend_from_slice(read.bytes);
                         Fragment { bytes: &[], ..read }
                     } else {
-                        assert_eq!(usize::from(u16::from_be_bytes([view[4], view[5]])), view.len() - IPV6_BYTES);
-                        let read = parse_ipv6_fragment(&view[IPV6_BYTES..], (local, remote), [4; 6], 0)
+                        assert_eq!(usize::from(u16::from_be_bytes([view[4], view[5]])), view.len() - ipv6::BYTES);
+                        let read = parse_ipv6_fragment(&view[ipv6::BYTES..], (local, remote), [4; 6], 0)
                             .expect("a good fragment");
                         together.extend_from_slice(read.bytes);
                         Fragment { bytes: &[], ..read }
                     };
                     assert_eq!((usize::from(at), is_last, bytes.len()), (offset, next.is_none(), 0));
                 }
-                let protocol = if remote.is_ipv4() { ICMPV4 } else { ICMPV6 };
+                let protocol = if remote.is_ipv4() { protocol::ICMPV4 } else { protocol::ICMPV6 };
                 let id = FragmentId { remote: local, local: remote, protocol, number: 0 };
                 let mut frame = Vec::new();
                 emit_whole(&mut frame, [2; 6], [4; 6], &id, 0, together.len(), |out| out.extend_from_slice(&together));

@@ -6,8 +6,11 @@ use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet};
 
 use super::checksum::Sum;
 use super::emit::{Addressing, LowerHeaders};
+use super::field::protocol::{ICMPV4, ICMPV6, TCP};
+use super::field::{ipv4, ipv6, tcp, u16_in, u32_in};
+use super::ipv6::Lower;
 use super::ndp::parse_ndp;
-use super::parse::{Lower, Packet};
+use super::parse::Packet;
 use crate::tcp::{Claim, Rule, SeqNum};
 
 /// An ICMP echo request.
@@ -73,10 +76,6 @@ pub struct Refused<'a> {
 }
 
 const ICMP_BYTES: usize = 8;
-const TCP: u8 = 6;
-pub(super) const ICMPV4: u8 = 1;
-pub(super) const ICMPV6: u8 = 58;
-const IPV6_BYTES: usize = 40;
 /// An error is no longer than a packet that every link takes (RFC 4443 §3.4).
 const ERROR_BYTES_MAX: usize = 1_280;
 
@@ -106,14 +105,15 @@ pub(super) fn parse_icmpv4(
 fn parse_icmpv4_error(bytes: &[u8], to: Ipv4Addr) -> Option<IcmpError> {
     let quoted = bytes.get(ICMP_BYTES..)?;
     let header_bytes = usize::from(quoted.first()? & 0x0f) * 4;
-    let is_tcp = quoted.first()? >> 4 == 4 && header_bytes >= 20 && *quoted.get(9)? == TCP;
-    let (local, remote) = (Ipv4Addr::from_bits(word(quoted, 12)?), Ipv4Addr::from_bits(word(quoted, 16)?));
-    let claim = Claim { mtu: half_word(bytes, 6)?, packet_bytes: half_word(quoted, 2)? };
-    let trouble = match (bytes[0], bytes[1]) {
-        (3, 4) => Trouble::TooBig(claim),
-        (3, 2 | 3) => Trouble::Refused,
-        (3, _) => Trouble::Unreachable,
-        (11, _) => Trouble::TimeExceeded,
+    let is_tcp = quoted.first()? >> 4 == 4 && header_bytes >= ipv4::BYTES && *quoted.get(ipv4::PROTOCOL)? == TCP;
+    let address = |at| u32_in(quoted, at).map(Ipv4Addr::from_bits);
+    let (local, remote) = (address(ipv4::SOURCE)?, address(ipv4::DESTINATION)?);
+    let claim = Claim { mtu: u16_in(bytes, 6)?, packet_bytes: u16_in(quoted, ipv4::TOTAL_BYTES)? };
+    let trouble = match (Icmpv4Message::from(bytes[0]), bytes[1]) {
+        (Icmpv4Message::DstUnreachable, 4) => Trouble::TooBig(claim),
+        (Icmpv4Message::DstUnreachable, 2 | 3) => Trouble::Refused,
+        (Icmpv4Message::DstUnreachable, _) => Trouble::Unreachable,
+        (Icmpv4Message::TimeExceeded, _) => Trouble::TimeExceeded,
         _ => Trouble::Parameter,
     };
     (is_tcp && local == to).then(|| quoted_segment(trouble, local.into(), remote.into(), quoted, header_bytes))?
@@ -148,50 +148,34 @@ pub(super) fn parse_icmpv6<'a>(bytes: &'a [u8], lower: &Lower) -> Result<Packet<
 /// An ICMPv6 error quotes as much of the packet as fits (RFC 4443 §3.1); what we send has no extension headers.
 fn parse_icmpv6_error(bytes: &[u8], to: Ipv6Addr) -> Option<IcmpError> {
     let quoted = bytes.get(ICMP_BYTES..)?;
-    let header = quoted.first_chunk::<IPV6_BYTES>()?;
+    let header = quoted.first_chunk::<{ ipv6::BYTES }>()?;
     let address = |at: usize| header[at..].first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes));
-    let (local, remote) = (address(8)?, address(24)?);
-    let is_tcp = header[0] >> 4 == 6 && header[6] == TCP;
+    let (local, remote) = (address(ipv6::SOURCE)?, address(ipv6::DESTINATION)?);
+    let is_tcp = header[0] >> 4 == 6 && header[ipv6::NEXT_HEADER] == TCP;
     let claim = Claim {
-        mtu: word(bytes, 4)?.min(u32::from(u16::MAX)) as u16,
-        packet_bytes: half_word(header, 4)?.saturating_add(IPV6_BYTES as u16),
+        mtu: u32_in(bytes, 4)?.min(u32::from(u16::MAX)) as u16,
+        packet_bytes: u16_in(header, ipv6::PAYLOAD_BYTES)?.saturating_add(ipv6::BYTES as u16),
     };
-    let trouble = match (bytes[0], bytes[1]) {
-        (1, 1 | 4) => Trouble::Refused,
-        (1, _) => Trouble::Unreachable,
-        (2, _) => Trouble::TooBig(claim),
-        (3, _) => Trouble::TimeExceeded,
+    let trouble = match (Icmpv6Message::from(bytes[0]), bytes[1]) {
+        (Icmpv6Message::DstUnreachable, 1 | 4) => Trouble::Refused,
+        (Icmpv6Message::DstUnreachable, _) => Trouble::Unreachable,
+        (Icmpv6Message::PktTooBig, _) => Trouble::TooBig(claim),
+        (Icmpv6Message::TimeExceeded, _) => Trouble::TimeExceeded,
         _ => Trouble::Parameter,
     };
-    (is_tcp && local == to).then(|| quoted_segment(trouble, local.into(), remote.into(), quoted, IPV6_BYTES))?
+    (is_tcp && local == to).then(|| quoted_segment(trouble, local.into(), remote.into(), quoted, ipv6::BYTES))?
 }
 
 fn quoted_segment(trouble: Trouble, local: IpAddr, remote: IpAddr, quoted: &[u8], at: usize) -> Option<IcmpError> {
-    let (ports, seq) = (word(quoted, at)?, word(quoted, at + 4)?);
-    let (local_port, remote_port) = ((ports >> 16) as u16, ports as u16);
-    Some(IcmpError { trouble, local, remote, local_port, remote_port, seq: SeqNum(seq) })
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|word| u32::from_be_bytes(*word))
-}
-
-fn half_word(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk::<2>().map(|word| u16::from_be_bytes(*word))
+    let local_port = u16_in(quoted, at + tcp::SOURCE_PORT)?;
+    let remote_port = u16_in(quoted, at + tcp::DESTINATION_PORT)?;
+    let seq = SeqNum(u32_in(quoted, at + tcp::SEQ)?);
+    Some(IcmpError { trouble, local, remote, local_port, remote_port, seq })
 }
 
 /// Appends the answer to an echo request.
 pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], ttl: u8, echo: &Echo<'_>) {
-    let ends = Addressing {
-        source_mac,
-        destination_mac: echo.source_mac,
-        local: echo.local,
-        remote: echo.remote,
-        local_port: 0,
-        remote_port: 0,
-        ttl,
-        dscp: 0,
-    };
+    let ends = Addressing::without_ports(source_mac, echo.source_mac, echo.local, echo.remote, ttl);
     let kind = if echo.local.is_ipv4() { Icmpv4Message::EchoReply.into() } else { Icmpv6Message::EchoReply.into() };
     emit_icmp(out, &ends, |out| {
         out.extend_from_slice(&[kind, 0, 0, 0]);
@@ -201,17 +185,8 @@ pub fn emit_echo_reply(out: &mut Vec<u8>, source_mac: [u8; 6], ttl: u8, echo: &E
 
 /// Appends the parameter problem that answers a refused packet (RFC 4443 §3.4), from one of our addresses.
 pub fn emit_parameter_problem(out: &mut Vec<u8>, source_mac: [u8; 6], local: Ipv6Addr, ttl: u8, refused: &Refused<'_>) {
-    let ends = Addressing {
-        source_mac,
-        destination_mac: refused.source_mac,
-        local: local.into(),
-        remote: refused.remote.into(),
-        local_port: 0,
-        remote_port: 0,
-        ttl,
-        dscp: 0,
-    };
-    let quoted_bytes = refused.packet.len().min(ERROR_BYTES_MAX - IPV6_BYTES - ICMP_BYTES);
+    let ends = Addressing::without_ports(source_mac, refused.source_mac, local.into(), refused.remote.into(), ttl);
+    let quoted_bytes = refused.packet.len().min(ERROR_BYTES_MAX - ipv6::BYTES - ICMP_BYTES);
     emit_icmp(out, &ends, |out| {
         out.extend_from_slice(&[Icmpv6Message::ParamProblem.into(), refused.code, 0, 0]);
         out.extend_from_slice(&refused.pointer.to_be_bytes());

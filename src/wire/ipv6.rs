@@ -9,28 +9,29 @@
 
 use std::net::Ipv6Addr;
 
+use super::field::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, NO_NEXT_HEADER, ROUTING, TCP};
+use super::field::{ipv6, u16_at};
 use super::fragment::parse_ipv6_fragment;
-use super::icmp::{ICMPV6, Refused, parse_icmpv6};
-use super::parse::{Addresses, ECN_BITS, Lower, Packet, ipv6_addresses, is_congested, parse_tcp, u16_at};
+use super::icmp::{Refused, parse_icmpv6};
+use super::parse::{Addresses, ECN_BITS, Packet, ipv6_addresses, is_congested, parse_tcp};
 use crate::tcp::Rule;
 
-const IPV6_BYTES: usize = 40;
-const NEXT_HEADER_AT: usize = 6;
 /// How many extension headers a packet may have, and how many options beside padding each (RFC 8504 §5.3).
 const EXTENSIONS_MAX: usize = 8;
 const OPTIONS_MAX: usize = 8;
-
-const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const NO_NEXT_HEADER: u8 = 59;
-const DESTINATION_OPTIONS: u8 = 60;
 
 /// Codes of a parameter problem (RFC 4443 §3.4).
 const FIELD: u8 = 0;
 const NEXT_HEADER: u8 = 1;
 const OPTION: u8 = 2;
+
+/// The headers below an ICMPv6 message.
+pub(super) struct Lower {
+    pub source_mac: [u8; 6],
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub hop_limit: u8,
+}
 
 /// Which Ethernet address a frame came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +54,8 @@ enum Stop {
 
 /// Reads the payload of an Ethernet frame, which came to our own Ethernet address or to that of a group.
 pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> Result<Packet<'_>, Rule> {
-    let header = bytes.first_chunk::<IPV6_BYTES>().ok_or(Rule::FrameMalformed)?;
-    let total_bytes = IPV6_BYTES + usize::from(u16_at(header, 4));
+    let header = bytes.first_chunk::<{ ipv6::BYTES }>().ok_or(Rule::FrameMalformed)?;
+    let total_bytes = ipv6::BYTES + usize::from(u16_at(header, ipv6::PAYLOAD_BYTES));
     if header[0] >> 4 != 6 || total_bytes > bytes.len() {
         return Err(Rule::FrameMalformed);
     }
@@ -70,7 +71,7 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
     if destination.to_ipv4_mapped().is_some() || (came_to == CameTo::Group && !is_to_many) {
         return Err(Rule::FrameNotForUs);
     }
-    let lower = Lower { source_mac, source, destination, hop_limit: header[7] };
+    let lower = Lower { source_mac, source, destination, hop_limit: header[ipv6::HOP_LIMIT] };
     let refused = |code, pointer: usize| {
         if source.is_unspecified() || carries_error(packet) {
             return Err(Rule::Ipv6HeaderRefused);
@@ -105,11 +106,11 @@ pub(super) fn parse_ipv6(bytes: &[u8], source_mac: [u8; 6], came_to: CameTo) -> 
 
 /// The first header that is none of the extensions: its number, where that stands, and where it begins.
 fn upper_layer(packet: &[u8]) -> Result<(u8, usize, usize), Stop> {
-    let (mut next_header_at, mut at) = (NEXT_HEADER_AT, IPV6_BYTES);
+    let (mut next_header_at, mut at) = (ipv6::NEXT_HEADER, ipv6::BYTES);
     for _ in 0..=EXTENSIONS_MAX {
         let next_header = packet[next_header_at];
         match next_header {
-            HOP_BY_HOP if at != IPV6_BYTES => {
+            HOP_BY_HOP if at != ipv6::BYTES => {
                 return Err(Stop::Tell { code: NEXT_HEADER, pointer: next_header_at });
             }
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING | FRAGMENT => {}
@@ -182,7 +183,7 @@ fn check_options(extension: &[u8], extension_at: usize) -> Result<(), Stop> {
 /// Whether a packet carries an ICMPv6 error, as far as its headers can be followed: no error answers it (RFC 4443
 /// §2.4 (e)).
 fn carries_error(packet: &[u8]) -> bool {
-    let (mut kind, mut at) = (packet[NEXT_HEADER_AT], IPV6_BYTES);
+    let (mut kind, mut at) = (packet[ipv6::NEXT_HEADER], ipv6::BYTES);
     for _ in 0..=EXTENSIONS_MAX {
         match kind {
             HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING | FRAGMENT => {}
@@ -224,11 +225,11 @@ mod tests {
         emit_advertisement(&mut advertisement, source_mac, &question);
         let mut optioned = advertisement.clone();
         optioned.splice(54..54, [58, 0, 1, 4, 0, 0, 0, 0]);
-        optioned[14 + NEXT_HEADER_AT] = DESTINATION_OPTIONS;
+        optioned[14 + ipv6::NEXT_HEADER] = DESTINATION_OPTIONS;
         optioned[14 + 5] += 8;
         let mut routed = advertisement.clone();
         routed.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 0]);
-        routed[14 + NEXT_HEADER_AT] = ROUTING;
+        routed[14 + ipv6::NEXT_HEADER] = ROUTING;
         routed[14 + 5] += 8;
         vec![solicitation, advertisement, optioned, routed]
     }

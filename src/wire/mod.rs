@@ -9,6 +9,7 @@
 mod arp;
 mod checksum;
 mod emit;
+pub mod field;
 mod fragment;
 mod icmp;
 mod ipv6;

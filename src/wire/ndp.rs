@@ -10,8 +10,8 @@ use smoltcp::wire::{Icmpv6Message, Icmpv6Packet, NdiscNeighborFlags};
 
 use super::emit::Addressing;
 use super::icmp::emit_icmp;
-use super::ipv6::{multicast_mac, solicited_node};
-use super::parse::{Lower, Packet};
+use super::ipv6::{Lower, multicast_mac, solicited_node};
+use super::parse::Packet;
 use crate::tcp::Rule;
 
 /// A neighbour asks for an address, or says that it has one.
@@ -214,14 +214,5 @@ fn put_link_address(out: &mut Vec<u8>, kind: u8, mac: [u8; 6]) {
 
 /// Both ends of a message, to a group unless the caller says otherwise.
 fn ends(source_mac: [u8; 6], source: Ipv6Addr, destination: Ipv6Addr) -> Addressing {
-    Addressing {
-        source_mac,
-        destination_mac: multicast_mac(destination),
-        local: source.into(),
-        remote: destination.into(),
-        local_port: 0,
-        remote_port: 0,
-        ttl: HOP_LIMIT,
-        dscp: 0,
-    }
+    Addressing::without_ports(source_mac, multicast_mac(destination), source.into(), destination.into(), HOP_LIMIT)
 }

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
+use super::field::{ethernet, ipv4, protocol, tcp, u16_at, u32_at};
 use super::fragment::{Fragment, parse_ipv4_fragment};
-use super::icmp::{Echo, ICMPV4, IcmpError, Refused, parse_icmpv4};
+use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
 use super::ipv6::{CameTo, parse_ipv6};
 use super::ndp::{NeighborMessage, RouterAdvertisement};
 use crate::tcp::{Control, Rule, Segment, SeqNum, Timestamps};
@@ -89,81 +90,62 @@ pub(super) fn ipv6_addresses(both: &[u8; 32]) -> (Ipv6Addr, Ipv6Addr) {
     (Ipv6Addr::from(halves[0]), Ipv6Addr::from(halves[1]))
 }
 
-/// The headers below an ICMPv6 message.
-pub(super) struct Lower {
-    pub source_mac: [u8; 6],
-    pub source: Ipv6Addr,
-    pub destination: Ipv6Addr,
-    pub hop_limit: u8,
-}
-
-pub(super) const ETHERNET_BYTES: usize = 14;
-const IPV4_BYTES: usize = 20;
-const TCP_BYTES: usize = 20;
-/// Types of Ethernet frames.
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const IPV6: u16 = 0x86dd;
-const ARP: u16 = 0x0806;
 const BROADCAST: [u8; 6] = [0xff; 6];
-const TCP: u8 = 6;
 /// These bits of the traffic class are not part of the codepoint.
 pub(super) const ECN_BITS: u8 = 0x03;
-/// How the Ethernet addresses of IPv6 groups begin (RFC 2464 §7).
-const IPV6_MULTICAST: [u8; 2] = [0x33, 0x33];
 
 /// Reads a frame that arrived at the Ethernet address `mac`. An error says why it is of no concern. Inlined, so that
 /// what is read is written once, to where the caller wants it.
 #[inline(always)]
 pub fn parse<'a>(frame: &'a [u8], mac: &[u8; 6]) -> Result<Packet<'a>, Rule> {
-    let (header, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let (header, packet) = frame.split_first_chunk::<{ ethernet::BYTES }>().ok_or(Rule::FrameMalformed)?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ether_type @ ..] = *header;
     let (destination, source_mac) = ([d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]);
     let is_ours = destination == *mac;
     match u16::from_be_bytes(ether_type) {
-        IPV4 if is_ours => parse_ipv4(packet, source_mac),
-        IPV6 if is_ours || destination[..2] == IPV6_MULTICAST => {
+        ethernet::TYPE_IPV4 if is_ours => parse_ipv4(packet, source_mac),
+        ethernet::TYPE_IPV6 if is_ours || destination[..2] == ethernet::IPV6_GROUP => {
             let came_to = if is_ours { CameTo::Us } else { CameTo::Group };
             parse_ipv6(packet, source_mac, came_to)
         }
-        ARP if is_ours || destination == BROADCAST => parse_arp(packet).map(Packet::Arp),
+        ethernet::TYPE_ARP if is_ours || destination == BROADCAST => parse_arp(packet).map(Packet::Arp),
         _ => Err(Rule::FrameNotForUs),
     }
 }
 
 #[inline(always)]
 fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
-    const FRAGMENT_BITS: u16 = 0x3fff;
-    let header = bytes.first_chunk::<IPV4_BYTES>().ok_or(Rule::FrameMalformed)?;
+    let header = bytes.first_chunk::<{ ipv4::BYTES }>().ok_or(Rule::FrameMalformed)?;
     let header_bytes = usize::from(header[0] & 0x0f) * 4;
-    let total_bytes = usize::from(u16_at(header, 2));
-    let is_whole = (IPV4_BYTES..=total_bytes).contains(&header_bytes) && total_bytes <= bytes.len();
+    let total_bytes = usize::from(u16_at(header, ipv4::TOTAL_BYTES));
+    let is_whole = (ipv4::BYTES..=total_bytes).contains(&header_bytes) && total_bytes <= bytes.len();
     if header[0] >> 4 != 4 || !is_whole {
         return Err(Rule::FrameMalformed);
     }
     let (with_options, payload) = bytes[..total_bytes].split_at(header_bytes);
-    let options = &with_options[IPV4_BYTES..];
+    let options = &with_options[ipv4::BYTES..];
     if Sum::default().add_header(header).add_bytes(options).finish() != 0 {
         return Err(Rule::Ipv4Checksum);
     }
     if !options.is_empty() {
         check_ipv4_options(options)?;
     }
-    let (source, local) = (Ipv4Addr::from_bits(u32_at(header, 12)), Ipv4Addr::from_bits(u32_at(header, 16)));
+    let [source, local] = [ipv4::SOURCE, ipv4::DESTINATION].map(|at| Ipv4Addr::from_bits(u32_at(header, at)));
     // 0.0.0.0/8 is "this network", whose hosts are never seen by others (RFC 1122 §3.2.1.3).
     let is_this_network = source.octets()[0] == 0;
     let is_peer = !(source.is_multicast() || source.is_broadcast() || source.is_loopback() || is_this_network);
     if !is_peer || source == local {
         return Err(Rule::SourceAddressInvalid);
     }
-    if u16_at(header, 6) & FRAGMENT_BITS != 0 {
+    if u16_at(header, ipv4::FRAGMENT) & ipv4::FRAGMENT_BITS != 0 {
         return parse_ipv4_fragment(header, payload, source_mac).map(Packet::Fragment);
     }
-    match header[9] {
-        TCP => {
+    match header[ipv4::PROTOCOL] {
+        protocol::TCP => {
             let addresses = Addresses::Ipv4 { remote: source, local };
-            parse_tcp(payload, source_mac, addresses, is_congested(header[1])).map(Packet::Tcp)
+            parse_tcp(payload, source_mac, addresses, is_congested(header[ipv4::TRAFFIC_CLASS])).map(Packet::Tcp)
         }
-        ICMPV4 => parse_icmpv4(payload, source_mac, source, local),
+        protocol::ICMPV4 => parse_icmpv4(payload, source_mac, source, local),
         _ => Err(Rule::FrameNotForUs),
     }
 }
@@ -171,28 +153,40 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
 /// Walks the options of an IPv4 header (RFC 791 §3.1). What they ask for is left undone (RFC 1122 §3.2.1.8), but a
 /// packet with a source route comes by a way that its sender chose and is not taken (RFC 7126 §4.3 and §4.4).
 fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
-    while let Some((&kind, rest)) = options.split_first() {
+    while let Some(option) = next_option(&mut options) {
+        let (kind, _) = option?;
+        if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
+            return Err(Rule::Ipv4SourceRoute);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the next option of an IPv4 or TCP header off: its kind and its value. `None` behind the last one; an error
+/// where its length is impossible.
+#[inline(always)]
+fn next_option<'a>(options: &mut &'a [u8]) -> Option<Result<(u8, &'a [u8]), Rule>> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    loop {
+        let (&kind, rest) = options.split_first()?;
         if kind == END {
-            return Ok(());
+            return None;
         }
         if kind == NO_OPERATION {
-            options = rest;
+            *options = rest;
             continue;
         }
         let length = rest.first().map_or(0, |&length| usize::from(length));
         if length < 2 || length > options.len() {
-            return Err(Rule::FrameMalformed);
+            return Some(Err(Rule::FrameMalformed));
         }
-        if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
-            return Err(Rule::Ipv4SourceRoute);
-        }
-        options = &options[length..];
+        let value = &options[2..length];
+        *options = &options[length..];
+        return Some(Ok((kind, value)));
     }
-    Ok(())
 }
 
 /// Whether a traffic class says that the packet was marked on its way (RFC 3168 §5).
@@ -208,66 +202,42 @@ pub(super) fn parse_tcp<'a>(
     addresses: Addresses<'a>,
     is_congested: bool,
 ) -> Result<TcpPacket<'a>, Rule> {
-    let header = bytes.first_chunk::<TCP_BYTES>().ok_or(Rule::FrameMalformed)?;
-    let header_bytes = usize::from(header[12] >> 4) * 4;
-    if !(TCP_BYTES..=bytes.len()).contains(&header_bytes) {
+    let header = bytes.first_chunk::<{ tcp::BYTES }>().ok_or(Rule::FrameMalformed)?;
+    let header_bytes = usize::from(header[tcp::DATA_OFFSET] >> 4) * 4;
+    if !(tcp::BYTES..=bytes.len()).contains(&header_bytes) {
         return Err(Rule::FrameMalformed);
     }
-    let pseudo = Sum::default().add_words(&[u32::from(TCP) << 16 | bytes.len() as u32]);
+    let pseudo = Sum::default().add_words(&[u32::from(protocol::TCP) << 16 | bytes.len() as u32]);
     let pseudo = match addresses {
         Addresses::Ipv4 { remote, local } => pseudo.add_words(&[remote.to_bits(), local.to_bits()]),
         Addresses::Ipv6(both) => pseudo.add_header(both),
     };
-    if pseudo.add_header(header).add_bytes(&bytes[TCP_BYTES..]).finish() != 0 {
+    if pseudo.add_header(header).add_bytes(&bytes[tcp::BYTES..]).finish() != 0 {
         return Err(Rule::TcpChecksum);
     }
     let (with_options, payload) = bytes.split_at(header_bytes);
-    let (seq, ack) = (SeqNum(u32_at(header, 4)), SeqNum(u32_at(header, 8)));
-    let bare = Segment::bare(seq, ack, Control(header[13]), u16_at(header, 14));
-    let urgent = u16_at(header, 18);
+    let (seq, ack) = (SeqNum(u32_at(header, tcp::SEQ)), SeqNum(u32_at(header, tcp::ACK)));
+    let bare = Segment::bare(seq, ack, Control(header[tcp::CONTROL]), u16_at(header, tcp::WINDOW));
+    let urgent = u16_at(header, tcp::URGENT);
     let mut segment = Segment { is_congested, payload_bytes: payload.len() as u32, urgent, ..bare };
-    if header_bytes > TCP_BYTES {
-        read_options(&with_options[TCP_BYTES..], &mut segment);
+    if header_bytes > tcp::BYTES {
+        read_options(&with_options[tcp::BYTES..], &mut segment);
     }
-    let (remote_port, local_port) = (u16_at(header, 0), u16_at(header, 2));
+    let (remote_port, local_port) = (u16_at(header, tcp::SOURCE_PORT), u16_at(header, tcp::DESTINATION_PORT));
     Ok(TcpPacket { source_mac, addresses, remote_port, local_port, segment, payload })
-}
-
-/// The number at a place in a header that is long enough for it.
-#[inline]
-pub(super) fn u16_at<const N: usize>(header: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([header[at], header[at + 1]])
-}
-
-#[inline]
-pub(super) fn u32_at<const N: usize>(header: &[u8; N], at: usize) -> u32 {
-    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends
 /// the walk and what was read before it stands (MUST-7).
 fn read_options<'a>(mut options: &'a [u8], segment: &mut Segment<'a>) {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
     const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
     const SACK_PERMITTED: u8 = 4;
     const SACK: u8 = 5;
     const TIMESTAMPS: u8 = 8;
     let is_syn = segment.control.has(Control::SYN);
-    while let Some((&kind, rest)) = options.split_first() {
-        if kind == END {
-            return;
-        }
-        if kind == NO_OPERATION {
-            options = rest;
-            continue;
-        }
-        let Some(length) = rest.first().map(|&length| usize::from(length)) else { return };
-        if length < 2 || length > options.len() {
-            return;
-        }
-        match (kind, &options[2..length]) {
+    while let Some(Ok(option)) = next_option(&mut options) {
+        match option {
             (MSS, &[high, low]) if is_syn => segment.mss = Some(u16::from_be_bytes([high, low])),
             (WINDOW_SCALE, &[shift]) if is_syn => segment.window_shift = Some(shift),
             (SACK_PERMITTED, &[]) if is_syn => segment.sack_permitted = true,
@@ -278,7 +248,6 @@ fn read_options<'a>(mut options: &'a [u8], segment: &mut Segment<'a>) {
             (SACK, blocks) if !is_syn => segment.sack = blocks,
             _ => {}
         }
-        options = &options[length..];
     }
 }
 

@@ -11,7 +11,8 @@
 
 use std::net::IpAddr;
 
-use super::parse::{Packet, parse, u16_at};
+use super::field::{ethernet, ipv4, ipv6, protocol, u16_at};
+use super::parse::{Packet, parse};
 
 /// What a NIC is to be given as its key (`ethtool -X IFACE hkey`).
 pub const STEERING_KEY: [u8; 40] = {
@@ -71,22 +72,20 @@ pub fn tuple_hash(one: IpAddr, one_port: u16, other: IpAddr, other_port: u16) ->
 /// The number of what is plainly a segment right behind an IP header; `None` for what has to be looked at.
 #[inline]
 fn hash_of_tcp(frame: &[u8]) -> Option<u32> {
-    const IPV4: u16 = 0x0800;
-    const IPV6: u16 = 0x86dd;
-    const TCP: u8 = 6;
-    const FRAGMENT_BITS: u16 = 0x3fff;
-    let (ethernet, packet) = frame.split_first_chunk::<14>()?;
+    let (header, packet) = frame.split_first_chunk::<{ ethernet::BYTES }>()?;
     let words = |bytes: &[u8]| bytes.as_chunks::<4>().0.iter().fold(0, |folded, it| folded ^ u32::from_be_bytes(*it));
-    let (addresses, ports) = match u16_at(ethernet, 12) {
-        IPV4 => {
-            let header = packet.first_chunk::<20>()?;
+    let (addresses, ports) = match u16_at(header, ethernet::TYPE) {
+        ethernet::TYPE_IPV4 => {
+            let header = packet.first_chunk::<{ ipv4::BYTES }>()?;
             let header_bytes = usize::from(header[0] & 0x0f) * 4;
-            let is_plain = header[9] == TCP && u16_at(header, 6) & FRAGMENT_BITS == 0 && header_bytes >= 20;
-            (words(&header[12..]), packet.get(header_bytes..).filter(|_| is_plain)?)
+            let is_whole = u16_at(header, ipv4::FRAGMENT) & ipv4::FRAGMENT_BITS == 0;
+            let is_plain = header[ipv4::PROTOCOL] == protocol::TCP && is_whole && header_bytes >= ipv4::BYTES;
+            (words(&header[ipv4::SOURCE..]), packet.get(header_bytes..).filter(|_| is_plain)?)
         }
-        IPV6 => {
-            let (header, rest) = packet.split_first_chunk::<40>()?;
-            (words(&header[8..]), Some(rest).filter(|_| header[6] == TCP)?)
+        ethernet::TYPE_IPV6 => {
+            let (header, rest) = packet.split_first_chunk::<{ ipv6::BYTES }>()?;
+            let is_plain = header[ipv6::NEXT_HEADER] == protocol::TCP;
+            (words(&header[ipv6::SOURCE..]), Some(rest).filter(|_| is_plain)?)
         }
         _ => return None,
     };

@@ -6,8 +6,9 @@
 use std::net::IpAddr;
 
 use holdline::wire::Sum;
+use holdline::wire::field::{ipv4, ipv6, protocol, tcp, u16_in};
 
-use super::packet::{Negotiated, Segment, TCP, field, walk, word};
+use super::packet::{IP, Negotiated, Segment, walk};
 
 /// What can be wrong with the checksum of a recorded segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +32,7 @@ impl<'a> Editor<'a> {
     }
 
     fn tcp_checksum_at(&self) -> usize {
-        self.segment.at + field::TCP_CHECKSUM
+        self.segment.at + tcp::CHECKSUM
     }
 
     /// Whether the frame ends before the packet does.
@@ -47,7 +48,7 @@ impl<'a> Editor<'a> {
 
     fn pseudo_header(&self, tcp_bytes: usize) -> Sum {
         let (source, destination) = (self.segment.source.ip(), self.segment.destination.ip());
-        Sum::default().add_pseudo_header(source, destination, TCP, tcp_bytes)
+        Sum::default().add_pseudo_header(source, destination, protocol::TCP, tcp_bytes)
     }
 
     fn tcp(&self) -> &[u8] {
@@ -61,7 +62,7 @@ impl<'a> Editor<'a> {
         if self.pseudo_header(tcp.len()).add_bytes(tcp).finish() == 0 {
             return Checksum::Right;
         }
-        let recorded = word(tcp, field::TCP_CHECKSUM).unwrap_or_default();
+        let recorded = u16_in(tcp, tcp::CHECKSUM).unwrap_or_default();
         let is_partial = [tcp.len(), 0].iter().any(|&bytes| recorded == !self.pseudo_header(bytes).finish());
         if is_partial { Checksum::Partial } else { Checksum::Wrong }
     }
@@ -72,19 +73,19 @@ impl<'a> Editor<'a> {
 
     /// Whether the IP header's checksum is right; one of IPv6 has none.
     pub fn is_ip_checksum_right(&self) -> bool {
-        !self.is_ipv4() || Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish() == 0
+        !self.is_ipv4() || Sum::default().add_bytes(&self.frame[IP..self.segment.at]).finish() == 0
     }
 
     /// Makes the IP header's checksum right, and a length of 0 what it means.
     pub fn fix_ip_checksum(&mut self) {
         let end = self.segment.payload_at + self.segment.payload_bytes as usize;
         if !self.is_ipv4() {
-            return self.put(field::IPV6_PAYLOAD_BYTES, &((end - field::IPV6_END) as u16).to_be_bytes());
+            return self.put(IP + ipv6::PAYLOAD_BYTES, &((end - IP - ipv6::BYTES) as u16).to_be_bytes());
         }
-        self.put(field::TOTAL_BYTES, &((end - field::IP) as u16).to_be_bytes());
-        self.put(field::IP_CHECKSUM, &[0, 0]);
-        let sum = Sum::default().add_bytes(&self.frame[field::IP..self.segment.at]).finish();
-        self.put(field::IP_CHECKSUM, &sum.to_be_bytes());
+        self.put(IP + ipv4::TOTAL_BYTES, &((end - IP) as u16).to_be_bytes());
+        self.put(IP + ipv4::CHECKSUM, &[0, 0]);
+        let sum = Sum::default().add_bytes(&self.frame[IP..self.segment.at]).finish();
+        self.put(IP + ipv4::CHECKSUM, &sum.to_be_bytes());
     }
 
     /// Makes the TCP checksum right.
@@ -97,8 +98,8 @@ impl<'a> Editor<'a> {
 
     /// Whether the packet leaves its length to the network device.
     pub fn has_no_length(&self) -> bool {
-        let at = if self.is_ipv4() { field::TOTAL_BYTES } else { field::IPV6_PAYLOAD_BYTES };
-        word(self.frame, at) == Some(0)
+        let at = if self.is_ipv4() { IP + ipv4::TOTAL_BYTES } else { IP + ipv6::PAYLOAD_BYTES };
+        u16_in(self.frame, at) == Some(0)
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
@@ -119,7 +120,7 @@ impl<'a> Editor<'a> {
 
     /// Changes a checksum by the difference of words that it covers.
     fn carry(&mut self, checksum_at: usize, old: &[u8], new: &[u8]) {
-        let before = word(self.frame, checksum_at).unwrap_or_default();
+        let before = u16_in(self.frame, checksum_at).unwrap_or_default();
         let without_old =
             Sum::default().add_words(&[u32::from(!before) << 16 | u32::from(Sum::default().add_bytes(old).finish())]);
         let after = without_old.add_bytes(new).finish();
@@ -128,7 +129,7 @@ impl<'a> Editor<'a> {
 
     /// Acknowledges something else.
     pub fn set_ack(&mut self, ack: u32) {
-        self.replace(self.segment.at + field::TCP_ACK, &ack.to_be_bytes());
+        self.replace(self.segment.at + tcp::ACK, &ack.to_be_bytes());
     }
 
     /// Echoes another timestamp.
@@ -149,7 +150,7 @@ impl<'a> Editor<'a> {
 
     /// Overwrites an option by such of no meaning.
     pub fn erase(&mut self, option: Negotiated) {
-        let (start, mut found) = (self.segment.at + field::TCP_OPTIONS, None);
+        let (start, mut found) = (self.segment.at + tcp::BYTES, None);
         walk(&self.frame[start..self.segment.payload_at], |kind, value, at| {
             if kind == option as u8 {
                 found = Some((start + at - 2, value.len() + 2));
@@ -164,10 +165,10 @@ impl<'a> Editor<'a> {
     pub fn set_addresses(&mut self, source: IpAddr, destination: IpAddr) {
         let (at, new) = match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                (field::SOURCE, [source.octets(), destination.octets()].concat())
+                (IP + ipv4::SOURCE, [source.octets(), destination.octets()].concat())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                (field::IPV6_SOURCE, [source.octets(), destination.octets()].concat())
+                (IP + ipv6::SOURCE, [source.octets(), destination.octets()].concat())
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
                 unreachable!("both addresses of a packet are mapped within their family")
@@ -176,7 +177,7 @@ impl<'a> Editor<'a> {
         let old = self.frame[at..at + new.len()].to_vec();
         self.put(at, &new);
         if self.is_ipv4() {
-            self.carry(field::IP_CHECKSUM, &old, &new);
+            self.carry(IP + ipv4::CHECKSUM, &old, &new);
         }
         self.carry(self.tcp_checksum_at(), &old, &new);
         self.segment.source.set_ip(source);

@@ -6,41 +6,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use holdline::tcp::Control;
+use holdline::wire::field::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING, TCP};
+use holdline::wire::field::{ethernet, ipv4, ipv6, tcp, u16_in, u32_in};
 
-/// Offsets of fields, the IP header's in a frame and the TCP header's in a segment.
-pub(super) mod field {
-    pub const ETHERTYPE: usize = 12;
-    pub const IP: usize = 14;
-    pub const TOTAL_BYTES: usize = IP + 2;
-    pub const FRAGMENT: usize = IP + 6;
-    pub const PROTOCOL: usize = IP + 9;
-    pub const IP_CHECKSUM: usize = IP + 10;
-    pub const SOURCE: usize = IP + 12;
-    pub const DESTINATION: usize = IP + 16;
-    pub const TCP_ACK: usize = 8;
-    pub const TCP_HEADER_WORDS: usize = 12;
-    pub const TCP_CONTROL: usize = 13;
-    pub const TCP_WINDOW: usize = 14;
-    pub const TCP_CHECKSUM: usize = 16;
-    pub const TCP_OPTIONS: usize = 20;
-    pub const ARP_OPERATION: usize = 20;
-    pub const ARP_TARGET: usize = 38;
-    pub const IPV6_PAYLOAD_BYTES: usize = IP + 4;
-    pub const IPV6_NEXT_HEADER: usize = IP + 6;
-    pub const IPV6_SOURCE: usize = IP + 8;
-    pub const IPV6_DESTINATION: usize = IP + 24;
-    pub const IPV6_END: usize = IP + 40;
-}
-
-/// ICMP's protocol number.
-pub const ICMP: u8 = 1;
-/// That of ICMP over IPv6.
-pub const ICMPV6: u8 = 58;
-/// That of TCP.
-pub const TCP: u8 = 6;
-/// Extension headers that may stand before TCP: options for each hop, routing, a fragment, options for the destination.
-const EXTENSIONS: [u8; 4] = [0, 43, FRAGMENT, 60];
-const FRAGMENT: u8 = 44;
+/// Where the IP header begins in a frame, or an ARP message.
+pub(super) const IP: usize = ethernet::BYTES;
+const ARP_OPERATION: usize = IP + 6;
+const ARP_TARGET: usize = IP + 24;
+/// Extension headers that may stand before TCP.
+const EXTENSIONS: [u8; 4] = [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS];
 /// The message by which a neighbour asks for an address.
 const SOLICITATION: u8 = 135;
 
@@ -119,52 +93,43 @@ impl Segment {
     }
 }
 
-/// A field of 16 bits.
-pub(super) fn word(frame: &[u8], at: usize) -> Option<u16> {
-    frame.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-}
-
-fn long(frame: &[u8], at: usize) -> Option<u32> {
-    frame.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
 /// Looks at a frame, of which the capture has cut `cut_bytes` off; `None` where it is of no concern.
 pub fn view(frame: &[u8], cut_bytes: u32) -> Option<View> {
-    match word(frame, field::ETHERTYPE)? {
-        0x0806 if word(frame, field::ARP_OPERATION)? == 1 => {
-            Some(View::Question(Ipv4Addr::from_bits(long(frame, field::ARP_TARGET)?).into()))
+    match u16_in(frame, ethernet::TYPE)? {
+        ethernet::TYPE_ARP if u16_in(frame, ARP_OPERATION)? == 1 => {
+            Some(View::Question(Ipv4Addr::from_bits(u32_in(frame, ARP_TARGET)?).into()))
         }
-        0x0800 => view_ipv4(frame, cut_bytes),
-        0x86dd => view_ipv6(frame, cut_bytes),
+        ethernet::TYPE_IPV4 => view_ipv4(frame, cut_bytes),
+        ethernet::TYPE_IPV6 => view_ipv6(frame, cut_bytes),
         _ => None,
     }
 }
 
 fn view_ipv4(frame: &[u8], cut_bytes: u32) -> Option<View> {
-    let first = *frame.get(field::IP)?;
-    let source = Ipv4Addr::from_bits(long(frame, field::SOURCE)?).into();
-    let destination = Ipv4Addr::from_bits(long(frame, field::DESTINATION)?).into();
-    let protocol = frame[field::PROTOCOL];
-    let is_fragment = word(frame, field::FRAGMENT)? & 0x3fff != 0;
+    let first = *frame.get(IP)?;
+    let source = Ipv4Addr::from_bits(u32_in(frame, IP + ipv4::SOURCE)?).into();
+    let destination = Ipv4Addr::from_bits(u32_in(frame, IP + ipv4::DESTINATION)?).into();
+    let protocol = frame[IP + ipv4::PROTOCOL];
+    let is_fragment = u16_in(frame, IP + ipv4::FRAGMENT)? & ipv4::FRAGMENT_BITS != 0;
     let header_bytes = usize::from(first & 0xf) * 4;
     let other = View::Ip { source, destination, protocol, is_fragment };
-    if protocol != TCP || is_fragment || first >> 4 != 4 || header_bytes < 20 {
+    if protocol != TCP || is_fragment || first >> 4 != 4 || header_bytes < ipv4::BYTES {
         return Some(other);
     }
-    let stated_end = match usize::from(word(frame, field::TOTAL_BYTES)?) {
+    let stated_end = match usize::from(u16_in(frame, IP + ipv4::TOTAL_BYTES)?) {
         0 => None,
-        total_bytes => Some(field::IP + total_bytes),
+        total_bytes => Some(IP + total_bytes),
     };
     let end = stated_end.unwrap_or_else(|| end_of_all(frame, cut_bytes));
-    Some(view_tcp(frame, [source, destination], field::IP + header_bytes, end).unwrap_or(other))
+    Some(view_tcp(frame, [source, destination], IP + header_bytes, end).unwrap_or(other))
 }
 
 fn view_ipv6(frame: &[u8], cut_bytes: u32) -> Option<View> {
-    let source = ipv6_at(frame, field::IPV6_SOURCE)?;
-    let destination = ipv6_at(frame, field::IPV6_DESTINATION)?;
-    let (mut protocol, mut at, mut is_fragment) = (frame[field::IPV6_NEXT_HEADER], field::IPV6_END, false);
+    let source = ipv6_at(frame, IP + ipv6::SOURCE)?;
+    let destination = ipv6_at(frame, IP + ipv6::DESTINATION)?;
+    let (mut protocol, mut at, mut is_fragment) = (frame[IP + ipv6::NEXT_HEADER], IP + ipv6::BYTES, false);
     while EXTENSIONS.contains(&protocol) {
-        is_fragment |= protocol == FRAGMENT && word(frame, at + 2)? & 0xfff9 != 0;
+        is_fragment |= protocol == FRAGMENT && u16_in(frame, at + 2)? & 0xfff9 != 0;
         let bytes = if protocol == FRAGMENT { 8 } else { 8 + 8 * usize::from(*frame.get(at + 1)?) };
         (protocol, at) = (*frame.get(at)?, at + bytes);
     }
@@ -172,12 +137,12 @@ fn view_ipv6(frame: &[u8], cut_bytes: u32) -> Option<View> {
     if protocol == ICMPV6 && frame.get(at) == Some(&SOLICITATION) {
         return ipv6_at(frame, at + 8).map(View::Question);
     }
-    if protocol != TCP || is_fragment || frame[field::IP] >> 4 != 6 {
+    if protocol != TCP || is_fragment || frame[IP] >> 4 != 6 {
         return Some(other);
     }
-    let stated_end = match usize::from(word(frame, field::IPV6_PAYLOAD_BYTES)?) {
+    let stated_end = match usize::from(u16_in(frame, IP + ipv6::PAYLOAD_BYTES)?) {
         0 => None,
-        payload_bytes => Some(field::IPV6_END + payload_bytes),
+        payload_bytes => Some(IP + ipv6::BYTES + payload_bytes),
     };
     let end = stated_end.unwrap_or_else(|| end_of_all(frame, cut_bytes));
     Some(view_tcp(frame, [source, destination], at, end).unwrap_or(other))
@@ -189,23 +154,23 @@ fn ipv6_at(frame: &[u8], at: usize) -> Option<IpAddr> {
 
 /// Where a packet ends that does not say so: a host that leaves cutting to its network device may write the length 0.
 fn end_of_all(frame: &[u8], cut_bytes: u32) -> usize {
-    let captured_bytes = frame.len() - field::IP + cut_bytes as usize;
-    field::IP + captured_bytes.min(usize::from(u16::MAX))
+    let captured_bytes = frame.len() - IP + cut_bytes as usize;
+    IP + captured_bytes.min(usize::from(u16::MAX))
 }
 
 /// The segment whose header begins at `at`, in a packet that ends at `end`; `None` where it is not all there.
 fn view_tcp(frame: &[u8], [source, destination]: [IpAddr; 2], at: usize, end: usize) -> Option<View> {
-    let payload_at = at + usize::from(frame.get(at + field::TCP_HEADER_WORDS)? >> 4) * 4;
-    let options = frame.get(at + field::TCP_OPTIONS..payload_at)?;
+    let payload_at = at + usize::from(frame.get(at + tcp::DATA_OFFSET)? >> 4) * 4;
+    let options = frame.get(at + tcp::BYTES..payload_at)?;
     Some(View::Tcp(Segment {
-        source: SocketAddr::new(source, word(frame, at)?),
-        destination: SocketAddr::new(destination, word(frame, at + 2)?),
-        seq: long(frame, at + 4)?,
-        ack: long(frame, at + field::TCP_ACK)?,
-        control: Control(frame[at + field::TCP_CONTROL] & 0x3f),
-        window: word(frame, at + field::TCP_WINDOW)?,
+        source: SocketAddr::new(source, u16_in(frame, at + tcp::SOURCE_PORT)?),
+        destination: SocketAddr::new(destination, u16_in(frame, at + tcp::DESTINATION_PORT)?),
+        seq: u32_in(frame, at + tcp::SEQ)?,
+        ack: u32_in(frame, at + tcp::ACK)?,
+        control: Control(frame[at + tcp::CONTROL] & 0x3f),
+        window: u16_in(frame, at + tcp::WINDOW)?,
         payload_bytes: end.saturating_sub(payload_at) as u32,
-        options: read_options(options, at + field::TCP_OPTIONS),
+        options: read_options(options, at + tcp::BYTES),
         at,
         payload_at,
     }))
@@ -236,12 +201,12 @@ fn read_options(bytes: &[u8], start: usize) -> Options {
         (5, edges) => {
             let (pairs, _) = edges.as_chunks::<8>();
             for (place, pair) in options.sack.iter_mut().zip(pairs) {
-                *place = long(pair, 0).zip(long(pair, 4));
+                *place = u32_in(pair, 0).zip(u32_in(pair, 4));
             }
             options.sack_at = start + at;
         }
         (8, times) => {
-            options.timestamps = long(times, 0).zip(long(times, 4)).filter(|_| times.len() == 8);
+            options.timestamps = u32_in(times, 0).zip(u32_in(times, 4)).filter(|_| times.len() == 8);
             options.echo_at = start + at + 4;
         }
         _ => {}

@@ -11,8 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use holdline::link::pcap::CapturedFrame;
 use holdline::tcp::Control;
+use holdline::wire::field::protocol::{ICMPV4, ICMPV6, TCP};
 
-use super::packet::{self, ICMP, Options, Segment, View};
+use super::packet::{self, Options, Segment, View};
 use super::ranges::Ranges;
 
 /// How many bytes of the recorded server's no segment in the capture may carry, so that it is believed to have sent
@@ -117,8 +118,7 @@ impl Recording {
             }
             View::Question(target) => (target == address).then_some(Sender::Client),
             View::Ip { destination, protocol, is_fragment, .. } => {
-                let is_for_us =
-                    destination == address && ([ICMP, packet::ICMPV6, packet::TCP].contains(&protocol) || is_fragment);
+                let is_for_us = destination == address && ([ICMPV4, ICMPV6, TCP].contains(&protocol) || is_fragment);
                 is_for_us.then_some(Sender::Client)
             }
         };

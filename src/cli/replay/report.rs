@@ -6,9 +6,10 @@ use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
 use holdline::tcp::Control;
+use holdline::wire::field::protocol::{ICMPV4, ICMPV6};
 use serde::Serialize;
 
-use super::packet::{ICMP, ICMPV6, Options, Segment, View};
+use super::packet::{Options, Segment, View};
 use super::recording::{Conversation, Recording};
 use super::rewrite::Changes;
 use super::stage::{Line, Outcome, Way};
@@ -177,7 +178,7 @@ impl LineReport {
             Some(View::Ip { protocol, is_fragment: true, .. }) => {
                 What::Other(format!("fragment of protocol {protocol}"))
             }
-            Some(View::Ip { protocol: ICMP | ICMPV6, .. }) => What::Other("ICMP".to_owned()),
+            Some(View::Ip { protocol: ICMPV4 | ICMPV6, .. }) => What::Other("ICMP".to_owned()),
             Some(View::Ip { protocol, .. }) => What::Other(format!("broken packet of protocol {protocol}")),
             None => What::Other("answer".to_owned()),
         };
