@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::batch::Batch;
 use super::copies::TOUCHED_MAX;
 use crate::flows::FlowKey;
-use crate::tcp::{Active, Flow, State};
+use crate::tcp::{Active, Flow};
 
 impl Batch {
     /// Takes a free slot for a new connection with this key, its hash and its next hop. `None` where there is none.
@@ -29,9 +29,7 @@ impl Batch {
         // The free record gets the key at once, so that the index finds it; it stays free until the batch is applied.
         let record = &mut storage.flows.records_mut()[slot as usize];
         flow.set_generation(record.generation());
-        let mut keyed = flow;
-        keyed.set_state(State::Free);
-        *record = keyed;
+        *record = flow;
         self.tables.insert(hash, slot);
         let position = self.touched.add(slot);
         self.tables.trace_flow(position);

@@ -14,17 +14,16 @@ use super::config::Config;
 use super::destinations::Destinations;
 use super::fragments::Fragments;
 use super::hops::Hops;
-use super::keys::{FlowHashes, key_of, remote_of};
 use super::lookup::Lookups;
 use super::neighbors::ProblemBudget;
 use super::routers::Routers;
 use super::trace::Trace;
 use super::types::{ArenaUse, FlowView, Stats};
 use crate::flows::{
-    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, FlowKey, Index, KeyHasher, PushKeys, Slots, Storage,
-    StorageError, Wheel,
+    Address, Attachment, BLOCK_BYTES, ClockHand, FlowId, Index, KeyHasher, PushKeys, Slots, Storage, StorageError,
+    Wheel,
 };
-use crate::tcp::{Active, Cookie, Flow, Offer, Repair, Rule, SeqNum, Span, State, Time};
+use crate::tcp::{Active, Flow, Offer, Repair, Rule, Span, State, Time};
 
 /// Rounds of the clock hand until it has looked everywhere, the one it is in not counted.
 const STARVED_ROUNDS: u8 = 2;
@@ -76,8 +75,9 @@ pub(super) struct Tables {
     pub destinations: Destinations,
     pub fragments: Fragments,
     pub problems: ProblemBudget,
-    hasher: KeyHasher,
-    isn_hasher: SipHasher24,
+    /// For the index, and for all that others see.
+    pub hasher: KeyHasher,
+    pub isn_hasher: SipHasher24,
     pub hops: Hops,
     pub lookups: Lookups,
 }
@@ -162,91 +162,6 @@ impl Tables {
     /// Whether there are so many half-open connections that those nobody answers for are given up early.
     pub fn is_half_full(&self) -> bool {
         self.in_state(State::SynReceived) > self.config.half_open_max / 2
-    }
-
-    /// The peer's address.
-    #[inline]
-    pub fn remote(&self, flow: &Flow) -> IpAddr {
-        remote_of(flow, self.ipv6_locals, &self.storage.peers)
-    }
-
-    /// The key of the connection in a slot.
-    #[inline]
-    pub fn key_of(&self, flow: &Flow) -> FlowKey {
-        key_of(flow, self.ipv6_locals, &self.storage.peers)
-    }
-
-    /// The hash of a key.
-    #[inline]
-    pub fn hash(&self, key: &FlowKey) -> u64 {
-        self.hasher.hash(key)
-    }
-
-    /// The slot of the connection with this key.
-    #[inline]
-    pub fn find(&self, hash: u64, key: &FlowKey) -> Option<u32> {
-        let flows = self.storage.flows.records();
-        self.index.find(hash, |slot| self.has_key(&flows[slot as usize], key))
-    }
-
-    /// Whether the record in a slot has this key.
-    #[inline]
-    pub fn is_at(&self, slot: u32, key: &FlowKey) -> bool {
-        self.has_key(&self.storage.flows.records()[slot as usize], key)
-    }
-
-    /// Whether a flow has this key. Of IPv4 it takes fewer steps than to make the flow's own key.
-    #[inline]
-    fn has_key(&self, flow: &Flow, key: &FlowKey) -> bool {
-        let has_ports = flow.remote_port == key.remote_port && flow.local_port == key.local_port;
-        // One address of ours has peers of one family.
-        has_ports
-            && flow.local_index() == key.local_index
-            && match key.remote {
-                IpAddr::V4(remote) => flow.remote_address == remote.to_bits(),
-                IpAddr::V6(_) => self.remote(flow) == key.remote,
-            }
-    }
-
-    /// Enters a slot whose record has the key already.
-    pub fn insert(&mut self, hash: u64, slot: u32) {
-        let (flows, peers) = (&self.storage.flows, &self.storage.peers);
-        let hashes = FlowHashes { flows, peers, hasher: self.hasher, ipv6_locals: self.ipv6_locals };
-        self.index.insert(hash, slot, hashes);
-    }
-
-    /// Takes out a slot whose record has the key still.
-    pub fn remove(&mut self, hash: u64, slot: u32) {
-        let (flows, peers) = (&self.storage.flows, &self.storage.peers);
-        let hashes = FlowHashes { flows, peers, hasher: self.hasher, ipv6_locals: self.ipv6_locals };
-        self.index.remove(hash, slot, hashes);
-    }
-
-    /// The initial sequence number of a connection (RFC 6528): a clock of 4 us, offset by a keyed hash of the tuple.
-    pub fn initial_sequence_number(&self, key: &FlowKey, now: Time) -> SeqNum {
-        SeqNum((self.tuple_hash(key) as u32).wrapping_add((now.0 / 4) as u32))
-    }
-
-    /// By how much the timestamps of a connection differ from our clock: every tuple sees another (RFC 7323 §7.1).
-    pub fn ts_offset(&self, key: &FlowKey) -> u32 {
-        (self.tuple_hash(key) >> 32) as u32
-    }
-
-    /// The hash that a cookie carries: of the tuple, the peer's initial sequence number and what the cookie keeps.
-    pub fn cookie_hash(&self, key: &FlowKey, irs: SeqNum, cookie: Cookie) -> u64 {
-        key.with_bytes(|tuple| {
-            let mut bytes = [0; 32];
-            let (front, rest) = bytes.split_at_mut(tuple.len());
-            front.copy_from_slice(tuple);
-            rest[..4].copy_from_slice(&irs.0.to_le_bytes());
-            rest[4..8].copy_from_slice(&cookie.epoch.to_le_bytes());
-            rest[8] = cookie.kept;
-            self.isn_hasher.hash(&bytes[..tuple.len() + 9])
-        })
-    }
-
-    fn tuple_hash(&self, key: &FlowKey) -> u64 {
-        key.with_bytes(|bytes| self.isn_hasher.hash(bytes))
     }
 
     /// Whether an id is one of a connection that is or was. Generations only grow.
