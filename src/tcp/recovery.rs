@@ -19,7 +19,7 @@
 
 use super::congestion::{CongestionControl, Opening};
 use super::repair::{FLYING, Repair, SACKED};
-use super::runs::{Delivery, is_sent_after};
+use super::runs::Delivery;
 use super::{Active, Flow, Segment, SeqNum, Time};
 
 /// Nothing is lost as far as is known.
@@ -172,16 +172,16 @@ impl Repair {
             self.has_reordering = 1;
             self.reordering_rounds = REORDERING_ROUNDS;
         }
-        let Some((sent_us, end, is_first)) = delivery.latest else { return };
-        let rtt_us = now.wrapping_us().wrapping_sub(sent_us).max(1);
+        let Some(latest) = delivery.latest else { return };
+        let rtt_us = now.wrapping_us().wrapping_sub(latest.sent_us).max(1);
         let min_rtt_us = self.shortest_round_trip_us(active);
-        if !is_first && rtt_us < min_rtt_us {
+        if latest.is_resent == 1 && rtt_us < min_rtt_us {
             // Too soon to be the answer to what was sent again.
             return;
         }
         self.rack_rtt_us = rtt_us;
-        if self.has_rack == 0 || is_sent_after((sent_us, end), (self.rack_sent_us, self.rack_end)) {
-            (self.rack_sent_us, self.rack_end, self.has_rack) = (sent_us, end, 1);
+        if self.has_rack == 0 || latest.sending().is_after(self.rack) {
+            (self.rack, self.has_rack) = (latest.sending(), 1);
         }
     }
 
@@ -205,10 +205,10 @@ impl Repair {
             return 0;
         }
         let limit_us = self.rack_rtt_us.saturating_add(self.reordering_window_us(flow, active));
-        let rack = (self.rack_sent_us, self.rack_end);
+        let rack = self.rack;
         let mut late_us = 0;
         let lost = self.find_lost(active.snd_una, FLYING, |run| {
-            if !is_sent_after(rack, (run.sent_us, run.end)) {
+            if !rack.is_after(run.sending()) {
                 return false;
             }
             let left_us = limit_us.wrapping_sub(now.wrapping_us().wrapping_sub(run.sent_us)) as i32;
@@ -278,8 +278,7 @@ impl Repair {
     /// Whether what was sent again had only been late: the acknowledgment was caused by the first sending (RFC 3522).
     fn is_spurious(&self, segment: &Segment, delivery: &Delivery) -> bool {
         let Some(timestamps) = segment.timestamps else { return false };
-        let is_of_resent = delivery.latest.is_some_and(|(_, _, is_first)| !is_first) || delivery.has_resent;
-        self.resent_ms != 0 && is_of_resent && (timestamps.echo.wrapping_sub(self.resent_ms) as i32) < 0
+        self.resent_ms != 0 && delivery.has_resent && (timestamps.echo.wrapping_sub(self.resent_ms) as i32) < 0
     }
 
     fn undo(&mut self, active: &mut Active) {

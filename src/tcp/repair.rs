@@ -47,6 +47,15 @@ pub(super) struct Run {
     pub spread_us: u16,
 }
 
+/// When bytes were sent, and up to where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Sending {
+    /// In wrapping microseconds.
+    pub at_us: u32,
+    pub end: SeqNum,
+}
+
 /// In flight, as far as is known.
 pub(super) const FLYING: u8 = 0;
 /// Selectively acknowledged.
@@ -87,8 +96,7 @@ pub struct Repair {
     pub(super) prior_cwnd: u32,
     pub(super) prior_ssthresh: u32,
     /// RACK (RFC 8985): the latest sending that is known to have arrived.
-    pub(super) rack_sent_us: u32,
-    pub(super) rack_end: SeqNum,
+    pub(super) rack: Sending,
     pub(super) rack_rtt_us: u32,
     pub(super) min_rtt_us: u32,
     /// The furthest byte that is known to have arrived.
@@ -98,7 +106,7 @@ pub struct Repair {
     /// Recoveries until that is forgotten.
     pub(super) reordering_rounds: u8,
     pub(super) has_reordering: u8,
-    /// Whether `rack_*` say something.
+    /// Whether `rack` and `rack_rtt_us` say something.
     pub(super) has_rack: u8,
     /// No widening for reordering until this is acknowledged.
     pub(super) reordering_round_end: SeqNum,

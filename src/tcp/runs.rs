@@ -8,15 +8,15 @@
 //! need not be, and never the other way round.
 
 use super::SeqNum;
-use super::repair::{FLYING, LOST, RUNS_MAX, Repair, Run, SACKED};
+use super::repair::{FLYING, LOST, RUNS_MAX, Repair, Run, SACKED, Sending};
 
 /// What an acknowledgment brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Delivery {
     /// Bytes that are known to have arrived and were not before.
     pub bytes: u32,
-    /// The latest sending among them: when, up to where, and whether it was the first of these bytes.
-    pub latest: Option<(u32, SeqNum, bool)>,
+    /// Those among them that were sent last.
+    pub latest: Option<Run>,
     /// The end of the leftmost of them that was sent once only.
     pub lowest_unresent: Option<SeqNum>,
     /// Whether some of them were sent more than once.
@@ -30,21 +30,25 @@ impl Delivery {
         if run.is_resent == 0 && self.lowest_unresent.is_none_or(|lowest| run.end.before(lowest)) {
             self.lowest_unresent = Some(run.end);
         }
-        let is_later =
-            self.latest.is_none_or(|(sent_us, end, _)| is_sent_after((run.sent_us, run.end), (sent_us, end)));
-        if is_later {
-            self.latest = Some((run.sent_us, run.end, run.is_resent == 0));
+        if self.latest.is_none_or(|latest| run.sending().is_after(latest.sending())) {
+            self.latest = Some(*run);
         }
     }
 }
 
-/// Whether one sending was after another (RFC 8985 §6.2 step 2).
-pub(super) fn is_sent_after(one: (u32, SeqNum), other: (u32, SeqNum)) -> bool {
-    let later_us = one.0.wrapping_sub(other.0) as i32;
-    later_us > 0 || later_us == 0 && one.1.after(other.1)
+impl Sending {
+    /// Whether this came after another (RFC 8985 §6.2 step 2).
+    pub(super) fn is_after(self, other: Sending) -> bool {
+        let later_us = self.at_us.wrapping_sub(other.at_us) as i32;
+        later_us > 0 || later_us == 0 && self.end.after(other.end)
+    }
 }
 
 impl Run {
+    pub(super) fn sending(&self) -> Sending {
+        Sending { at_us: self.sent_us, end: self.end }
+    }
+
     /// When the first of it was sent.
     fn first_us(&self) -> u32 {
         self.sent_us.wrapping_sub(u32::from(self.spread_us))
@@ -61,7 +65,7 @@ impl Run {
     /// This run and the next as one. Where they were not sent in this order all of it counts as sent late, so that it
     /// is found lost later and never too early.
     fn with_next(&self, next: &Run) -> Run {
-        let is_in_order = is_sent_after((next.sent_us, next.end), (self.sent_us, self.end));
+        let is_in_order = next.sending().is_after(self.sending());
         let sent_us = if is_in_order { next.sent_us } else { self.sent_us };
         let spread_us = if is_in_order { sent_us.wrapping_sub(self.first_us()) } else { 0 };
         Run { sent_us, spread_us: spread_us.min(u32::from(u16::MAX)) as u16, ..*next }
@@ -409,12 +413,13 @@ mod tests {
         assert_eq!(repair.runs().len(), 4);
         let mut delivery = Delivery::default();
         repair.on_sacked(START, at(3_900), at(4_000), &mut delivery);
-        let (sent_us, end, is_first) = delivery.latest.expect("something has arrived");
-        assert!(sent_us.abs_diff(4_000) <= 100 && end == at(4_000) && is_first, "{sent_us}");
+        let latest = delivery.latest.expect("something has arrived");
+        assert!(latest.sent_us.abs_diff(4_000) <= 100, "{latest:?}");
+        assert_eq!((latest.end, latest.is_resent), (at(4_000), 0));
         for segment in 1..=38_u32 {
             let delivery = repair.on_acknowledged(at(segment * 100 - 100), at(segment * 100));
-            let (sent_us, ..) = delivery.latest.expect("something has arrived");
-            assert!(sent_us.abs_diff(segment * 100) <= 200, "segment {segment}: {sent_us}");
+            let latest = delivery.latest.expect("something has arrived");
+            assert!(latest.sent_us.abs_diff(segment * 100) <= 200, "segment {segment}: {latest:?}");
         }
     }
 

@@ -11,6 +11,7 @@
 //! Invariant: only for the first slow start of a connection; later ones have a threshold to go by.
 
 use super::recovery::OPEN;
+use super::repair::Run;
 use super::runs::Delivery;
 use super::{Active, Flow, Repair, SeqNum, Time};
 
@@ -73,7 +74,7 @@ impl Repair {
     /// How fast slow start is after this delivery.
     pub(super) fn pace(&mut self, flow: &Flow, active: &Active, delivery: &Delivery, now: Time) -> Pace {
         let is_first = active.ssthresh == u32::MAX && self.phase == OPEN;
-        let Some((sent_us, _, true)) = delivery.latest.filter(|_| is_first) else { return Pace::Full };
+        let Some(Run { sent_us, is_resent: 0, .. }) = delivery.latest.filter(|_| is_first) else { return Pace::Full };
         let now_us = now.wrapping_us();
         self.slow_start.on_ack(Arrival {
             furthest: self.furthest,
