@@ -5,13 +5,13 @@
 //!
 //! Reading order:
 //!
-//! 1. What there is: `seq`, `time`, `segment`, `flow` with its `settings` and `path_memory`, `offer`, `window`, `active`
-//!    with its `marks`, `queue`; and what a step says: `effects`, with every outcome named in `rule`.
+//! 1. What there is: `seq`, `time`, `segment`, `flow` with its `settings` and `path_memory`, `offer`, `window`,
+//!    `active` with its `marks`, `queue`; and what a step says: `effects`, with every outcome named in `rule`.
 //! 2. The machine: `open`, `cookie` and `connect` (no connection yet), `receive`, `timestamps` and `payload` (a segment
-//!    arrives), `send` (what may leave, and when), `expire` (time has passed), `close` (the application has had enough),
-//!    and `predict`, the short way through all that.
-//! 3. How fast, and what is lost: `round_trip`, `ecn`, `path`, `congestion`; `repair`, the block that this borrows, with
-//!    what the peer sent (`held`) and what became of ours (`runs`); `recovery`, `recovery_timers`, `slow_start`.
+//!    arrives), `send` (what may leave, and when), `expire` (time has passed), `close` (the application has had
+//!    enough), and `predict`, the short way through all that.
+//! 3. How fast, and what is lost: `round_trip`, `ecn`, `path`, `congestion`; `repair`, the block that this borrows,
+//!    with what the peer sent (`held`) and what became of ours (`runs`); `recovery`, `recovery_timers`, `slow_start`.
 //!
 //! Invariant: it reads no clock, draws no random number, does no I/O, allocates nothing and uses no other part of
 //! holdline. What it must keep beyond a flow goes through the trait [`Spans`].
