@@ -96,6 +96,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let clients = addresses.iter().map(|&(address, _)| address).collect();
     // Nobody connects to us: what listens there is told to refuse.
     let mut config = Config { addresses, gateways: arguments.gateways.clone(), ports: vec![1], ..Config::default() };
+    config.check()?;
     // It lives as long as the clients do.
     let (link, _server): (Box<dyn Link>, _) = match &arguments.link {
         Where::Outside(name) => {

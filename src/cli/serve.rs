@@ -149,6 +149,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let signals = signals()?;
     let mut config = config(arguments);
     config.shared = shared_over(&arguments.link, &config.addresses)?;
+    // Before a link is opened, or a state.
+    config.check()?;
     let known = arguments.state.as_deref().and_then(Storage::shards_in);
     let shards = arguments.shards.or(known).unwrap_or(arguments.workers as u8);
     let capacity = capacity_of_shard(arguments.max_connections, arguments.max_memory, beside(arguments), shards)?;

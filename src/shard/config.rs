@@ -161,8 +161,8 @@ impl Config {
         Some(given.unwrap_or_else(|| Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])))
     }
 
-    /// Whether a shard can run with it. Errors name what is wrong.
-    pub(super) fn check(&self) -> Result<(), StartError> {
+    /// Whether a shard can run with it, which refuses to start where it cannot. Errors name what is wrong.
+    pub fn check(&self) -> Result<(), StartError> {
         let wrong = |what: String| Err(StartError::Config(what));
         // One that stands alone may have any number.
         let is_one_of_them = self.shards == 1 || self.shard < self.shards;

@@ -81,10 +81,16 @@ const FLAGS: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// What is refused of flags that are right each by itself: a command line, and what the sentence says.
-const TOGETHER: &[(&[&str], &str)] = &[(
-    &["load", "--link=memory", "--address=10.0.0.2/24", "--to=10.0.0.1:7", "--gateway=fd00::1"],
-    "the gateway fd00::1 is of no use without an address of its family",
-)];
+const TOGETHER: &[(&[&str], &str)] = &[
+    (
+        &["serve", "--link=raw:no-such-if", "--address=10.0.0.2/24", "--listen=7", "--gateway=fd00::1"],
+        "the gateway fd00::1 is of no use without an address of its family",
+    ),
+    (
+        &["load", "--link=memory", "--address=fd00::2/64", "--to=[fd00::1]:7", "--gateway=10.0.0.1"],
+        "the gateway 10.0.0.1 is of no use without an address of its family",
+    ),
+];
 
 /// What a running server refuses: a whole command line behind `--control`, and what the sentence says.
 const REFUSED: &[(&[&str], &str)] = &[

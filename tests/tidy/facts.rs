@@ -111,7 +111,7 @@ pub fn walks(tour: &str, code: &[String]) -> Vec<Finding> {
 
 /// Sizes that README.md states, as the code has them.
 fn known_sizes() -> Vec<(&'static str, usize)> {
-    let config = holdline::shard::Config::new(std::net::Ipv4Addr::LOCALHOST, 8, &[]);
+    let config = holdline::shard::Config::default();
     vec![
         ("a connection's record, in bytes", size_of::<holdline::tcp::Flow>()),
         ("an active block, in bytes", size_of::<holdline::tcp::Active>()),
