@@ -102,15 +102,15 @@ pub struct Storage {
 }
 
 /// Where arenas are to be.
-enum Place<'a> {
+enum Site<'a> {
     Memory,
     /// A directory, and whether its files are to be made.
     Directory(&'a Path, bool),
 }
 
-impl Place<'_> {
+impl Site<'_> {
     fn arena<T: Pod>(&self, name: &'static str, count: u32) -> Result<Arena<T>, StorageError> {
-        let Place::Directory(directory, is_new) = self else {
+        let Site::Directory(directory, is_new) = self else {
             let memory = Arena::anonymous(count, name == FLOWS);
             return memory.map_err(|source| StorageError::Memory { what: name, source });
         };
@@ -138,7 +138,7 @@ impl Storage {
 
     /// Memory with a log as in a directory: it survives the shard that used it, as files survive a process.
     pub fn in_memory_logged(capacity: Capacity) -> Result<Storage, StorageError> {
-        let mut storage = Storage::at(&Place::Memory, capacity)?;
+        let mut storage = Storage::at(&Site::Memory, capacity)?;
         storage.head.records_mut()[0] = Head::new(capacity, (0, 0));
         Ok(storage)
     }
@@ -188,32 +188,32 @@ impl Storage {
             let is_whole = head.read_exact(&mut bytes).is_ok();
             check_head(&head_path, is_whole, &bytes, place, capacity)?;
         }
-        let storage = Storage::at(&Place::Directory(&path, is_new), capacity)?;
+        let storage = Storage::at(&Site::Directory(&path, is_new), capacity)?;
         if is_new {
             // The head comes last: without it there is no state.
             let mut bytes = bytemuck::bytes_of(&Head::new(capacity, place)).to_vec();
             bytes.resize(Arena::<Head>::file_bytes(1) as usize, 0);
             head.write_all(&bytes).map_err(refused)?;
         }
-        let mapped_head = Place::Directory(&path, false).arena(HEAD, 1)?;
+        let mapped_head = Site::Directory(&path, false).arena(HEAD, 1)?;
         Ok(Storage { head: mapped_head, path, _lock: Some(head), ..storage })
     }
 
-    fn at(place: &Place<'_>, capacity: Capacity) -> Result<Storage, StorageError> {
-        let (spans, blocks) = (place.arena("spans", capacity.spans)?, place.arena("blocks", capacity.blocks)?);
+    fn at(site: &Site<'_>, capacity: Capacity) -> Result<Storage, StorageError> {
+        let (spans, blocks) = (site.arena("spans", capacity.spans)?, site.arena("blocks", capacity.blocks)?);
         Ok(Storage {
-            head: Place::Memory.arena(HEAD, 1)?,
-            flows: place.arena(FLOWS, capacity.flows)?,
-            actives: place.arena("actives", capacity.actives)?,
-            repairs: place.arena("repairs", capacity.repairs())?,
-            peers: place.arena("peers", capacity.flows)?,
+            head: Site::Memory.arena(HEAD, 1)?,
+            flows: site.arena(FLOWS, capacity.flows)?,
+            actives: site.arena("actives", capacity.actives)?,
+            repairs: site.arena("repairs", capacity.repairs())?,
+            peers: site.arena("peers", capacity.flows)?,
             payload: Payload::new(spans, blocks, capacity.spans, capacity.blocks)
                 .map_err(|source| StorageError::Memory { what: "counts of blocks", source })?,
-            next_hops: place.arena("next-hops", NEXT_HOPS_MAX)?,
-            attachments: place.arena("attachments", capacity.flows)?,
-            keys: place.arena("keys", KEYS_MAX)?,
-            jobs: place.arena("jobs", JOBS_MAX)?,
-            log: Some(place.arena("log", RECORD_LINES_MAX)?),
+            next_hops: site.arena("next-hops", NEXT_HOPS_MAX)?,
+            attachments: site.arena("attachments", capacity.flows)?,
+            keys: site.arena("keys", KEYS_MAX)?,
+            jobs: site.arena("jobs", JOBS_MAX)?,
+            log: Some(site.arena("log", RECORD_LINES_MAX)?),
             path: PathBuf::from("memory"),
             _lock: None,
         })
@@ -328,11 +328,6 @@ impl Storage {
 }
 
 impl Head {
-    /// What there is room for.
-    pub fn capacity(&self) -> Capacity {
-        self.capacity
-    }
-
     fn new(capacity: Capacity, (shard, shards): (u8, u8)) -> Head {
         let (shard, shards) = (shard.into(), shards.into());
         Head { magic: MAGIC, version: VERSION, layout: LAYOUT, capacity, shard, shards, ..Head::zeroed() }
