@@ -53,16 +53,6 @@ impl Bucket {
         }
         mask & self.taken
     }
-
-    /// Calls `take` with each place that is taken.
-    #[inline]
-    pub fn for_each_taken(&self, mut take: impl FnMut(usize)) {
-        let mut taken = self.taken;
-        while taken != 0 {
-            take(taken.trailing_zeros() as usize);
-            taken &= taken - 1;
-        }
-    }
 }
 
 /// Where an entry is at home: a sub-table and a tag.

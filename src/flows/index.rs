@@ -18,6 +18,7 @@
 //! logged; it holds no key, so the caller says whether a slot is the one, and what the hash of a slot is.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
@@ -30,14 +31,14 @@ use super::{Area, Arena, StorageError};
 /// pays for some 35 entries, and the table is done long before it is full. It shrinks at half that speed.
 const GROWTH_SHARE: u64 = 4;
 const SHRINK_SHARE: u64 = 2;
-/// Connections are asked for that many buckets before they are looked at.
-const LOOK_AHEAD: usize = 3;
+/// Connections are asked for that many entries before they are looked at.
+const LOOK_AHEAD: usize = 24;
 /// While it does not, so often it looks after its memory.
 const LOOK_EVERY: u64 = 32;
 /// Memory at the end of a table that has shrunk is given back in pieces of so many buckets.
 const RELEASED_AT_ONCE: u32 = 1 << 15;
-/// So many entries one step moves at most.
-const ENTRIES_MOVED_MAX: usize = BUCKETS_MAX as usize * PLACES;
+/// So many entries one step moves, and one more that does not count.
+const ENTRIES_MOVED_MAX: usize = BUCKETS_MAX as usize * PLACES + 1;
 /// So much memory behind the table is kept ready: two huge pages.
 const AHEAD_BYTES: usize = 4 << 20;
 /// A table for so many entries lies in huge pages; in a smaller one the last of them would cost more than it is worth.
@@ -69,7 +70,16 @@ pub struct Index {
     beside: Vec<(u64, u32)>,
     /// Used again: the entries of a sub-table that moves. All of its room is there from the start, as asking for more
     /// would wait for whoever brings memory in.
-    moving: Vec<(u64, u16, u32)>,
+    moving: Vec<Moving>,
+}
+
+/// An entry on its way to another place.
+#[derive(Clone, Copy, Default)]
+struct Moving {
+    slot: u32,
+    tag: u16,
+    /// Which of the sub-tables that a step fills is the entry's, the first being 0.
+    table: u16,
 }
 
 impl Index {
@@ -90,7 +100,7 @@ impl Index {
             moved: 0,
             released_bytes: 0,
             beside: Vec::new(),
-            moving: vec![(0, 0, 0); ENTRIES_MOVED_MAX],
+            moving: vec![Moving::default(); ENTRIES_MOVED_MAX],
         };
         index.touch(index.layout);
         Ok(index)
@@ -150,10 +160,7 @@ impl Index {
 
     /// Adds a slot that is not there yet. `hashes` are those of slots that are.
     pub fn insert(&mut self, hash: u64, slot: u32, hashes: impl Hashes) {
-        let home = self.home(hash);
-        if !self.put(home, slot) {
-            self.beside.push((hash, slot));
-        }
+        self.put(hash, slot);
         self.count += 1;
         if self.take_turn(hashes) && self.layout.is_crowded(self.count) {
             self.begin(self.layout.grown());
@@ -216,24 +223,12 @@ impl Index {
         self.buckets.touched_end() as usize * size_of::<Bucket>()
     }
 
-    /// Returns false where the sub-table is full.
-    fn put(&mut self, home: Home, slot: u32) -> bool {
-        let buckets = self.buckets.records_mut();
-        for step in 0..home.buckets {
-            let bucket = &mut buckets[home.bucket(step)];
-            if bucket.taken != ALL_TAKEN {
-                let place = (!bucket.taken).trailing_zeros() as usize;
-                bucket.tags[place] = home.tag;
-                bucket.slots[place] = slot;
-                bucket.taken |= 1 << place;
-                return true;
-            }
-            bucket.passed += 1;
+    fn put(&mut self, hash: u64, slot: u32) {
+        let Home { base, buckets, tag } = self.home(hash);
+        let table = &mut self.buckets.records_mut()[base as usize..(base + buckets) as usize];
+        if !put(table, tag, slot) {
+            self.beside.push((hash, slot));
         }
-        for step in 0..home.buckets {
-            buckets[home.bucket(step)].passed -= 1;
-        }
-        false
     }
 
     /// Goes on with what the table has to do. Returns whether a change may begin.
@@ -280,69 +275,71 @@ impl Index {
 
     /// Moves one sub-table, or two that become one.
     fn step(&mut self, mut change: Change, hashes: impl Hashes) {
-        let tables = 1 << self.layout.bits.min(change.to.bits);
+        let (from, to) = (self.layout, change.to);
+        let bits = from.bits.min(to.bits);
+        let tables = 1 << bits;
         let moved = if change.is_from_the_right { change.next - 1 } else { change.next };
-        self.take_out(change.to, moved, &hashes);
+        let emptied = self.step_buckets(to);
+        let count = self.take_out(moved * emptied..(moved + 1) * emptied);
+        self.moved += count as u64;
+        if to.bits > from.bits {
+            self.split(count, to, &hashes);
+        }
+        let filled = to.buckets << (to.bits - bits);
+        let buckets = &mut self.buckets.records_mut()[(moved * filled) as usize..((moved + 1) * filled) as usize];
+        for entry in &self.moving[..count] {
+            let table = &mut buckets[usize::from(entry.table) * to.buckets as usize..][..to.buckets as usize];
+            if !put(table, entry.tag, entry.slot) {
+                self.beside.push((hashes.hash_of(entry.slot), entry.slot));
+            }
+        }
         change.next = if change.is_from_the_right { moved } else { moved + 1 };
         let is_over = change.next == if change.is_from_the_right { 0 } else { tables };
         self.change = (!is_over).then_some(change);
-        if change.to.bits > self.layout.bits {
+        if to.bits > from.bits {
             // Growth follows at once: its memory is wanted as the splitting goes on.
-            let (now, then) = (change.to.all_buckets(), change.to.grown().all_buckets());
+            let (now, then) = (to.all_buckets(), to.grown().all_buckets());
             self.buckets.want((now + (then - now) * change.next / tables) as u32);
         }
         if is_over {
-            self.layout = change.to;
+            self.layout = to;
         }
-        let moving = std::mem::take(&mut self.moving);
-        self.moved += moving.len() as u64;
-        for &(table, tag, slot) in &moving {
-            let home = Home { base: table * change.to.buckets, buckets: change.to.buckets, tag };
-            if !self.put(home, slot) {
-                self.beside.push((hashes.hash_of(slot), slot));
-            }
-        }
-        self.moving = moving;
         // Those that found their sub-table full may find room by now.
         for (hash, slot) in std::mem::take(&mut self.beside) {
-            if !self.put(self.home(hash), slot) {
-                self.beside.push((hash, slot));
-            }
+            self.put(hash, slot);
         }
     }
 
-    /// Empties the buckets of a sub-table (or two), and leaves in `moving` what was in them: the sub-table and the tag
-    /// that each entry has from now on.
-    fn take_out(&mut self, to: Layout, moved: u64, hashes: &impl Hashes) {
-        let from = self.layout;
-        let emptied = self.step_buckets(to);
-        let first = moved * emptied;
-        self.moving.clear();
-        let buckets = &mut self.buckets.records_mut()[first as usize..(first + emptied) as usize];
-        for at in 0..buckets.len() {
-            if to.bits > from.bits
-                && let Some(soon) = buckets.get(at + LOOK_AHEAD)
-            {
-                soon.for_each_taken(|place| hashes.prefetch(soon.slots[place]));
-            }
-            let bucket = &mut buckets[at];
-            let mut taken = bucket.taken;
-            while taken != 0 {
-                let place = taken.trailing_zeros() as usize;
-                taken &= taken - 1;
-                let (tag, slot) = (bucket.tags[place], bucket.slots[place]);
-                let (table, tag) = if to.bits > from.bits {
-                    let hash = hashes.hash_of(slot);
-                    (to.table(hash), to.home(hash).tag)
-                } else if to.bits < from.bits {
+    /// Empties buckets, and leaves in `moving` what was in them; returns how many entries that is. Those that follow
+    /// each other are of different buckets, and so will they be where they go: none waits for the one before.
+    fn take_out(&mut self, emptied: Range<u64>) -> usize {
+        let merged = self.change.is_some_and(|change| change.to.bits < self.layout.bits);
+        let buckets = &mut self.buckets.records_mut()[emptied.start as usize..emptied.end as usize];
+        let mut count = 0;
+        for place in 0..PLACES {
+            for (at, bucket) in buckets.iter().enumerate() {
+                let mut tag = bucket.tags[place];
+                if merged {
                     // What picked one of the two becomes the first bit of the tag, and the last is forgotten.
-                    (moved, ((at as u64 / from.buckets) as u16) << 15 | tag >> 1)
-                } else {
-                    (moved, tag)
-                };
-                self.moving.push((table, tag, slot));
+                    tag = u16::from(at as u64 >= self.layout.buckets) << 15 | tag >> 1;
+                }
+                self.moving[count] = Moving { slot: bucket.slots[place], tag, table: 0 };
+                count += usize::from(bucket.taken >> place & 1);
             }
-            *bucket = Bucket::zeroed();
+        }
+        buckets.fill(Bucket::zeroed());
+        count
+    }
+
+    /// Says of the first entries of `moving` to which of two sub-tables they go, and their tags there.
+    fn split(&mut self, count: usize, to: Layout, hashes: &impl Hashes) {
+        for at in 0..count {
+            if at + LOOK_AHEAD < count {
+                hashes.prefetch(self.moving[at + LOOK_AHEAD].slot);
+            }
+            let entry = &mut self.moving[at];
+            let hash = hashes.hash_of(entry.slot);
+            (entry.table, entry.tag) = (to.table(hash) as u16 & 1, to.home(hash).tag);
         }
     }
 
@@ -358,6 +355,25 @@ impl Index {
             self.released_bytes += self.buckets.release_from(end.max(touched_end.saturating_sub(RELEASED_AT_ONCE)));
         }
     }
+}
+
+/// Puts an entry into a sub-table. Returns false where that is full.
+#[inline]
+fn put(table: &mut [Bucket], tag: u16, slot: u32) -> bool {
+    let home = usize::from(tag) * table.len() >> 16;
+    let (left, right) = table.split_at_mut(home);
+    for bucket in right.iter_mut().chain(left) {
+        if bucket.taken != ALL_TAKEN {
+            let place = (!bucket.taken).trailing_zeros() as usize;
+            bucket.tags[place] = tag;
+            bucket.slots[place] = slot;
+            bucket.taken |= 1 << place;
+            return true;
+        }
+        bucket.passed += 1;
+    }
+    table.iter_mut().for_each(|bucket| bucket.passed -= 1);
+    false
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! given back. It is rebuilt at each start from what the flows name, and never logged.
 
 const NONE_FREE: u64 = u64::MAX;
+/// So many words are looked at for the slots that are handed out next.
+const LOOK_AHEAD: usize = 32;
 
 /// The taken slots among `capacity`.
 #[derive(Debug)]
@@ -70,6 +72,20 @@ impl Slots {
             self.mark_full(self.first);
         }
         Some(slot)
+    }
+
+    /// The slots that are handed out next, as far as a look at a few words finds them: for prefetching.
+    pub fn next_free(&self) -> impl Iterator<Item = u32> {
+        let words = self.first..self.bottom.len().min(self.first + LOOK_AHEAD);
+        let slots = words.flat_map(|word| {
+            let mut free = !self.bottom[word];
+            std::iter::from_fn(move || {
+                let slot = (free != 0).then(|| word as u32 * 64 + free.trailing_zeros())?;
+                free &= free - 1;
+                Some(slot)
+            })
+        });
+        slots.take_while(|&slot| slot < self.capacity)
     }
 
     /// Takes a certain slot. Returns whether it was free.
@@ -166,6 +182,7 @@ mod tests {
             }
             assert_eq!(slots.take_lowest(), None);
             slots.give_back(capacity / 2);
+            assert!(slots.next_free().eq([capacity / 2]));
             assert_eq!(slots.take_lowest(), Some(capacity / 2));
             assert_eq!((slots.used(), slots.free()), (capacity, 0));
         }

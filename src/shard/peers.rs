@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use super::batch::Batch;
 use super::copies::TOUCHED_MAX;
 use crate::flows::FlowKey;
-use crate::tcp::{Active, Flow};
+use crate::tcp::Flow;
 
 impl Batch {
-    /// Takes a free slot for a new connection with this key, its hash and its next hop. `None` where there is none.
+    /// Takes a free slot for a new connection with this key, its hash and its next hop. `None` where there is none. The
+    /// caller has still to write its active block.
     pub fn add_flow(&mut self, key: &FlowKey, hash: u64, next_hop: u16) -> Option<usize> {
         if self.touched.len() == TOUCHED_MAX {
             return None;
@@ -33,9 +34,7 @@ impl Batch {
         self.tables.insert(hash, slot);
         let position = self.touched.add(slot);
         self.tables.trace_flow(position);
-        let touched = &mut self.touched[position];
-        touched.flow = flow;
-        touched.active = Active::quiet(slot, &flow);
+        self.touched[position].flow = flow;
         Some(position)
     }
 

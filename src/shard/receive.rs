@@ -296,12 +296,16 @@ impl Batch {
         for segment in prepared.iter().flatten() {
             index.prefetch(segment.hash);
         }
+        let mut unknown = 0;
         for segment in prepared.iter_mut().flatten() {
             segment.candidate = index.candidate(segment.hash);
-            if let Some(slot) = segment.candidate {
-                storage.flows.prefetch(slot);
+            match segment.candidate {
+                Some(slot) => storage.flows.prefetch(slot),
+                None => unknown += 1,
             }
         }
+        // Most that belong to no connection open one.
+        self.tables.flow_slots.next_free().take(unknown).for_each(|slot| storage.flows.prefetch(slot));
         for slot in prepared.iter().flatten().filter_map(|segment| segment.candidate) {
             if let Some(active) = storage.flows.records()[slot as usize].active() {
                 storage.actives.prefetch(active);
