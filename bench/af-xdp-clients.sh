@@ -12,55 +12,45 @@
 # theirs as much as a server's. Three rounds have the drivers as they are, which look at every frame as it comes; three
 # have them wait 50 us after a look, as a card that moderates its interrupts does.
 #
-# A veth's ring has 256 places, and without a queueing discipline a frame that finds none is lost; with one the sender
-# waits, as for a card. Both ends have one. What was lost all the same stands in each line.
+# What the pair lost all the same (see bench/pair/stage.sh) stands in each line.
 #
 # Busy is the time on the processor (schedstat) of all threads of the server's process, of the NAPI thread of its end
 # and of ksoftirqd of its core. Packets are those that the clients' end sent and got, a pair being one each way.
 set -euo pipefail
-source "$(dirname "$0")/../tests/linux/stage.sh"
+here=$(dirname "$0")
+source "$here/../tests/linux/stage.sh"
+source "$here/pair/stage.sh"
 enter cc ethtool taskset tc python3 nsenter
 [[ $(id -u) == 0 ]] || skip "AF_XDP needs root"
 
-here=$(dirname "$0")
+pair crowd hall 100000
 cc -O2 -o "$folder/rival" "$here/rival/rival.c"
 cc -O2 -o "$folder/reflector" "$here/bare/reflector.c"
 
-cat > "$folder/drive.py" <<'PYTHON'
-import glob, os, select, socket, statistics, subprocess, sys, time
+ip address add 10.86.0.1/24 dev crowd
+ip neighbor add 10.86.0.4 lladdr 02:00:00:00:00:04 dev crowd
+sysctl -qw net.ipv4.ip_local_port_range="1024 65535"
+"${inside[@]}" sh -c 'ip address add 10.86.0.3/24 dev hall
+    sysctl -qw net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535 net.ipv4.tcp_syncookies=0'
+
+drive <<'PYTHON'
+import os, select, socket, statistics, subprocess, sys, time
+
+from busy import drivers, ran, text, threads_named
 
 program, folder, keeper = sys.argv[1:]
 CLIENTS, PUSHES, ROUNDS = 16000, 20, 3
 INSIDE = ["nsenter", f"--net=/proc/{keeper}/ns/net"]
 
-def text(path):
-    with open(path) as file:
-        return file.read().strip()
-
-def threads_named(start):
-    found = []
-    for path in glob.glob("/proc/[0-9]*/comm"):
-        try:
-            found += [int(path.split("/")[2])] if text(path).startswith(start) else []
-        except OSError:
-            pass
-    return found
-
 def pin_drivers():
-    for name, core in (("napi/crowd-", 0), ("napi/hall-", 1)):
-        threads = threads_named(name)
-        assert threads, f"there is no thread {name}"
-        for thread in threads:
+    for end, core in (("crowd", 0), ("hall", 1)):
+        for thread in drivers(end):
             os.sched_setaffinity(thread, {core})
             # As whatever this runs, so that `nice` keeps what else the machine does out of all of it alike.
             os.setpriority(os.PRIO_PROCESS, thread, os.nice(0))
 
-def ran(process):
-    """Nanoseconds that its threads were on a processor."""
-    return sum(int(text(path).split()[0]) for path in glob.glob(f"/proc/{process}/task/*/schedstat"))
-
 def around():
-    return sum(ran(thread) for thread in threads_named("napi/hall-") + threads_named("ksoftirqd/1"))
+    return sum(ran(thread) for thread in drivers("hall") + threads_named("ksoftirqd/1"))
 
 def packets():
     return sum(int(text(f"/sys/class/net/crowd/statistics/{way}_packets")) for way in ("rx", "tx")) / 2
@@ -77,13 +67,12 @@ class Span:
         self.packets, self.lost, self.begun = packets(), lost(), time.monotonic()
 
     def at_clients(self):
-        threads = threads_named("napi/crowd-") + threads_named("ksoftirqd/0")
-        return ran(self.crowd) + sum(ran(thread) for thread in threads)
+        return ran(self.crowd) + sum(ran(thread) for thread in drivers("crowd") + threads_named("ksoftirqd/0"))
 
     def end(self):
         passed, self.count = time.monotonic() - self.begun, packets() - self.packets
-        busy, napi = (ran(self.process) + around() - self.busy) / 1e9, (around() - self.napi) / 1e9
-        return passed, busy, self.count, napi, lost() - self.lost, (self.at_clients() - self.crowd_busy) / 1e9
+        busy, napi = ran(self.process) + around() - self.busy, around() - self.napi
+        return passed, busy, self.count, napi, lost() - self.lost, self.at_clients() - self.crowd_busy
 
 def ready(process, line):
     assert select.select([process], [], [], 60)[0], f"after 60 s: no {line!r}"
@@ -160,7 +149,7 @@ def bare(way, whom, seeds):
                                  stdout=subprocess.PIPE, text=True)
     a_second = float(reflector.stdout.read())
     _, _, usage = os.wait4(reflector.pid, 0)
-    busy = usage.ru_utime + usage.ru_stime + (around() - before) / 1e9
+    busy = usage.ru_utime + usage.ru_stime + around() - before
     sender.kill()
     sender.wait()
     return busy * 1e6 / a_second, a_second
@@ -215,33 +204,3 @@ rounds("each frame")
 moderate(50)
 rounds("moderated")
 PYTHON
-
-# The file system that shows the devices of this namespace.
-if [[ -z ${HOLDLINE_MOUNTED:-} ]]; then
-    rm -r "$folder"
-    HOLDLINE_MOUNTED=yes exec unshare --mount "$0" "$program"
-fi
-mount -t sysfs sysfs /sys
-unshare --net sleep 900 &
-started_now keeper
-inside=(nsenter --net="/proc/$keeper/ns/net")
-ip link add crowd type veth peer name hall
-for name in crowd hall; do
-    ethtool -K "$name" gro on
-    # A veth that may get segments to cut leaves its NAPI out, and the sender's core does all the work.
-    ethtool -K "$name" tso off
-    ip link set "$name" up
-    echo 1 > "/sys/class/net/$name/threaded"
-done
-until_true "there is no second namespace" ip link set hall netns "$keeper"
-tc qdisc add dev crowd root pfifo limit 100000
-"${inside[@]}" tc qdisc add dev hall root pfifo limit 100000
-ip link set lo up
-ip address add 10.86.0.1/24 dev crowd
-ip neighbor add 10.86.0.4 lladdr 02:00:00:00:00:04 dev crowd
-ip link set crowd up
-sysctl -qw net.ipv4.ip_local_port_range="1024 65535"
-"${inside[@]}" sh -c 'ip link set lo up; ip address add 10.86.0.3/24 dev hall; ip link set hall up
-    sysctl -qw net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535 net.ipv4.tcp_syncookies=0'
-"${inside[@]}" unshare --mount sh -c 'mount -t sysfs s /sys && echo 1 > /sys/class/net/hall/threaded'
-python3 "$folder/drive.py" "$program" "$folder" "$keeper"

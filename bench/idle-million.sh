@@ -11,16 +11,21 @@
 # takes eight minutes; with fewer clients and as much shorter an interval there are as many probes.
 #
 # Busy is the time on the processor (schedstat) of all threads of the server's process and of the NAPI thread of its
-# end. Both ends have a queueing discipline, so that a full ring of the veth makes the sender wait and loses nothing.
+# end.
 set -euo pipefail
-source "$(dirname "$0")/../tests/linux/stage.sh"
+here=$(dirname "$0")
+source "$here/../tests/linux/stage.sh"
+source "$here/pair/stage.sh"
 enter cc ethtool taskset tc python3 nsenter
 [[ $(id -u) == 0 ]] || skip "AF_XDP needs root"
 
-cc -O2 -o "$folder/reflector" "$(dirname "$0")/bare/reflector.c"
+pair peers quiet 10000
+cc -O2 -o "$folder/reflector" "$here/bare/reflector.c"
 
-cat > "$folder/drive.py" <<'PYTHON'
-import glob, json, os, subprocess, sys, time
+drive "${2:-1000000}" "${3:-300}" <<'PYTHON'
+import json, os, subprocess, sys, time
+
+from busy import drivers, ran, text
 
 program, folder, keeper, clients, interval = sys.argv[1:]
 clients, interval = int(clients), int(interval)
@@ -28,34 +33,15 @@ INSIDE = ["nsenter", f"--net=/proc/{keeper}/ns/net", "taskset", "-c", "1"]
 CONTROL = f"{folder}/control"
 MINUTE, STEPS_PER_S = 60, max(20, min(1000, clients / 4 / 4096))
 
-def text(path):
-    with open(path) as file:
-        return file.read().strip()
-
-def threads_named(start):
-    found = []
-    for path in glob.glob("/proc/[0-9]*/comm"):
-        try:
-            found += [int(path.split("/")[2])] if text(path).startswith(start) else []
-        except OSError:
-            pass
-    return found
-
 def pin_drivers():
-    for name, core in (("napi/peers-", 0), ("napi/quiet-", 1)):
-        threads = threads_named(name)
-        assert threads, f"there is no thread {name}"
-        for thread in threads:
+    for end, core in (("peers", 0), ("quiet", 1)):
+        for thread in drivers(end):
             os.sched_setaffinity(thread, {core})
             # As a soft interrupt would, it runs at once.
             os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
 
-def ran(process):
-    """Seconds that its threads were on a processor."""
-    return sum(int(text(path).split()[0]) for path in glob.glob(f"/proc/{process}/task/*/schedstat")) / 1e9
-
 def driver():
-    return sum(ran(thread) for thread in threads_named("napi/quiet-"))
+    return sum(ran(thread) for thread in drivers("quiet"))
 
 def stats():
     asked = subprocess.run([program, "stats", "--json", "--control", CONTROL], check=True, stdout=subprocess.PIPE)
@@ -131,27 +117,3 @@ time.sleep(1)
 link = bare(probes)
 print(f"the link alone is {link / share * 100:.0f} % of what holdline pays")
 PYTHON
-
-# The file system that shows the devices of this namespace.
-if [[ -z ${HOLDLINE_MOUNTED:-} ]]; then
-    rm -r "$folder"
-    HOLDLINE_MOUNTED=yes exec unshare --mount "$0" "$program" "${more[@]}"
-fi
-mount -t sysfs sysfs /sys
-unshare --net sleep 3600 &
-started_now keeper
-inside=(nsenter --net="/proc/$keeper/ns/net")
-ip link add peers type veth peer name quiet
-for name in peers quiet; do
-    ethtool -K "$name" gro on
-    ethtool -K "$name" tso off
-    ip link set "$name" up
-    echo 1 > "/sys/class/net/$name/threaded"
-done
-until_true "there is no second namespace" ip link set quiet netns "$keeper"
-ip link set lo up
-ip link set peers up
-tc qdisc add dev peers root pfifo limit 10000
-"${inside[@]}" sh -c 'ip link set lo up; ip link set quiet up; tc qdisc add dev quiet root pfifo limit 10000'
-"${inside[@]}" unshare --mount sh -c 'mount -t sysfs s /sys && echo 1 > /sys/class/net/quiet/threaded'
-python3 "$folder/drive.py" "$program" "$folder" "$keeper" "${2:-1000000}" "${3:-300}"
