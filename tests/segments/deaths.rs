@@ -1,6 +1,6 @@
 //! Deaths: a batch in which a process dies is there as a whole or not at all, and has not spoken.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use holdline::flows::{Capacity, FlowId, Storage};
 use holdline::shard::{CommitPoint, Config, Notice, Push, Shard, Ticket};
@@ -10,8 +10,8 @@ use strum::IntoEnumIterator;
 use super::application::Application;
 use super::frame::{Ends, build, parse};
 use super::packet::{Packet, Tcp};
-use super::script::Behaviour;
-use super::script::Family;
+use super::play::die_at;
+use super::script::{Behaviour, Family};
 
 const ENDS: Ends = Ends::new(Family::Ipv4, 80);
 const PUSHED: &[u8] = b"to each of them";
@@ -63,11 +63,7 @@ fn opened() -> (Dying, Vec<FlowId>) {
 
 /// Pushes to all in one batch, in which the process dies at `point`; what it leaves.
 fn die_while_pushing(mut shard: Dying, ids: &[FlowId], point: CommitPoint, now: Time) -> Storage {
-    shard.set_interrupt(Some(Box::new(move |passed| {
-        if passed == point {
-            resume_unwind(Box::new("the process dies"));
-        }
-    })));
+    die_at(&mut shard, point);
     let pushes: Vec<Push> = ids.iter().map(|flow| Push::new(*flow, Ticket(1), PUSHED)).collect();
     let death = catch_unwind(AssertUnwindSafe(|| shard.push(now, &pushes)));
     assert!(death.is_err(), "the batch passes {point:?}");

@@ -1,31 +1,17 @@
 //! Expectations: what a script says must have come out, been counted, or been told.
 
 use super::packet::{Packet, Tcp};
-use super::script::{Step, Told};
+use super::script::{Expectation, Told};
 use super::stage::Stage;
 
 impl Stage {
     /// Holds a line that says what must be so.
-    pub(super) fn expect_step(&mut self, step: &Step) -> Result<(), String> {
-        match step {
-            Step::OutOf(expected) => self.expect(expected),
-            Step::Rule(name) => self.expect_rule(name),
-            Step::State { port, name } => self.expect_state(*port, name),
-            Step::App { port, told } => self.expect_told(*port, told),
-            Step::Into(_)
-            | Step::Held(_)
-            | Step::Ask(_)
-            | Step::At(_)
-            | Step::Push { .. }
-            | Step::Close { .. }
-            | Step::HalfClose { .. }
-            | Step::Connect { .. }
-            | Step::Abort { .. }
-            | Step::Pause { .. }
-            | Step::Resume { .. }
-            | Step::Behave(_)
-            | Step::Tick
-            | Step::Drain => Err("this line does something".into()),
+    pub(super) fn expect(&mut self, expected: &Expectation) -> Result<(), String> {
+        match expected {
+            Expectation::OutOf(packet) => self.expect_packet(packet),
+            Expectation::Rule(name) => self.expect_rule(name),
+            Expectation::State { port, name } => self.expect_state(*port, name),
+            Expectation::App { port, told } => self.expect_told(*port, told),
         }
     }
 
@@ -35,7 +21,7 @@ impl Stage {
         self.expect_rules_named()
     }
 
-    pub(super) fn expect(&mut self, expected: &Packet) -> Result<(), String> {
+    fn expect_packet(&mut self, expected: &Packet) -> Result<(), String> {
         let Some(mut came) = self.came.pop_front() else {
             return Err("nothing came out".into());
         };
@@ -120,19 +106,18 @@ impl Stage {
 
     /// Rules counted since the last thing that happened, once for each count.
     fn rules_counted(&mut self) -> &mut Vec<&'static str> {
-        let (shard, before, shown) = (&self.shard, &self.counts_before, &mut self.shown);
+        let (shard, before) = (&self.shard, &self.counts_before);
         self.rules_left.get_or_insert_with(|| {
             let mut counted = Vec::new();
             for (rule, count) in before {
                 let name: &'static str = rule.into();
                 counted.extend((*count..shard.rule_count(*rule)).map(|_| name));
             }
-            shown.counted.extend(&counted);
             counted
         })
     }
 
-    pub(super) fn expect_rule(&mut self, name: &str) -> Result<(), String> {
+    fn expect_rule(&mut self, name: &str) -> Result<(), String> {
         let name = match name {
             "ArpAnswers" if self.ends.server.is_ipv6() => "NeighborAnswers",
             "ArpLearns" if self.ends.server.is_ipv6() => "NeighborLearns",
@@ -144,23 +129,19 @@ impl Stage {
             return Err(format!("rule {name} was not counted; counted and not yet named: {counted:?}"));
         };
         let rule = counted.remove(at);
-        self.shown.named.insert(rule);
+        self.named.insert(rule);
         Ok(())
     }
 
     /// Where a `!!` line names a rule, all that were counted are named.
-    pub(super) fn expect_rules_named(&mut self) -> Result<(), String> {
+    fn expect_rules_named(&mut self) -> Result<(), String> {
         match self.rules_left.take() {
             Some(left) if !left.is_empty() => Err(format!("before this line rules were counted unnamed: {left:?}")),
-            Some(_) => Ok(()),
-            None => {
-                self.rules_counted();
-                Ok(())
-            }
+            Some(_) | None => Ok(()),
         }
     }
 
-    pub(super) fn expect_state(&mut self, port: u16, name: &str) -> Result<(), String> {
+    fn expect_state(&mut self, port: u16, name: &str) -> Result<(), String> {
         let state = self.view(port).map_or("LISTEN".to_string(), |view| view.state.to_string());
         match state == name {
             true => Ok(()),
@@ -168,7 +149,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn expect_told(&mut self, port: u16, told: &Told) -> Result<(), String> {
+    fn expect_told(&mut self, port: u16, told: &Told) -> Result<(), String> {
         match told {
             Told::Received(bytes) => {
                 let flow = self.flow_of(port)?;

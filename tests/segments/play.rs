@@ -1,13 +1,15 @@
 //! Plays: a script from its first line to its end, by a process that lasts or by ones that die.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use holdline::shard::{CloseHow, CommitPoint};
+use holdline::shard::{CloseHow, CommitPoint, Shard};
 use holdline::tcp::Time;
 
+use super::application::Application;
 use super::packet::{Packet, Tcp};
-use super::script::{Script, Step};
-use super::stage::{Shown, Stage, start_shard};
+use super::script::{Act, Script, Step};
+use super::stage::{Stage, start_shard};
 
 /// What becomes of the process that runs the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,8 +24,8 @@ pub enum Process {
     DiesAt(CommitPoint),
 }
 
-/// Plays a script to its end. The error names the line, and what was wrong there.
-pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)> {
+/// Plays a script to its end. Returns the rules that it names; the error names the line, and what was wrong there.
+pub fn play(script: &Script, process: Process) -> Result<BTreeSet<&'static str>, (usize, String)> {
     let first = Time::from_ms(1_000);
     let start = match probe(script, first)? {
         Some(iss) => Time(first.0 + 4 * u64::from(script.listen.iss.wrapping_sub(iss))),
@@ -33,30 +35,38 @@ pub fn play(script: &Script, process: Process) -> Result<Shown, (usize, String)>
     let mut last = 1;
     for (line, step) in &script.steps {
         let at_line = |what| (*line, what);
-        if step.is_expectation() {
-            stage.expect_step(step).map_err(at_line)?;
-        } else {
-            stage.expect_no_more().map_err(at_line)?;
-            stage = match process {
-                Process::Lasts => stage.acted(step),
-                Process::DiesBeforeEachStep => stage.restarted().and_then(|stage| stage.acted(step)),
-                Process::DiesAt(point) => stage.killed_within(step, point),
+        match step {
+            Step::Expect(expected) => stage.expect(expected).map_err(at_line)?,
+            Step::Act(act) => {
+                stage.expect_no_more().map_err(at_line)?;
+                stage = match process {
+                    Process::Lasts => stage.acted(act),
+                    Process::DiesBeforeEachStep => stage.restarted().and_then(|stage| stage.acted(act)),
+                    Process::DiesAt(point) => stage.killed_within(act, point),
+                }
+                .map_err(at_line)?;
             }
-            .map_err(at_line)?;
         }
         last = *line;
     }
     stage.finish().map_err(|what| (last, format!("{what}, and the script is over")))
 }
 
+/// Has the process die in the next batch that passes this point.
+pub fn die_at(shard: &mut Shard<Application>, point: CommitPoint) {
+    shard.set_interrupt(Some(Box::new(move |passed| {
+        if passed == point {
+            resume_unwind(Box::new("the process dies"));
+        }
+    })));
+}
+
 /// The initial sequence number that the stack takes for the first connection of a script that begins at `start`.
 fn probe(script: &Script, start: Time) -> Result<Option<u32>, (usize, String)> {
     let mut stage = Stage::new(&script.listen, start).map_err(|what| (1, what))?;
     for (line, step) in &script.steps {
-        if !matches!(step, Step::Into(_) | Step::At(_) | Step::Tick | Step::Drain) {
-            continue;
-        }
-        stage.act(step).map_err(|what| (*line, what))?;
+        let Step::Act(act @ (Act::Into(_) | Act::At(_) | Act::Tick | Act::Drain)) = step else { continue };
+        stage.act(act).map_err(|what| (*line, what))?;
         for came in stage.came.drain(..) {
             if let Packet::Tcp(Tcp { syn: true, seq, .. }) = came.packet {
                 return Ok(seq);
@@ -82,16 +92,12 @@ impl Stage {
     }
 
     /// The same stage after a step that a process has died in, and that has happened again to the next process.
-    fn killed_within(mut self, step: &Step, point: CommitPoint) -> Result<Stage, String> {
+    fn killed_within(mut self, act: &Act, point: CommitPoint) -> Result<Stage, String> {
         let application = self.shard.service().clone();
         let held = self.held.clone();
-        self.shard.set_interrupt(Some(Box::new(move |passed| {
-            if passed == point {
-                resume_unwind(Box::new("the process dies"));
-            }
-        })));
+        die_at(&mut self.shard, point);
         let now = self.now;
-        let played = catch_unwind(AssertUnwindSafe(|| self.act(step)));
+        let played = catch_unwind(AssertUnwindSafe(|| self.act(act)));
         self.shard.set_interrupt(None);
         if let Ok(done) = played {
             // No batch of this step had anything to record: it is done, and nobody has died.
@@ -102,16 +108,16 @@ impl Stage {
         *self.shard.service_mut() = application;
         self.now = now;
         self.held = held;
-        self.restarted()?.acted(step)
+        self.restarted()?.acted(act)
     }
 
-    fn acted(mut self, step: &Step) -> Result<Stage, String> {
-        self.act(step)?;
+    fn acted(mut self, act: &Act) -> Result<Stage, String> {
+        self.act(act)?;
         Ok(self)
     }
 
     /// The end: nothing is left to be said, and when every connection is aborted nothing is left in the arenas.
-    fn finish(mut self) -> Result<Shown, String> {
+    fn finish(mut self) -> Result<BTreeSet<&'static str>, String> {
         self.expect_no_more()?;
         let mut ids = Vec::new();
         self.shard.flows(self.now, 0, |view| {
@@ -123,7 +129,7 @@ impl Stage {
         }
         let stats = self.shard.stats();
         match (stats.flows, stats.actives, stats.spans, stats.blocks) {
-            (0, 0, 0, 0) => Ok(self.shown),
+            (0, 0, 0, 0) => Ok(self.named),
             left => Err(format!("of flows, active blocks, spans and payload blocks {left:?} are left")),
         }
     }

@@ -158,7 +158,7 @@ fn shown() -> Vec<Shows> {
     let shows = scripts(&folder()).into_iter().filter_map(|path| {
         let text = std::fs::read_to_string(&path).expect("a script is readable");
         let name = path.strip_prefix(folder()).unwrap_or(&path).display().to_string();
-        let rules = play(&path, Process::Lasts).ok()?.named;
+        let rules = play(&path, Process::Lasts).ok()?;
         Some(Shows { name, labels: cited(&text), rules })
     });
     shows.collect()

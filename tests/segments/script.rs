@@ -19,7 +19,10 @@
 //!
 //! What a line may say of a packet is in `packet`. A line that is not understood fails the script by file and line.
 
-use holdline::tcp::{Ecn, Keepalive, UserTimeout};
+use std::net::IpAddr;
+
+use holdline::flows::Capacity;
+use holdline::shard::{CloseHow, Config, CongestionControl, Ecn, Keepalive, UserTimeout};
 
 use super::packet::Packet;
 use super::reader::Reader;
@@ -62,83 +65,32 @@ pub enum Wish {
 }
 
 /// The `listen` line. What is not written is the shard's default.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Listen {
     /// The initial sequence number by which the script calls the stack's.
     pub iss: u32,
     /// Port that is listened on.
     pub port: u16,
-    /// Receive window, in bytes.
-    pub window_bytes: Option<u32>,
-    /// Largest IP packet of the link, in bytes.
-    pub mtu: Option<u16>,
-    /// Bytes that may wait in one flow's send queue.
-    pub send_queue_bytes: Option<u32>,
-    /// Half-open connections at most.
-    pub half_open_max: Option<u32>,
-    /// User timeout, in seconds.
-    pub user_timeout_s: Option<u32>,
-    /// Length of TIME-WAIT, in seconds.
-    pub time_wait_s: Option<u32>,
-    /// Length of FIN-WAIT-2, in seconds.
-    pub fin_wait_2_s: Option<u32>,
-    /// Keepalive interval, in seconds.
-    pub keepalive_s: Option<u32>,
-    /// How long an ACK may wait, in ms; 0 where it is not written.
-    pub delayed_ack_ms: Option<u32>,
-    /// Whether congestion is avoided as RFC 6582 has it, and not as RFC 9438 does.
-    pub is_new_reno: bool,
-    /// Whether small segments wait while something is in flight.
-    pub has_nagle: bool,
-    /// Whether peers get ECN, or are asked for it; the shard's default where it is not written.
-    pub ecn: Option<Ecn>,
-    /// Differentiated services codepoint of what the stack sends.
-    pub dscp: Option<u8>,
-    /// Its time to live.
-    pub ttl: Option<u8>,
-    /// Idle time-out, in seconds.
-    pub idle_timeout_s: Option<u32>,
-    /// Room for so many flows.
-    pub flows: Option<u32>,
-    /// Room for so many active blocks.
-    pub actives: Option<u32>,
-    /// Room for so many payload blocks.
-    pub blocks: Option<u32>,
-    /// The router, as the last byte of its address.
-    pub gateway: Option<u8>,
     /// What it is spoken to over.
     pub family: Family,
     /// What the application does.
     pub behaviour: Behaviour,
+    /// What there is room for.
+    pub capacity: Capacity,
+    /// All else that the shard is told; without addresses of its own and ports, and its router as one of IPv4.
+    pub config: Config,
 }
 
 impl Listen {
     /// A `listen` line without anything after it.
-    pub fn plain() -> Listen {
+    fn plain() -> Listen {
         Listen {
             iss: 5000,
             port: 80,
-            window_bytes: None,
-            mtu: None,
-            send_queue_bytes: None,
-            half_open_max: None,
-            user_timeout_s: None,
-            time_wait_s: None,
-            fin_wait_2_s: None,
-            keepalive_s: None,
-            delayed_ack_ms: None,
-            is_new_reno: false,
-            has_nagle: false,
-            ecn: None,
-            dscp: None,
-            ttl: None,
-            idle_timeout_s: None,
-            flows: None,
-            actives: None,
-            blocks: None,
-            gateway: None,
             family: Family::Ipv4,
             behaviour: Behaviour::Keep,
+            capacity: Capacity::for_connections(1_000),
+            config: Config { delayed_ack_ms: 0, ..Config::default() },
         }
     }
 }
@@ -157,16 +109,19 @@ pub enum Told {
 /// One line, understood.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
+    /// Something happens.
+    Act(Act),
+    /// Something must be so.
+    Expect(Expectation),
+}
+
+/// What happens.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Act {
     /// `>>`
     Into(Packet),
     /// `>+`
     Held(Packet),
-    /// `<<`
-    OutOf(Packet),
-    /// `!!`
-    Rule(String),
-    /// `state NAME`, of the connection from this client port.
-    State { port: u16, name: String },
     /// `at TIME`, in microseconds since the script began.
     At(u64),
     /// `push BYTES` on the connection from this client port, with its idempotency key and end.
@@ -175,14 +130,10 @@ pub enum Step {
     Pause { port: u16 },
     /// `resume`: they are offered again.
     Resume { port: u16 },
-    /// `close`: FIN after what is queued.
-    Close { port: u16 },
-    /// `half-close`: the same, and what the peer sends is still received.
-    HalfClose { port: u16 },
+    /// `close`, `half-close` or `abort`.
+    Close { port: u16, how: CloseHow },
     /// `connect`: the stack opens a connection to this client port, from the port that it listens on.
-    Connect { port: u16, to: Option<std::net::IpAddr> },
-    /// `abort`: RST now.
-    Abort { port: u16 },
+    Connect { port: u16, to: Option<IpAddr> },
     /// `service NAME`: the application behaves otherwise from now on.
     Behave(Behaviour),
     /// `asks ...`
@@ -191,19 +142,23 @@ pub enum Step {
     Tick,
     /// `drain`: no new connections from now on.
     Drain,
+}
+
+/// What must be so.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Expectation {
+    /// `<<`
+    OutOf(Packet),
+    /// `!!`
+    Rule(String),
+    /// `state NAME`, of the connection from this client port.
+    State { port: u16, name: String },
     /// `app ...`, about the connection from this client port.
     App { port: u16, told: Told },
 }
 
-impl Step {
-    /// Whether the line says what must be so; the others make something happen.
-    pub fn is_expectation(&self) -> bool {
-        matches!(self, Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. })
-    }
-}
-
 /// A file, understood.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Script {
     /// The first line that is not a comment.
     pub listen: Listen,
@@ -255,30 +210,31 @@ impl Script {
 
 fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
     let mut listen = Listen::plain();
+    let (capacity, config) = (&mut listen.capacity, &mut listen.config);
     while let Some(word) = reader.next_word() {
         match word.as_str() {
             "iss" => listen.iss = reader.number()?,
             "port" => listen.port = reader.number()?,
-            "window" => listen.window_bytes = Some(reader.number()?),
-            "mtu" => listen.mtu = Some(reader.number()?),
-            "send-queue" => listen.send_queue_bytes = Some(reader.number()?),
-            "half-open" => listen.half_open_max = Some(reader.number()?),
-            "user-timeout" => listen.user_timeout_s = Some(reader.seconds()?),
-            "time-wait" => listen.time_wait_s = Some(reader.seconds()?),
-            "fin-wait-2" => listen.fin_wait_2_s = Some(reader.seconds()?),
-            "keepalive" => listen.keepalive_s = Some(reader.seconds()?),
-            "delayed-ack" => listen.delayed_ack_ms = Some((reader.time_us()? / 1_000) as u32),
-            "new-reno" => listen.is_new_reno = true,
-            "nagle" => listen.has_nagle = true,
-            "no-ecn" => listen.ecn = Some(Ecn::Off),
-            "asks-ecn" => listen.ecn = Some(Ecn::Asks),
-            "dscp" => listen.dscp = Some(reader.number()?),
-            "ttl" => listen.ttl = Some(reader.number()?),
-            "idle-timeout" => listen.idle_timeout_s = Some(reader.seconds()?),
-            "flows" => listen.flows = Some(reader.number()?),
-            "actives" => listen.actives = Some(reader.number()?),
-            "blocks" => listen.blocks = Some(reader.number()?),
-            "gateway" => listen.gateway = Some(reader.number()?),
+            "window" => config.window_bytes = reader.number()?,
+            "mtu" => config.mtu = reader.number()?,
+            "send-queue" => config.send_queue_bytes = reader.number()?,
+            "half-open" => config.half_open_max = reader.number()?,
+            "user-timeout" => config.user_timeout_s = reader.seconds()?,
+            "time-wait" => config.time_wait_s = reader.seconds()?,
+            "fin-wait-2" => config.fin_wait_2_s = reader.seconds()?,
+            "keepalive" => config.keepalive_s = reader.seconds()?,
+            "delayed-ack" => config.delayed_ack_ms = (reader.time_us()? / 1_000) as u32,
+            "new-reno" => config.congestion = CongestionControl::NewReno,
+            "nagle" => config.nagle = true,
+            "no-ecn" => config.ecn = Ecn::Off,
+            "asks-ecn" => config.ecn = Ecn::Asks,
+            "dscp" => config.dscp = reader.number()?,
+            "ttl" => config.ttl = reader.number()?,
+            "idle-timeout" => config.idle_timeout_s = reader.seconds()?,
+            "flows" => capacity.flows = reader.number()?,
+            "actives" => capacity.actives = reader.number()?,
+            "blocks" => capacity.blocks = reader.number()?,
+            "gateway" => config.gateways = vec![[10, 0, 0, reader.number()?].into()],
             "ipv6" => listen.family = Family::Ipv6,
             "service" => listen.behaviour = behaviour(&reader.word()?)?,
             other => return Err(format!("`listen` knows no `{other}`")),
@@ -288,34 +244,40 @@ fn parse_listen(reader: &mut Reader) -> Result<Listen, String> {
 }
 
 fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
-    Ok(match first {
-        ">>" => Step::Into(Packet::parse_into(reader)?),
-        ">+" => Step::Held(Packet::parse_into(reader)?),
-        "<<" => Step::OutOf(Packet::parse_out_of(reader)?),
-        "!!" => Step::Rule(reader.word()?),
-        "state" => Step::State { name: reader.word()?, port: reader.client_port()? },
-        "at" => Step::At(reader.time_us()?),
-        "push" => Step::Push {
+    Ok(Step::Act(match first {
+        ">>" => Act::Into(Packet::parse_into(reader)?),
+        ">+" => Act::Held(Packet::parse_into(reader)?),
+        "at" => Act::At(reader.time_us()?),
+        "push" => Act::Push {
             bytes: reader.number()?,
             key: reader.named("key")?,
             expires_in_s: reader.named("expires")?.unwrap_or(0),
             is_urgent: reader.has("urgent"),
             port: reader.client_port()?,
         },
-        "pause" => Step::Pause { port: reader.client_port()? },
-        "resume" => Step::Resume { port: reader.client_port()? },
-        "close" => Step::Close { port: reader.client_port()? },
-        "half-close" => Step::HalfClose { port: reader.client_port()? },
+        "pause" => Act::Pause { port: reader.client_port()? },
+        "resume" => Act::Resume { port: reader.client_port()? },
+        "close" => Act::Close { port: reader.client_port()?, how: CloseHow::Fin },
+        "half-close" => Act::Close { port: reader.client_port()?, how: CloseHow::Half },
+        "abort" => Act::Close { port: reader.client_port()?, how: CloseHow::Reset },
         "connect" => {
             let port = reader.client_port()?;
             let to = if reader.has("to") { Some(reader.address()?) } else { None };
-            Step::Connect { port, to }
+            Act::Connect { port, to }
         }
-        "abort" => Step::Abort { port: reader.client_port()? },
-        "service" => Step::Behave(behaviour(&reader.word()?)?),
-        "asks" => Step::Ask(parse_wish(reader)?),
-        "tick" => Step::Tick,
-        "drain" => Step::Drain,
+        "service" => Act::Behave(behaviour(&reader.word()?)?),
+        "asks" => Act::Ask(parse_wish(reader)?),
+        "tick" => Act::Tick,
+        "drain" => Act::Drain,
+        _ => return parse_expectation(first, reader).map(Step::Expect),
+    }))
+}
+
+fn parse_expectation(first: &str, reader: &mut Reader) -> Result<Expectation, String> {
+    Ok(match first {
+        "<<" => Expectation::OutOf(Packet::parse_out_of(reader)?),
+        "!!" => Expectation::Rule(reader.word()?),
+        "state" => Expectation::State { name: reader.word()?, port: reader.client_port()? },
         "app" => {
             let told = match reader.word()?.as_str() {
                 "silent" => Told::Silent,
@@ -326,7 +288,7 @@ fn parse_step(first: &str, reader: &mut Reader) -> Result<Step, String> {
                 notice @ ("opened" | "delivered" | "peer-closed" | "expired") => Told::Notice(notice.into()),
                 other => return Err(format!("an application is never told `{other}`")),
             };
-            Step::App { told, port: reader.client_port()? }
+            Expectation::App { told, port: reader.client_port()? }
         }
         other => return Err(format!("no line begins with `{other}`")),
     })
@@ -370,21 +332,21 @@ mod tests {
             "listen iss 5000 window 1000\n>> seq 100 ack 77\n<< rst seq 77\n!! ListenRejectsAck\nstate LISTEN\n",
         );
         let script = script.expect("the example");
-        assert_eq!((script.listen.iss, script.listen.window_bytes), (5000, Some(1000)));
+        assert_eq!((script.listen.iss, script.listen.config.window_bytes), (5000, 1000));
         let numbers: Vec<usize> = script.steps.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        let Step::Into(Packet::Tcp(into)) = &script.steps[0].1 else { panic!("a segment goes in") };
+        let Step::Act(Act::Into(Packet::Tcp(into))) = &script.steps[0].1 else { panic!("a segment goes in") };
         assert_eq!((into.seq, into.ack, into.bytes), (Some(100), Some(77), 0));
         let expected = Tcp { seq: Some(77), rst: true, ..Tcp::default() };
-        assert_eq!(script.steps[1].1, Step::OutOf(Packet::Tcp(expected)));
-        assert_eq!(script.steps[2].1, Step::Rule("ListenRejectsAck".into()));
-        assert_eq!(script.steps[3].1, Step::State { port: CLIENT_PORT, name: "LISTEN".into() });
+        assert_eq!(script.steps[1].1, Step::Expect(Expectation::OutOf(Packet::Tcp(expected))));
+        assert_eq!(script.steps[2].1, Step::Expect(Expectation::Rule("ListenRejectsAck".into())));
+        assert_eq!(script.steps[3].1, Step::Expect(Expectation::State { port: CLIENT_PORT, name: "LISTEN".into() }));
     }
 
     #[test]
     fn a_data_range_is_half_open_and_may_wrap() {
         let script = script("listen\n>> seq 4294967290..4 ack 1\n").expect("a range across the wrap");
-        let Step::Into(Packet::Tcp(into)) = &script.steps[0].1 else { panic!("a segment goes in") };
+        let Step::Act(Act::Into(Packet::Tcp(into))) = &script.steps[0].1 else { panic!("a segment goes in") };
         assert_eq!((into.seq, into.bytes), (Some(4_294_967_290), 10));
     }
 
@@ -408,7 +370,7 @@ mod tests {
             ("listen\n>> seq 1 dscp 3\n", 3),
             ("listen\napp asleep\n", 3),
         ] {
-            assert_eq!(script(lines).map_err(|(line, _)| line), Err(line), "{lines}");
+            assert_eq!(script(lines).err().map(|(line, _)| line), Some(line), "{lines}");
         }
     }
 
@@ -424,7 +386,7 @@ mod tests {
     fn times_have_units() {
         let script = script("listen time-wait 2s\nat 2s\nat 300ms\nat 40us\n").expect("times");
         let steps: Vec<Step> = script.steps.into_iter().map(|(_, step)| step).collect();
-        assert_eq!(steps, [Step::At(2_000_000), Step::At(300_000), Step::At(40)]);
-        assert_eq!(script.listen.time_wait_s, Some(2));
+        assert_eq!(steps, [2_000_000, 300_000, 40].map(|time_us| Step::Act(Act::At(time_us))));
+        assert_eq!(script.listen.config.time_wait_s, 2);
     }
 }

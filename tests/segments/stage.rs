@@ -1,6 +1,6 @@
 //! A stage: one shard in memory on which one script is played.
 //!
-//! Lines go in, a failure by line comes out, or which rules the script has shown.
+//! Lines go in, a failure by line comes out, or which rules the script has named.
 //!
 //! Sequence numbers of the stack's side are spoken of as the script's `iss` has them. The stack draws its own initial
 //! sequence number, but from a clock (MUST-8): a first run learns it, and a second begins at the time at which it is
@@ -12,8 +12,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use holdline::flows::{Capacity, FlowId, Storage};
-use holdline::shard::{CloseHow, Config, CongestionControl, FlowView, Notice, Push, Shard, Ticket};
+use holdline::flows::{FlowId, Storage};
+use holdline::shard::{Config, FlowView, Notice, Push, Shard, Ticket};
 use holdline::tcp::{Rule, Time};
 use strum::IntoEnumIterator;
 
@@ -21,17 +21,8 @@ use super::application::{Application, client_byte, server_byte};
 use super::client::{Client, Offered};
 use super::frame::{Ends, build, parse};
 use super::packet::{Fault, Packet};
-use super::script::{Family, Listen, Step};
+use super::script::{Act, Family, Listen};
 use super::together::Together;
-
-/// What a script has shown.
-#[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// Rules that a `!!` line named, rightly.
-    pub named: BTreeSet<&'static str>,
-    /// Rules that were counted, named or not.
-    pub counted: BTreeSet<&'static str>,
-}
 
 /// A frame that came out.
 pub(super) struct Came {
@@ -59,32 +50,20 @@ pub struct Stage {
     /// Counts by rule before the last thing that happened, and whether its rules were looked at.
     pub(super) counts_before: Vec<(Rule, u64)>,
     pub(super) rules_left: Option<Vec<&'static str>>,
-    pub(super) shown: Shown,
+    /// Rules that a `!!` line named, rightly.
+    pub(super) named: BTreeSet<&'static str>,
 }
 
 pub(super) fn config(listen: &Listen, ends: &Ends) -> Config {
-    let mut config = Config::new(ends.server, if ends.server.is_ipv4() { 24 } else { 120 }, &[listen.port]);
+    let mut config = listen.config.clone();
+    config.addresses = vec![(ends.server, if ends.server.is_ipv4() { 24 } else { 120 })];
+    config.ports = vec![listen.port];
     config.mac = ends.server_mac;
-    config.mtu = listen.mtu.unwrap_or(config.mtu);
+    config.gateways.iter_mut().for_each(|gateway| *gateway = ends.on_wire(*gateway));
     if listen.family == Family::Ipv4AsIpv6 {
         // So that segments are as long as the script has them.
         config.mtu += MORE_OF_IPV6;
     }
-    config.window_bytes = listen.window_bytes.unwrap_or(config.window_bytes);
-    config.send_queue_bytes = listen.send_queue_bytes.unwrap_or(config.send_queue_bytes);
-    config.half_open_max = listen.half_open_max.unwrap_or(config.half_open_max);
-    config.user_timeout_s = listen.user_timeout_s.unwrap_or(config.user_timeout_s);
-    config.time_wait_s = listen.time_wait_s.unwrap_or(config.time_wait_s);
-    config.fin_wait_2_s = listen.fin_wait_2_s.unwrap_or(config.fin_wait_2_s);
-    config.keepalive_s = listen.keepalive_s.unwrap_or(config.keepalive_s);
-    config.delayed_ack_ms = listen.delayed_ack_ms.unwrap_or(0);
-    config.nagle = listen.has_nagle;
-    config.congestion = if listen.is_new_reno { CongestionControl::NewReno } else { CongestionControl::Cubic };
-    config.ecn = listen.ecn.unwrap_or(config.ecn);
-    config.dscp = listen.dscp.unwrap_or(config.dscp);
-    config.ttl = listen.ttl.unwrap_or(config.ttl);
-    config.idle_timeout_s = listen.idle_timeout_s.unwrap_or(config.idle_timeout_s);
-    config.gateways.extend(listen.gateway.map(|host| ends.on_wire(IpAddr::from([10, 0, 0, host]))));
     config
 }
 
@@ -113,11 +92,7 @@ const MORE_OF_IPV6: u16 = 20;
 impl Stage {
     pub(super) fn new(listen: &Listen, start: Time) -> Result<Stage, String> {
         let ends = Ends::new(listen.family, listen.port);
-        let mut capacity = Capacity::for_connections(1_000);
-        capacity.flows = listen.flows.unwrap_or(capacity.flows);
-        capacity.actives = listen.actives.unwrap_or(capacity.actives);
-        capacity.blocks = listen.blocks.unwrap_or(capacity.blocks);
-        let storage = Storage::in_memory_logged(capacity).map_err(|error| error.to_string())?;
+        let storage = Storage::in_memory_logged(listen.capacity).map_err(|error| error.to_string())?;
         let application = Application::new(listen.behaviour);
         let shard = start_shard(listen, &ends, storage, application, [7; 32], start)?;
         Ok(Stage {
@@ -134,28 +109,28 @@ impl Stage {
             notices: Vec::new(),
             counts_before: Vec::new(),
             rules_left: None,
-            shown: Shown::default(),
+            named: BTreeSet::new(),
         })
     }
 
     /// Does what a line says, and takes up everything that it leads to.
-    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
+    pub(super) fn act(&mut self, act: &Act) -> Result<(), String> {
         self.counts_before = Rule::iter().map(|rule| (rule, self.shard.rule_count(rule))).collect();
         self.rules_left = None;
-        match step {
-            Step::Into(packet) => {
+        match act {
+            Act::Into(packet) => {
                 let frame = self.frame_of(packet);
                 self.held.push(frame);
                 let frames: Vec<&[u8]> = self.held.iter().map(Vec::as_slice).collect();
                 self.shard.receive(self.now, &frames);
                 self.held.clear();
             }
-            Step::Held(packet) => {
+            Act::Held(packet) => {
                 let frame = self.frame_of(packet);
                 self.held.push(frame);
             }
-            Step::At(time_us) => self.move_clock(*time_us)?,
-            Step::Push { port, bytes, key, expires_in_s, is_urgent } => {
+            Act::At(time_us) => self.move_clock(*time_us)?,
+            Act::Push { port, bytes, key, expires_in_s, is_urgent } => {
                 let flow = self.flow_of(*port)?;
                 let push = Push {
                     key: key.map(|key| [key; 16]),
@@ -165,32 +140,32 @@ impl Stage {
                 };
                 self.push(*bytes, push)?;
             }
-            Step::Connect { port, to } => {
+            Act::Connect { port, to } => {
                 let remote = SocketAddr::new(to.unwrap_or(self.ends.client), *port);
                 self.clients.insert(*port, Client { address: *to, ..Client::default() });
                 let id =
                     self.shard.connect(self.now, None, self.listen.port, remote).map_err(|error| error.to_string())?;
                 self.opened.insert(*port, id);
             }
-            Step::Pause { port } => {
+            Act::Pause { port } => {
                 let flow = self.flow_of(*port)?;
                 self.shard.pause(self.now, flow).map_err(|error| error.to_string())?;
             }
-            Step::Resume { port } => {
+            Act::Resume { port } => {
                 let flow = self.flow_of(*port)?;
                 self.shard.resume(self.now, flow).map_err(|error| error.to_string())?;
             }
-            Step::Close { port } => self.close(*port, CloseHow::Fin)?,
-            Step::HalfClose { port } => self.close(*port, CloseHow::Half)?,
-            Step::Abort { port } => self.close(*port, CloseHow::Reset)?,
-            Step::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
-            Step::Ask(wish) => self.shard.service_mut().wishes.push(*wish),
-            Step::Tick => self.shard.tick(self.now),
-            Step::Drain => {
+            Act::Close { port, how } => {
+                let flow = self.flow_of(*port)?;
+                self.shard.close(self.now, flow, *how).map_err(|error| error.to_string())?;
+            }
+            Act::Behave(behaviour) => self.shard.service_mut().behaviour = *behaviour,
+            Act::Ask(wish) => self.shard.service_mut().wishes.push(*wish),
+            Act::Tick => self.shard.tick(self.now),
+            Act::Drain => {
                 self.is_draining = true;
                 self.shard.refuse_new();
             }
-            Step::OutOf(_) | Step::Rule(_) | Step::State { .. } | Step::App { .. } => {}
         }
         self.take_up()
     }
@@ -285,11 +260,6 @@ impl Stage {
 
     fn refusals(&self) -> usize {
         self.notices.iter().filter(|(_, notice)| notice.starts_with("refused")).count()
-    }
-
-    fn close(&mut self, port: u16, how: CloseHow) -> Result<(), String> {
-        let flow = self.flow_of(port)?;
-        self.shard.close(self.now, flow, how).map_err(|error| error.to_string())
     }
 
     /// The connection of a client port, or the one that it had.
