@@ -17,9 +17,23 @@ use super::batch::Batch;
 use super::copies::Touched;
 use super::repairs::Borrowed;
 use super::tables::Tables;
-use super::types::CommitPoint;
 use crate::flows::{Line, Logged, LoggedLine, RECORD_LINES_MAX, Storage, lines_of};
 use crate::tcp::{Flow, Keepalive, Repair};
+
+/// Where in the commit of a batch an interrupt is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
+pub enum CommitPoint {
+    /// Everything is stepped, nothing recorded.
+    BeforeRecord,
+    /// Half of the record is written.
+    WithinRecord,
+    /// The record is complete, nothing applied.
+    BeforeApply,
+    /// Half of the record is applied.
+    WithinApply,
+    /// All is applied, nothing let out.
+    BeforeGate,
+}
 
 /// Called at each commit point; it may end the process, or unwind.
 pub type Interrupt = Box<dyn FnMut(CommitPoint) + Send>;

@@ -63,7 +63,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use commit::Interrupt;
+pub use commit::{CommitPoint, Interrupt};
 pub use config::Config;
 pub use connect::ConnectError;
 pub(crate) use inspect::{Inside, Named};
@@ -71,8 +71,7 @@ pub use service::{Context, Service};
 pub use steer::{SHARDS_MAX, Whose, whose};
 pub use trace::{RuleSet, Traced};
 pub use types::{
-    ArenaUse, Broadcast, CloseHow, CommitPoint, Effort, FlowView, JobId, JobView, Notice, Push, PushError, Resumption,
-    Stats, Ticket,
+    ArenaUse, Broadcast, CloseHow, Effort, FlowView, JobId, JobView, Notice, Push, PushError, Resumption, Stats, Ticket,
 };
 
 // What its own functions speak of: whoever uses a shard needs nothing below it.

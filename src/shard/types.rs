@@ -292,21 +292,6 @@ impl Effort {
     }
 }
 
-/// Where in the commit of a batch an interrupt is offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
-pub enum CommitPoint {
-    /// Everything is stepped, nothing recorded.
-    BeforeRecord,
-    /// Half of the record is written.
-    WithinRecord,
-    /// The record is complete, nothing applied.
-    BeforeApply,
-    /// Half of the record is applied.
-    WithinApply,
-    /// All is applied, nothing let out.
-    BeforeGate,
-}
-
 /// How much of an arena is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ArenaUse {
