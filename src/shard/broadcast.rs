@@ -53,14 +53,14 @@ impl Jobs {
 impl<S: Service> Shard<S> {
     /// Starts a broadcast. Errors: as for a push; `ShardFull` too where so many jobs run already.
     pub fn broadcast(&mut self, now: Time, broadcast: &Broadcast<'_>) -> Result<JobId, PushError> {
-        self.begin_job(now, broadcast, None, Some(now))
+        self.in_batch(now, |shard| shard.batch.start_job(broadcast, None, Some(now)))
     }
 
     /// This shard's part of a broadcast over several shards, which pushes nothing before `release_job`, or a new start:
     /// so that one that another shard refuses can be taken back whole. `id` is what the first shard has answered.
     /// Errors: as for a broadcast.
     pub fn hold_job(&mut self, now: Time, broadcast: &Broadcast<'_>, id: Option<JobId>) -> Result<JobId, PushError> {
-        self.begin_job(now, broadcast, id, None)
+        self.in_batch(now, |shard| shard.batch.start_job(broadcast, id, None))
     }
 
     /// The latest broadcast that it knows of, and those that go on.
@@ -72,23 +72,9 @@ impl<S: Service> Shard<S> {
 
     /// Lets a broadcast go that was held.
     pub fn release_job(&mut self, now: Time, id: JobId) {
-        let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);
-        if let Some((index, _)) = found {
+        if let Some((index, _)) = self.batch.running_job(id) {
             self.batch.tables.jobs.times[index as usize].get_or_insert(now);
         }
-    }
-
-    fn begin_job(
-        &mut self,
-        now: Time,
-        broadcast: &Broadcast<'_>,
-        id: Option<JobId>,
-        begins: Option<Time>,
-    ) -> Result<JobId, PushError> {
-        self.batch.begin(now);
-        let result = self.batch.start_job(broadcast, id, begins);
-        self.batch.commit();
-        result
     }
 
     /// How a broadcast stands; `None` once it is forgotten for newer ones.
@@ -108,13 +94,13 @@ impl<S: Service> Shard<S> {
 
     /// Stops a broadcast where it is; what is queued stays queued. Returns whether it was going on.
     pub fn cancel_job(&mut self, now: Time, id: JobId) -> bool {
-        self.batch.begin(now);
-        let found = self.batch.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running);
-        if let Some((index, mut job)) = found {
-            self.batch.end_job(index, &mut job, JobState::Cancelled);
-        }
-        self.batch.commit();
-        found.is_some()
+        self.in_batch(now, |shard| {
+            let found = shard.batch.running_job(id);
+            if let Some((index, mut job)) = found {
+                shard.batch.end_job(index, &mut job, JobState::Cancelled);
+            }
+            found.is_some()
+        })
     }
 
     /// Moves every job on that is due.
@@ -125,9 +111,7 @@ impl<S: Service> Shard<S> {
                 if has_waiting || self.batch.tables.jobs.times[index].is_none_or(|due| due > now) {
                     break;
                 }
-                self.batch.begin(now);
-                self.batch.drive_job(index as u32);
-                self.batch.commit();
+                self.in_batch(now, |shard| shard.batch.drive_job(index as u32));
             }
         }
         self.has_untrimmed = true;
@@ -240,6 +224,10 @@ impl Batch {
 
     fn set_job(&mut self, index: u32, job: &Job) {
         self.set_record(Logged::Jobs, index, job);
+    }
+
+    fn running_job(&self, id: JobId) -> Option<(u32, Job)> {
+        self.jobs().find(|(_, job)| job.id == id.0 && job.state() == JobState::Running)
     }
 
     fn jobs(&self) -> impl Iterator<Item = (u32, Job)> {

@@ -13,60 +13,51 @@ impl<S: Service> Shard<S> {
     /// Takes pushes, 64 to a batch. Each is answered by a notice, `Queued` or `Refused`.
     pub fn push(&mut self, now: Time, pushes: &[Push<'_>]) {
         for chunk in pushes.chunks(BATCH_MAX) {
-            self.batch.begin(now);
-            for push in chunk {
-                self.batch.tables.storage.flows.prefetch(push.flow.slot());
-            }
-            for push in chunk {
-                let flow = push.flow;
-                let notice = match self.batch.push(push) {
-                    Ok(ticket) => Notice::Queued { flow, ticket },
-                    Err(error) => Notice::Refused { flow, ticket: push.ticket, error },
-                };
-                self.batch.put_notice(notice);
-            }
-            self.batch.commit();
+            self.in_batch(now, |shard| {
+                for push in chunk {
+                    shard.batch.tables.storage.flows.prefetch(push.flow.slot());
+                }
+                for push in chunk {
+                    let flow = push.flow;
+                    let notice = match shard.batch.push(push) {
+                        Ok(ticket) => Notice::Queued { flow, ticket },
+                        Err(error) => Notice::Refused { flow, ticket: push.ticket, error },
+                    };
+                    shard.batch.put_notice(notice);
+                }
+            });
         }
         self.has_untrimmed = true;
     }
 
     /// Closes a connection. Errors: as for a push.
     pub fn close(&mut self, now: Time, flow: FlowId, how: CloseHow) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.close(flow, how);
-        self.end_aborted();
-        self.batch.commit();
-        result
+        self.in_batch(now, |shard| {
+            let result = shard.batch.close(flow, how);
+            shard.end_aborted();
+            result
+        })
     }
 
     /// Keeps the flow's received bytes from the service; the window closes when as many wait as it has room for.
     /// Errors: as for a push.
     pub fn pause(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.set_paused(flow, true);
-        self.batch.commit();
-        result.map(drop)
+        self.in_batch(now, |shard| shard.batch.set_paused(flow, true)).map(drop)
     }
 
     /// Offers the flow's received bytes to the service again, those first that waited. Errors: as for a push.
     pub fn resume(&mut self, now: Time, flow: FlowId) -> Result<(), PushError> {
-        self.batch.begin(now);
-        let result = self.batch.set_paused(flow, false);
-        if let Ok(position) = result {
-            self.offer_again(position);
-        }
-        self.batch.commit();
-        result.map(drop)
+        self.in_batch(now, |shard| shard.batch.set_paused(flow, false).map(|position| shard.offer_again(position)))
     }
 
     /// Offers the flow's unconsumed bytes to the service again, for a service that was waiting for something else than
     /// an acknowledgment.
     pub fn offer(&mut self, now: Time, flow: FlowId) {
-        self.batch.begin(now);
-        if let Ok(position) = self.batch.position_of(flow) {
-            self.offer_again(position);
-        }
-        self.batch.commit();
+        self.in_batch(now, |shard| {
+            if let Ok(position) = shard.batch.position_of(flow) {
+                shard.offer_again(position);
+            }
+        });
     }
 }
 

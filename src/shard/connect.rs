@@ -47,10 +47,7 @@ impl<S: Service> Shard<S> {
         local_port: u16,
         remote: impl Into<SocketAddr>,
     ) -> Result<FlowId, ConnectError> {
-        self.batch.begin(now);
-        let result = self.batch.connect(local, local_port, remote.into());
-        self.batch.commit();
-        result
+        self.in_batch(now, |shard| shard.batch.connect(local, local_port, remote.into()))
     }
 }
 

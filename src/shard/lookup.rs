@@ -37,13 +37,13 @@ impl<S> Shard<S> {
         if self.batch.tables.lookups.wanted.is_empty() {
             return;
         }
-        self.batch.begin(now);
-        for address in std::mem::take(&mut self.batch.tables.lookups.wanted) {
-            if let Some(mac) = look(address) {
-                self.batch.learn_looked_up(address, mac);
+        self.in_batch(now, |shard| {
+            for address in std::mem::take(&mut shard.batch.tables.lookups.wanted) {
+                if let Some(mac) = look(address) {
+                    shard.batch.learn_looked_up(address, mac);
+                }
             }
-        }
-        self.batch.commit();
+        });
     }
 }
 

@@ -268,3 +268,14 @@ impl<S: Service> Shard<S> {
         self.batch.tables.storage.used()
     }
 }
+
+impl<S> Shard<S> {
+    /// Has something done in a batch, which is committed then.
+    #[inline]
+    fn in_batch<R>(&mut self, now: Time, act: impl FnOnce(&mut Shard<S>) -> R) -> R {
+        self.batch.begin(now);
+        let result = act(self);
+        self.batch.commit();
+        result
+    }
+}

@@ -89,13 +89,13 @@ impl<S: Service> Shard<S> {
         let end = self.batch.tables.storage.head().flows_end;
         let mut slot = 0;
         while slot < end {
-            self.batch.begin(now);
-            let mut told = 0;
-            while slot < end && told < BATCH_MAX {
-                told += usize::from(self.tell_slot_resumed(slot));
-                slot += 1;
-            }
-            self.batch.commit();
+            self.in_batch(now, |shard| {
+                let mut told = 0;
+                while slot < end && told < BATCH_MAX {
+                    told += usize::from(shard.tell_slot_resumed(slot));
+                    slot += 1;
+                }
+            });
         }
     }
 

@@ -21,9 +21,7 @@ impl<S: Service> Shard<S> {
         self.fire_timers(now);
         self.sweep(now);
         if self.batch.tables.fragments.next_expiry().is_some_and(|due| due <= now) {
-            self.batch.begin(now);
-            self.batch.expire_fragments();
-            self.batch.commit();
+            self.in_batch(now, |shard| shard.batch.expire_fragments());
         }
         if self.batch.tables.jobs.next().is_some_and(|due| due <= now) {
             self.drive_jobs(now);
@@ -55,20 +53,18 @@ impl<S: Service> Shard<S> {
 
     fn ask_for_hops(&mut self, now: Time) {
         if self.batch.tables.routers.next().is_some_and(|due| due <= now) && self.batch.tables.tick_routers(now) {
-            self.batch.begin(now);
-            self.batch.ask_for_routers();
-            self.batch.commit();
+            self.in_batch(now, |shard| shard.batch.ask_for_routers());
         }
         if now < self.arp_at || !self.batch.tables.has_hops_to_ask() {
             return;
         }
         self.arp_at = now.plus_ms(ARP_INTERVAL_MS);
-        self.batch.begin(now);
-        for address in self.batch.tables.hops_to_ask() {
-            self.batch.ask_for_hop(address);
-        }
-        self.batch.tables.look_up_doubted();
-        self.batch.commit();
+        self.in_batch(now, |shard| {
+            for address in shard.batch.tables.hops_to_ask() {
+                shard.batch.ask_for_hop(address);
+            }
+            shard.batch.tables.look_up_doubted();
+        });
     }
 
     fn fire_timers(&mut self, now: Time) {
@@ -79,11 +75,7 @@ impl<S: Service> Shard<S> {
         let fired = due.len().min(FIRED_MAX);
         self.effort.timers += fired as u64;
         for chunk in due[..fired].chunks(BATCH_MAX) {
-            self.batch.begin(now);
-            for &index in chunk {
-                self.fire_timer(index, now);
-            }
-            self.batch.commit();
+            self.in_batch(now, |shard| chunk.iter().for_each(|&index| shard.fire_timer(index, now)));
         }
         due.drain(..fired);
         self.due = due;
@@ -148,14 +140,14 @@ impl<S: Service> Shard<S> {
         let mut slot = passed.start;
         let mut acted = 0;
         while slot < passed.end && acted < FIRED_MAX {
-            self.batch.begin(now);
-            let mut found = 0;
-            while slot < passed.end && found < BATCH_MAX {
-                found += usize::from(self.sweep_slot(slot, now));
-                slot += 1;
-            }
-            acted += found;
-            self.batch.commit();
+            acted += self.in_batch(now, |shard| {
+                let mut found = 0;
+                while slot < passed.end && found < BATCH_MAX {
+                    found += usize::from(shard.sweep_slot(slot, now));
+                    slot += 1;
+                }
+                found
+            });
         }
         self.effort.swept += u64::from(slot - passed.start);
         if slot < passed.end {
