@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::service::Service;
 use super::{BATCH_MAX, Shard};
 use crate::flows::FlowKey;
-use crate::tcp::{self, CloseReason, Reply, Rule, SoftError, State, Time};
+use crate::tcp::{self, CloseReason, Control, Reply, Rule, SoftError, State, Time};
 use crate::wire::{self, IcmpError, Packet, TcpPacket, Trouble};
 
 /// A segment on its way to its flow.
@@ -296,16 +296,14 @@ impl Batch {
         for segment in prepared.iter().flatten() {
             index.prefetch(segment.hash);
         }
-        let mut unknown = 0;
+        let opening = prepared.iter().flatten().filter(|segment| segment.packet.segment.control.has(Control::SYN));
+        self.tables.flow_slots.next_free().take(opening.count()).for_each(|slot| storage.flows.prefetch(slot));
         for segment in prepared.iter_mut().flatten() {
             segment.candidate = index.candidate(segment.hash);
-            match segment.candidate {
-                Some(slot) => storage.flows.prefetch(slot),
-                None => unknown += 1,
+            if let Some(slot) = segment.candidate {
+                storage.flows.prefetch(slot);
             }
         }
-        // Most that belong to no connection open one.
-        self.tables.flow_slots.next_free().take(unknown).for_each(|slot| storage.flows.prefetch(slot));
         for slot in prepared.iter().flatten().filter_map(|segment| segment.candidate) {
             if let Some(active) = storage.flows.records()[slot as usize].active() {
                 storage.actives.prefetch(active);
