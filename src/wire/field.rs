@@ -71,6 +71,17 @@ pub mod tcp {
     pub const CHECKSUM: usize = 16;
     pub const URGENT: usize = 18;
     pub const BYTES: usize = 20;
+
+    /// Kinds of options; the first two are the same in IPv4.
+    pub mod option {
+        pub const END: u8 = 0;
+        pub const NO_OPERATION: u8 = 1;
+        pub const MSS: u8 = 2;
+        pub const WINDOW_SCALE: u8 = 3;
+        pub const SACK_PERMITTED: u8 = 4;
+        pub const SACK: u8 = 5;
+        pub const TIMESTAMPS: u8 = 8;
+    }
 }
 
 /// The number at a place; `None` where the bytes end before.

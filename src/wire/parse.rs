@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::arp::{ArpMessage, parse_arp};
 use super::checksum::Sum;
+use super::field::tcp::option;
 use super::field::{ethernet, ipv4, protocol, tcp, u16_at, u32_at};
 use super::fragment::{Fragment, parse_ipv4_fragment};
 use super::icmp::{Echo, IcmpError, Refused, parse_icmpv4};
@@ -155,8 +156,8 @@ fn parse_ipv4(bytes: &[u8], source_mac: [u8; 6]) -> Result<Packet<'_>, Rule> {
 fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
-    while let Some(option) = next_option(&mut options) {
-        let (kind, _) = option?;
+    while let Some(next) = next_option(&mut options) {
+        let (kind, _) = next?;
         if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
             return Err(Rule::Ipv4SourceRoute);
         }
@@ -168,14 +169,12 @@ fn check_ipv4_options(mut options: &[u8]) -> Result<(), Rule> {
 /// where its length is impossible.
 #[inline(always)]
 fn next_option<'a>(options: &mut &'a [u8]) -> Option<Result<(u8, &'a [u8]), Rule>> {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
     loop {
         let (&kind, rest) = options.split_first()?;
-        if kind == END {
+        if kind == option::END {
             return None;
         }
-        if kind == NO_OPERATION {
+        if kind == option::NO_OPERATION {
             *options = rest;
             continue;
         }
@@ -230,22 +229,17 @@ pub(super) fn parse_tcp<'a>(
 /// Walks the options (RFC 9293 §3.2). Unknown ones are skipped by their length (MUST-6); one of impossible length ends
 /// the walk and what was read before it stands (MUST-7).
 fn read_options<'a>(mut options: &'a [u8], segment: &mut Segment<'a>) {
-    const MSS: u8 = 2;
-    const WINDOW_SCALE: u8 = 3;
-    const SACK_PERMITTED: u8 = 4;
-    const SACK: u8 = 5;
-    const TIMESTAMPS: u8 = 8;
     let is_syn = segment.control.has(Control::SYN);
-    while let Some(Ok(option)) = next_option(&mut options) {
-        match option {
-            (MSS, &[high, low]) if is_syn => segment.mss = Some(u16::from_be_bytes([high, low])),
-            (WINDOW_SCALE, &[shift]) if is_syn => segment.window_shift = Some(shift),
-            (SACK_PERMITTED, &[]) if is_syn => segment.sack_permitted = true,
-            (TIMESTAMPS, &[v0, v1, v2, v3, e0, e1, e2, e3]) => {
+    while let Some(Ok(kind_and_value)) = next_option(&mut options) {
+        match kind_and_value {
+            (option::MSS, &[high, low]) if is_syn => segment.mss = Some(u16::from_be_bytes([high, low])),
+            (option::WINDOW_SCALE, &[shift]) if is_syn => segment.window_shift = Some(shift),
+            (option::SACK_PERMITTED, &[]) if is_syn => segment.sack_permitted = true,
+            (option::TIMESTAMPS, &[v0, v1, v2, v3, e0, e1, e2, e3]) => {
                 let (value, echo) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3]));
                 segment.timestamps = Some(Timestamps { value, echo });
             }
-            (SACK, blocks) if !is_syn => segment.sack = blocks,
+            (option::SACK, blocks) if !is_syn => segment.sack = blocks,
             _ => {}
         }
     }

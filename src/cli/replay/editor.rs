@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use holdline::wire::Sum;
+use holdline::wire::field::tcp::option;
 use holdline::wire::field::{ipv4, ipv6, protocol, tcp, u16_in};
 
 use super::packet::{IP, Negotiated, Segment, walk};
@@ -149,15 +150,15 @@ impl<'a> Editor<'a> {
     }
 
     /// Overwrites an option by such of no meaning.
-    pub fn erase(&mut self, option: Negotiated) {
+    pub fn erase(&mut self, negotiated: Negotiated) {
         let (start, mut found) = (self.segment.at + tcp::BYTES, None);
         walk(&self.frame[start..self.segment.payload_at], |kind, value, at| {
-            if kind == option as u8 {
+            if kind == negotiated as u8 {
                 found = Some((start + at - 2, value.len() + 2));
             }
         });
         if let Some((at, bytes)) = found {
-            self.replace(at, &vec![1; bytes]);
+            self.replace(at, &vec![option::NO_OPERATION; bytes]);
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use holdline::tcp::Control;
 use holdline::wire::field::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING, TCP};
+use holdline::wire::field::tcp::option;
 use holdline::wire::field::{ethernet, ipv4, ipv6, tcp, u16_in, u32_in};
 
 /// Where the IP header begins in a frame, or an ARP message.
@@ -63,10 +64,11 @@ pub struct Options {
 
 /// A kind of option that both sides must offer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Negotiated {
-    WindowScale = 3,
-    SackPermitted = 4,
-    Timestamps = 8,
+    WindowScale = option::WINDOW_SCALE,
+    SackPermitted = option::SACK_PERMITTED,
+    Timestamps = option::TIMESTAMPS,
 }
 
 impl Segment {
@@ -180,14 +182,16 @@ fn view_tcp(frame: &[u8], [source, destination]: [IpAddr; 2], at: usize, end: us
 pub(super) fn walk(options: &[u8], mut take: impl FnMut(u8, &[u8], usize)) {
     let mut at = 0;
     while let Some(&kind) = options.get(at) {
-        if kind == 0 {
+        if kind == option::END {
             return;
         }
-        let length = if kind == 1 { 1 } else { options.get(at + 1).map_or(0, |length| usize::from(*length)) };
-        if kind != 1 {
-            let Some(value) = options.get(at + 2..at + length) else { return };
-            take(kind, value, at + 2);
+        if kind == option::NO_OPERATION {
+            at += 1;
+            continue;
         }
+        let length = options.get(at + 1).map_or(0, |length| usize::from(*length));
+        let Some(value) = options.get(at + 2..at + length) else { return };
+        take(kind, value, at + 2);
         at += length;
     }
 }
@@ -195,17 +199,17 @@ pub(super) fn walk(options: &[u8], mut take: impl FnMut(u8, &[u8], usize)) {
 fn read_options(bytes: &[u8], start: usize) -> Options {
     let mut options = Options::default();
     walk(bytes, |kind, value, at| match (kind, value) {
-        (2, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
-        (3, &[shift]) => options.window_shift = Some(shift),
-        (4, []) => options.has_sack_permitted = true,
-        (5, edges) => {
+        (option::MSS, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
+        (option::WINDOW_SCALE, &[shift]) => options.window_shift = Some(shift),
+        (option::SACK_PERMITTED, []) => options.has_sack_permitted = true,
+        (option::SACK, edges) => {
             let (pairs, _) = edges.as_chunks::<8>();
             for (place, pair) in options.sack.iter_mut().zip(pairs) {
                 *place = u32_in(pair, 0).zip(u32_in(pair, 4));
             }
             options.sack_at = start + at;
         }
-        (8, times) => {
+        (option::TIMESTAMPS, times) => {
             options.timestamps = u32_in(times, 0).zip(u32_in(times, 4)).filter(|_| times.len() == 8);
             options.echo_at = start + at + 4;
         }
