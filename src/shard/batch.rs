@@ -13,7 +13,7 @@ use super::gate::Gate;
 use super::tables::Tables;
 use super::types::PushError;
 use crate::flows::{FlowId, LoggedLine};
-use crate::tcp::{self, Active, Flow, Offer, Outgoing, Place, Repair, Reply, Time, Timestamps};
+use crate::tcp::{self, Active, Offer, Outgoing, Place, Repair, Reply, Time, Timestamps};
 use crate::wire::{self, Addressing};
 
 /// See the module.
@@ -205,26 +205,6 @@ impl Batch {
             },
         };
         self.emit(position, outgoing);
-    }
-
-    /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
-    pub fn end_flow(&mut self, position: usize) {
-        let touched = &mut self.touched[position];
-        let hash = self.tables.hash(&self.tables.key_of(&touched.flow));
-        if self.tables.is_ipv6(touched.flow.local_index()) {
-            self.freed_peers.push(touched.flow.remote_address);
-        }
-        self.tables.remove(hash, touched.slot);
-        tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
-        if let Some(borrowed) = touched.repair {
-            self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);
-        }
-        self.return_repair(position);
-        let touched = &mut self.touched[position];
-        touched.flow = Flow::free(touched.flow.generation().wrapping_add(1) & 0xff_ffff);
-        self.freed_flows.push(touched.slot);
-        self.freed_actives.extend(touched.active_index.take());
-        touched.is_active_new = false;
     }
 }
 

@@ -35,7 +35,7 @@ mod trace;
 // The open batch: copies of what it changes.
 mod batch;
 mod copies;
-mod peers;
+mod places;
 mod records;
 mod repairs;
 

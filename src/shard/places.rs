@@ -1,11 +1,13 @@
-//! Peers of new connections: a slot for the flow, and over IPv6 a record for the address.
+//! Places of connections in the tables: taken by those that begin, given up by those that end.
+//!
+//! A slot for the flow, and over IPv6 a record for the peer's address.
 
 use std::net::IpAddr;
 
 use super::batch::Batch;
 use super::copies::TOUCHED_MAX;
 use crate::flows::FlowKey;
-use crate::tcp::Flow;
+use crate::tcp::{self, Flow};
 
 impl Batch {
     /// Takes a free slot for a new connection with this key, its hash and its next hop. `None` where there is none. The
@@ -49,5 +51,25 @@ impl Batch {
             return index;
         };
         remote.to_bits()
+    }
+
+    /// Ends the connection: its slot is free, its queues are released, whoever asks by its id is told it is gone.
+    pub fn end_flow(&mut self, position: usize) {
+        let touched = &mut self.touched[position];
+        let hash = self.tables.hash(&self.tables.key_of(&touched.flow));
+        if self.tables.is_ipv6(touched.flow.local_index()) {
+            self.freed_peers.push(touched.flow.remote_address);
+        }
+        self.tables.remove(hash, touched.slot);
+        tcp::release_all(&mut touched.active, &mut self.tables.storage.payload);
+        if let Some(borrowed) = touched.repair {
+            self.repairs[borrowed.position].release_held(&mut self.tables.storage.payload);
+        }
+        self.return_repair(position);
+        let touched = &mut self.touched[position];
+        touched.flow = Flow::free(touched.flow.generation().wrapping_add(1) & 0xff_ffff);
+        self.freed_flows.push(touched.slot);
+        self.freed_actives.extend(touched.active_index.take());
+        touched.is_active_new = false;
     }
 }
