@@ -160,11 +160,7 @@ impl Payload {
 
     /// Releases a queue of its own.
     pub fn release_queue(&mut self, head: u32, tail: u32) {
-        let mut index = head;
-        while index != NO_SPAN {
-            self.release(index);
-            index = if index == tail { NO_SPAN } else { self.span(index).next };
-        }
+        tcp::release_chain(self, head, tail);
     }
 
     /// Appends the spans that were stored last to a queue.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Shard;
 use crate::flows::FlowId;
-use crate::tcp::{self, NO_SPAN, State, Time};
+use crate::tcp::{self, State, Time};
 
 /// A connection from inside. Sequence numbers are as on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +90,9 @@ impl<S> Shard<S> {
         let mut named = Named::default();
         let mut blocks = BTreeSet::new();
         let mut walk = |head: u32, tail: u32| {
-            let mut index = head;
-            while index != NO_SPAN {
-                let span = tcp::Spans::span(&storage.payload, index);
+            for (_, span) in tcp::chain(&storage.payload, head, tail) {
                 blocks.insert(span.block);
                 named.spans += 1;
-                index = if index == tail { NO_SPAN } else { span.next };
             }
         };
         let slots = &storage.flows.records()[..storage.head().flows_end as usize];

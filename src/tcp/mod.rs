@@ -66,8 +66,8 @@ pub use path_memory::PathMemory;
 pub use payload::{InOrder, Payload, in_order_part, on_payload};
 pub use predict::take_expected_ack;
 pub use queue::{
-    NO_SPAN, Place, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue,
-    consume_recv_queue, drop_expired, for_each_pending_push, gather, release_acknowledged, release_all,
+    NO_SPAN, Place, Span, Spans, append_chain_to_recv_queue, append_to_recv_queue, append_to_send_queue, chain,
+    consume_recv_queue, drop_expired, for_each_pending_push, gather, release_acknowledged, release_all, release_chain,
 };
 pub use receive::on_segment;
 pub use repair::{HELD_MAX, Held, Repair, is_out_of_order};

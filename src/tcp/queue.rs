@@ -48,13 +48,13 @@ pub trait Spans {
 }
 
 /// The spans from `head` to `tail` with their indices, in order; none where `head` is `NO_SPAN`.
-pub(super) fn chain(spans: &impl Spans, head: u32, tail: u32) -> impl Iterator<Item = (u32, Span)> {
+pub fn chain(spans: &impl Spans, head: u32, tail: u32) -> impl Iterator<Item = (u32, Span)> {
     let first = (head != NO_SPAN).then(|| (head, spans.span(head)));
     std::iter::successors(first, move |&(index, span)| (index != tail).then(|| (span.next, spans.span(span.next))))
 }
 
 /// Releases them. Returns how many there were.
-pub(super) fn release_chain(spans: &mut impl Spans, head: u32, tail: u32) -> usize {
+pub fn release_chain(spans: &mut impl Spans, head: u32, tail: u32) -> usize {
     let (mut index, mut count) = (head, 0);
     while index != NO_SPAN {
         let next = spans.span(index).next;
