@@ -19,16 +19,14 @@ use super::{PathMemory, SeqNum, Time};
 
 /// The state of a connection (RFC 9293 §3.3.2). LISTEN is not a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::EnumCount, strum::EnumIter, strum::FromRepr)]
+#[strum(serialize_all = "SCREAMING-KEBAB-CASE")]
 #[repr(u8)]
 pub enum State {
     /// No connection: the slot may be used.
-    #[strum(to_string = "FREE")]
     Free,
     /// A SYN was received and answered.
-    #[strum(to_string = "SYN-RECEIVED")]
     SynReceived,
     /// Open.
-    #[strum(to_string = "ESTABLISHED")]
     Established,
     /// Our FIN is sent, not acknowledged.
     #[strum(to_string = "FIN-WAIT-1")]
@@ -37,19 +35,14 @@ pub enum State {
     #[strum(to_string = "FIN-WAIT-2")]
     FinWait2,
     /// The peer's FIN was received, we are still open.
-    #[strum(to_string = "CLOSE-WAIT")]
     CloseWait,
     /// Both FINs were sent at the same time, ours is not acknowledged.
-    #[strum(to_string = "CLOSING")]
     Closing,
     /// The peer's FIN was received and ours is sent, not acknowledged.
-    #[strum(to_string = "LAST-ACK")]
     LastAck,
     /// Both FINs are acknowledged; old segments may still be on the way.
-    #[strum(to_string = "TIME-WAIT")]
     TimeWait,
     /// We have sent a SYN and wait for the peer's.
-    #[strum(to_string = "SYN-SENT")]
     SynSent,
 }
 
