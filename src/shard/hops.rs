@@ -93,8 +93,13 @@ impl Tables {
         if let Some(gateway) = self.gateway_to(remote) {
             return Some(gateway);
         }
-        if let Some(index) = self.hop_asked(remote) {
+        // A gateway's entry may come to mean another machine.
+        let known = self.hops_asked(remote).find(|&index| index >= NEIGHBORS_START);
+        if let Some(index) = known {
             self.hand_out(index);
+            if self.next_hop(index).is_known == 0 {
+                self.ask_again(index);
+            }
             return Some(index);
         }
         let index = self.add_hop(NextHop { asked: remote.into(), ..NextHop::default() })?;
@@ -132,10 +137,11 @@ impl Tables {
         }
     }
 
-    /// The next hop that was asked for by this address.
-    pub fn hop_asked(&self, address: IpAddr) -> Option<u16> {
+    /// The next hops that were asked for by this address: a gateway may be a peer, too.
+    pub fn hops_asked(&self, address: IpAddr) -> impl Iterator<Item = u16> {
         let asked = Address::from(address);
-        self.next_hops().iter().position(|hop| hop.asked == asked && asked != Address::NONE).map(|index| index as u16)
+        let is_it = move |hop: &NextHop| hop.asked == asked && asked != Address::NONE;
+        self.next_hops().iter().zip(0..).filter_map(move |(hop, index)| is_it(hop).then_some(index))
     }
 
     /// A next hop is at this Ethernet address.
@@ -182,13 +188,15 @@ impl Tables {
         !self.hops.asked.is_empty() || self.has_doubts()
     }
 
-    /// The addresses that are to be asked for now. One that is known, but doubted, is asked for a few times only.
+    /// The addresses that are to be asked for now, as long as a connection goes there, and gateways in any case. One
+    /// that is known, but doubted, is asked for a few times only.
     pub fn hops_to_ask(&mut self) -> Vec<IpAddr> {
         let mut asked = std::mem::take(&mut self.hops.asked);
         asked.retain(|&(index, times)| {
             let hop = self.next_hop(index);
             let is_looked_up = hop.asked.ip().is_some_and(|address| self.is_looked_up(address));
-            hop.is_known == 0 || times < if is_looked_up { LOOKS_MAX } else { DOUBTED_ASKS_MAX }
+            let is_used = index < NEIGHBORS_START || self.hops.users[usize::from(index)] > 0;
+            is_used && (hop.is_known == 0 || times < if is_looked_up { LOOKS_MAX } else { DOUBTED_ASKS_MAX })
         });
         self.hops.asked = asked;
         let records = self.storage.next_hops.records();
@@ -196,6 +204,9 @@ impl Tables {
             *asked = asked.saturating_add(1);
             records[usize::from(*index)].asked.ip()
         });
-        asks.collect()
+        let mut asks: Vec<IpAddr> = asks.collect();
+        asks.sort_unstable();
+        asks.dedup();
+        asks
     }
 }

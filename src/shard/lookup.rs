@@ -94,7 +94,7 @@ impl Batch {
 
     /// The kernel sends to this Ethernet address what is for that address.
     fn learn_looked_up(&mut self, address: IpAddr, mac: [u8; 6]) {
-        if let Some(hop) = self.tables.hop_asked(address) {
+        for hop in self.tables.hops_asked(address).collect::<Vec<_>>() {
             let known = self.tables.next_hop(hop);
             // What is doubted is not settled by hearing the same again: the kernel may not have noticed yet.
             if known.is_known == 0 || known.mac != mac {

@@ -35,12 +35,12 @@ impl Batch {
     pub fn receive_arp(&mut self, message: &ArpMessage) {
         let target = message.target.into();
         let is_for_us = self.tables.local_index(target).is_some() && !self.tables.is_shared(target);
-        let asked = is_for_us.then(|| self.tables.hop_asked(message.sender.into())).flatten();
-        if let Some(hop) = asked {
+        let asked: Vec<u16> = self.tables.hops_asked(message.sender.into()).filter(|_| is_for_us).collect();
+        for &hop in &asked {
             self.learn_hop(hop, message.sender_mac);
         }
         if !(message.is_request && is_for_us && self.tables.answers_for_all()) {
-            self.tables.count(if asked.is_some() { Rule::ArpLearns } else { Rule::ArpIgnored });
+            self.tables.count(if asked.is_empty() { Rule::ArpIgnored } else { Rule::ArpLearns });
             return;
         }
         self.tables.count(Rule::ArpAnswers);
@@ -56,12 +56,12 @@ impl Batch {
 
     pub fn receive_neighbor(&mut self, message: &NeighborMessage) {
         let learnt = self.taught_by(message);
-        if let Some((hop, mac)) = learnt {
+        for &(hop, mac) in &learnt {
             self.learn_hop(hop, mac);
         }
         let is_question = message.advertisement.is_none() && self.tables.is_ours_alone(message.target.into());
         if !is_question || !self.tables.answers_for_all() || self.tables.is_ours(message.source.into()) {
-            self.tables.count(if learnt.is_some() { Rule::NeighborLearns } else { Rule::NeighborIgnored });
+            self.tables.count(if learnt.is_empty() { Rule::NeighborIgnored } else { Rule::NeighborLearns });
             return;
         }
         self.tables.count(Rule::NeighborAnswers);
@@ -75,20 +75,23 @@ impl Batch {
         self.send_waiting_syns(hop);
     }
 
-    /// Where a next hop is that we have asked for, as a message teaches (RFC 4861 §7.2.3 and §7.2.5).
-    fn taught_by(&self, message: &NeighborMessage) -> Option<(u16, [u8; 6])> {
+    /// Where the next hops are that we have asked for, as a message teaches (RFC 4861 §7.2.3 and §7.2.5).
+    fn taught_by(&self, message: &NeighborMessage) -> Vec<(u16, [u8; 6])> {
         let Some(advertisement) = message.advertisement else {
-            let mac = message.link_address.filter(|_| self.tables.is_ours_alone(message.target.into()))?;
-            return Some((self.tables.hop_asked(message.source.into())?, mac));
+            let mac = message.link_address.filter(|_| self.tables.is_ours_alone(message.target.into()));
+            let asked = self.tables.hops_asked(message.source.into());
+            return asked.filter_map(|hop| Some((hop, mac?))).collect();
         };
-        let hop = self.tables.hop_asked(message.target.into())?;
-        let known = self.tables.next_hop(hop);
-        match message.link_address {
-            Some(mac) if known.is_known == 0 || advertisement.is_override || mac == known.mac => Some((hop, mac)),
-            // Without its address it says that it is where it was.
-            None if known.is_known == 1 && advertisement.is_solicited => Some((hop, known.mac)),
-            Some(_) | None => None,
-        }
+        let taught = |hop| {
+            let known = self.tables.next_hop(hop);
+            match message.link_address {
+                Some(mac) if known.is_known == 0 || advertisement.is_override || mac == known.mac => Some((hop, mac)),
+                // Without its address it says that it is where it was.
+                None if known.is_known == 1 && advertisement.is_solicited => Some((hop, known.mac)),
+                Some(_) | None => None,
+            }
+        };
+        self.tables.hops_asked(message.target.into()).filter_map(taught).collect()
     }
 
     pub fn receive_router(&mut self, advertisement: &RouterAdvertisement<'_>) {

@@ -349,8 +349,7 @@ impl Batch {
     fn learn_of_answer(&mut self, position: usize, packet: &TcpPacket<'_>) {
         let hop = self.touched[position].flow.next_hop;
         if self.tables.next_hop(hop).is_known == 0 {
-            self.tables.set_hop(hop, packet.source_mac);
-            self.send_waiting_syns(hop);
+            self.learn_hop(hop, packet.source_mac);
         }
     }
 

@@ -129,6 +129,7 @@ fn every_script_holds() {
 const NOT_ACROSS_RESTARTS: &[(&str, &str)] = &[
     ("arp/gateway.seg", "a new process asks for the gateway at once"),
     ("ndp/router.seg", "a new process asks for routers at once"),
+    ("ndp/router-that-is-a-peer.seg", "a new process asks for routers at once"),
     ("ipv6/problems-are-throttled.seg", "a new process has told nobody yet"),
     ("fragments/bounded.seg", "a new process has no fragments"),
     ("fragments/expire.seg", "a new process has no fragments"),
