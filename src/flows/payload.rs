@@ -295,7 +295,11 @@ impl Payload {
     pub fn adopt_queue(&mut self, head: u32, tail: u32) -> Result<u32, BrokenQueue> {
         let mut bytes = 0u32;
         let mut index = head;
-        while index != NO_SPAN {
+        if head == NO_SPAN {
+            return Ok(0);
+        }
+        loop {
+            // A chain that ends before its tail names no span in the end.
             if index >= self.taken_spans.capacity() || !self.taken_spans.take(index) {
                 return Err(BrokenQueue);
             }
@@ -310,9 +314,11 @@ impl Payload {
             let filled = &mut self.filled.records_mut()[span.block as usize];
             *filled = (*filled).max(span.offset + span.bytes);
             bytes = bytes.wrapping_add(u32::from(span.bytes));
-            index = if index == tail { NO_SPAN } else { span.next };
+            if index == tail {
+                return Ok(bytes);
+            }
+            index = span.next;
         }
-        Ok(bytes)
     }
 
     fn touch(&mut self, span: u32, block: u32) {
@@ -401,6 +407,17 @@ mod tests {
         let own = stored(&mut payload, &[8; 10], tail);
         assert_eq!(payload.bytes(&payload.span(own), 0), [8; 10]);
         assert_eq!(payload.bytes(&payload.span(stranger), 0), [9; 10]);
+    }
+
+    #[test]
+    fn a_queue_that_ends_before_its_tail_is_broken() {
+        let mut payload = payload(8);
+        let (head, tail) = payload.store_shared(&[5; 5_000]).unwrap();
+        payload.forget();
+        assert_eq!(payload.adopt_queue(head, tail), Ok(5_000));
+        payload.forget();
+        payload.link(head, NO_SPAN);
+        assert_eq!(payload.adopt_queue(head, tail), Err(BrokenQueue));
     }
 
     #[test]
