@@ -31,14 +31,14 @@ use super::{Area, Arena, StorageError};
 /// pays for some 35 entries, and the table is done long before it is full. It shrinks at half that speed.
 const GROWTH_SHARE: u64 = 4;
 const SHRINK_SHARE: u64 = 2;
-/// Connections are asked for that many entries before they are looked at.
-const LOOK_AHEAD: usize = 24;
 /// While it does not, so often it looks after its memory.
 const LOOK_EVERY: u64 = 32;
+/// Connections are asked for that many entries before they are looked at.
+const LOOK_AHEAD: usize = 24;
 /// Memory at the end of a table that has shrunk is given back in pieces of so many buckets.
 const RELEASED_AT_ONCE: u32 = 1 << 15;
-/// So many entries one step moves, and one more that does not count.
-const ENTRIES_MOVED_MAX: usize = BUCKETS_MAX as usize * PLACES + 1;
+/// So many entries one step moves at most.
+const ENTRIES_MOVED_MAX: usize = BUCKETS_MAX as usize * PLACES;
 /// So much memory behind the table is kept ready: two huge pages.
 const AHEAD_BYTES: usize = 4 << 20;
 /// A table for so many entries lies in huge pages; in a smaller one the last of them would cost more than it is worth.
@@ -360,7 +360,7 @@ impl Index {
 /// Puts an entry into a sub-table. Returns false where that is full.
 #[inline]
 fn put(table: &mut [Bucket], tag: u16, slot: u32) -> bool {
-    let home = usize::from(tag) * table.len() >> 16;
+    let home = (usize::from(tag) * table.len()) >> 16;
     let (left, right) = table.split_at_mut(home);
     for bucket in right.iter_mut().chain(left) {
         if bucket.taken != ALL_TAKEN {
@@ -401,6 +401,11 @@ mod tests {
         }
     }
 
+    /// Whether it is empty and no bucket has more of anything than is there.
+    fn is_bare(index: &Index) -> bool {
+        index.is_empty() && index.buckets.records().iter().all(|bucket| (bucket.taken, bucket.passed) == (0, 0))
+    }
+
     #[test]
     fn what_was_inserted_is_found_until_it_is_removed() {
         const COUNT: u32 = 120_000;
@@ -423,6 +428,8 @@ mod tests {
         holds(&index, 0..COUNT, |slot| slot % 64 == 5);
         assert_eq!(index.len(), (COUNT / 64) as usize);
         assert!(index.allocated_bytes() < grown_bytes / 4, "what is not needed is given back");
+        (0..COUNT).filter(|slot| slot % 64 == 5).for_each(|slot| index.remove(hash_of(slot), slot, hash_of));
+        assert!(is_bare(&index));
     }
 
     #[test]
@@ -439,7 +446,7 @@ mod tests {
         for slot in 0..5_000 {
             index.remove(crowded(slot), slot, crowded);
         }
-        assert!(index.is_empty() && index.beside.is_empty());
+        assert!(index.beside.is_empty() && is_bare(&index));
     }
 
     #[test]

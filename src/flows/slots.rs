@@ -189,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn the_slots_that_are_handed_out_next_are_known_before() {
+        let mut slots = Slots::new(200);
+        (0..130).for_each(|_| assert!(slots.take_lowest().is_some()));
+        [3, 70].into_iter().for_each(|slot| slots.give_back(slot));
+        let next: Vec<u32> = slots.next_free().take(5).collect();
+        assert_eq!(next, [3, 70, 130, 131, 132]);
+        assert!(next.iter().all(|&slot| slots.take_lowest() == Some(slot)));
+        assert_eq!(slots.next_free().last(), Some(199));
+    }
+
+    #[test]
     fn the_end_of_used_follows_what_is_given_back() {
         let mut slots = Slots::new(1_000);
         assert_eq!(slots.end_of_used(0, 1_000), 0);

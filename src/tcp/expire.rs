@@ -164,8 +164,8 @@ pub fn on_sweep(flow: &Flow, active: Option<&Active>, timeouts: &Timeouts, sprea
         return on_sweep_open(flow, active, timeouts, spread, waited_s);
     }
     // What has arrived and is not read yet would be lost with the connection.
-    let has_unread = active.is_some_and(|active| active.has_unread(flow));
-    if flow.is_in(State::TimeWait) && waited_s >= timeouts.time_wait_s && !has_unread {
+    let is_read = || active.is_none_or(|active| !active.has_unread(flow));
+    if flow.is_in(State::TimeWait) && waited_s >= timeouts.time_wait_s && is_read() {
         return Sweep::Ends(Effects::closed(Rule::TimeWaitExpired, CloseReason::BothClosed));
     }
     if flow.is_in(State::FinWait2) && waited_s >= timeouts.fin_wait_2_s {

@@ -85,11 +85,13 @@ pub mod tcp {
 }
 
 /// The number at a place; `None` where the bytes end before.
+#[inline]
 pub fn u16_in(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|number| u16::from_be_bytes(*number))
 }
 
 /// The same of 32 bits.
+#[inline]
 pub fn u32_in(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|number| u32::from_be_bytes(*number))
 }
