@@ -45,7 +45,7 @@ step "a port that nobody listens on"
 if load raw:clients 10.86.1.1/16 10.86.0.1:7001 --clients 100 --seconds 0; then
     fail "nothing is wrong with connections that were refused"
 fi
-tells "100 Refused"
+tells "100 refused"
 
 step "a server that is killed"
 load raw:clients 10.86.1.1/16 10.86.0.1:7000 --clients 1000 --rate 10000 --echo 64 --every 1 --seconds 4 &
