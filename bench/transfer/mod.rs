@@ -18,7 +18,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use holdline::link::{Link, Tap, interface};
+use holdline::link::{Link, Tap, complete_checksums, interface};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::impaired::{Cable, Figures, Impairment};
@@ -197,6 +197,8 @@ fn enter_namespace(address: Ipv4Addr) -> Tap {
     // Neighbour discovery would be noise on the cable. Where there is no IPv6 there is none.
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     let tap = Tap::open("goodput0").unwrap_or_else(|error| panic!("{error}"));
+    // A wire carries segments that are cut, so the kernel is to cut them itself; it does where it completes checksums.
+    complete_checksums("goodput0").expect("a TAP lets the kernel complete checksums");
     interface::set_address("goodput0", address.into(), 24).expect("the TAP takes an address");
     interface::bring_up("goodput0").expect("the TAP comes up");
     tap
