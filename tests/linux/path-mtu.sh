@@ -40,7 +40,10 @@ network() {
 
 # A process of the server's, which knows no path.
 serve() {
-    [[ -z ${server:-} ]] || kill -9 "$server"
+    if [[ -n ${server:-} ]]; then
+        kill -9 "$server"
+        until_true "the server before has not ended" sh -c "! kill -0 $server 2> /dev/null"
+    fi
     : > "$folder/server"
     "$program" serve --link raw:ours --address 10.83.0.2/24 --address fd83::2/64 --gateway 10.83.0.1 --gateway fd83::1 \
         --listen 7000 --service echo --control "$socket" 2> "$folder/server" &

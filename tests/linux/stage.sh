@@ -3,7 +3,7 @@
 #
 # `$program` is the server, `$folder` is for what they write; it is gone when they end, and so is all that was started.
 
-program=${1:-$(dirname "$0")/../../target/release/holdline}
+program=${1:-$(dirname "${BASH_SOURCE[0]}")/../../target/release/holdline}
 more=("${@:2}")
 
 skip() {
