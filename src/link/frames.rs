@@ -101,7 +101,7 @@ impl Frames {
 }
 
 /// A frame around an IP packet of `mtu` bytes, and what tells that it was cut.
-fn frame_bytes(mtu: u16) -> usize {
+pub(super) fn frame_bytes(mtu: u16) -> usize {
     usize::from(mtu) + 32
 }
 

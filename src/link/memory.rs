@@ -3,7 +3,7 @@
 //! What one end sends the other receives, in order and unchanged. Tests of `server` run over it without root, and a
 //! thread can sleep on its descriptor as on a real one.
 //!
-//! Invariant: a full queue refuses a frame, it never drops one.
+//! Invariant: a full queue refuses a frame, and a frame that is too long is an error; none is dropped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::frames::Frames;
+use super::frames::{Frames, frame_bytes};
 use super::{Link, Received};
 
 /// One end of the cable. A clone is the same end, for who comes after: two that receive at once share the frames out.
@@ -56,11 +56,8 @@ impl Link for MemoryLink {
             let Some(frame) = waiting.pop_front() else {
                 break;
             };
-            let buffer = frames.next_buffer();
-            if let Some(place) = buffer.get_mut(..frame.len()) {
-                place.copy_from_slice(&frame);
-                frames.push_written(frame.len());
-            }
+            frames.next_buffer()[..frame.len()].copy_from_slice(&frame);
+            frames.push_written(frame.len());
         }
         if waiting.is_empty() {
             // Nothing to read is the ordinary case: the descriptor was not readable before either.
@@ -70,6 +67,11 @@ impl Link for MemoryLink {
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<bool> {
+        if frame.len() > frame_bytes(self.mtu) {
+            let (bytes, mtu) = (frame.len(), self.mtu);
+            let what = format!("a frame of {bytes} bytes cannot go over a cable for packets of {mtu}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let mut waiting = self.outbox.frames();
         if waiting.len() >= self.outbox.frames_max {
             return Ok(false);
@@ -128,6 +130,14 @@ mod tests {
         assert!(frames.iter().map(|frame| frame[0]).eq(64..100));
         assert!(!is_readable(&there));
         assert!(!is_readable(&here), "nothing was sent this way");
+    }
+
+    #[test]
+    fn the_longest_frame_passes_and_a_longer_one_is_an_error() {
+        let (mut here, mut there) = memory_pair(1500, 2).expect("two eventfds");
+        assert!(here.send(&[7; 1514]).expect("it has an Ethernet header and 1,500 bytes"));
+        assert!(here.send(&[7; 2962]).expect_err("is too long").to_string().contains("2962 bytes"));
+        assert_eq!(there.receive().expect("memory does not fail")[0], [7; 1514]);
     }
 
     #[test]
