@@ -189,10 +189,10 @@ impl Repair {
 
 /// How many blocks a SACK option has room for, beside timestamps; none for a peer that does not read them.
 fn sack_blocks_max(flow: &Flow) -> usize {
-    match flow.has_timestamps() {
-        _ if !flow.takes_sack() => 0,
-        true => 3,
-        false => SACK_BLOCKS_MAX,
+    match (flow.takes_sack(), flow.has_timestamps()) {
+        (false, _) => 0,
+        (true, true) => 3,
+        (true, false) => SACK_BLOCKS_MAX,
     }
 }
 
